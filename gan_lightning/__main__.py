@@ -1,0 +1,5 @@
+"""Entry point of `gan-lightning`."""
+
+
+def main() -> None:
+    """Run the command line."""

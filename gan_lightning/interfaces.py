@@ -1,0 +1,70 @@
+"""All that the parts of the framework know of each other.
+
+A model declares what others may do with it (`HasExtractors`, `GeneratesImages`); a data set declares what it
+holds (`LabelledImages`). Callbacks and evaluations are written against these and against nothing else, so a
+model of your own takes part by having the methods: there is nothing to inherit from.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Literal, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Integer
+from torch import Tensor, nn
+
+Images = Float[Tensor, "batch channels height width"]
+"""A batch of images in [-1, 1]."""
+
+Labels = Integer[Tensor, " batch"] | Integer[Tensor, "batch attributes"]
+"""A class index per image, or 0/1 per attribute; -1 where the label is not known."""
+
+LabelKind = Literal["classes", "attributes", "none"]
+Split = Literal["train", "test"]
+
+
+@runtime_checkable
+class HasExtractors(Protocol):
+    """A model that has feature extractors."""
+
+    def extractors(self) -> Mapping[str, nn.Module]:
+        """Return each extractor under its name; each maps images to features (batch, feature)."""
+
+
+@runtime_checkable
+class GeneratesImages(Protocol):
+    """A model that draws images."""
+
+    def generate(
+        self, count: int, rng: torch.Generator | None = None
+    ) -> Float[Tensor, "generators count channels height width"]:
+        """Return `count` images in [-1, 1] from each generator, drawn with `rng`."""
+
+
+@runtime_checkable
+class ImageBatches(Protocol):
+    """Batches of (images, labels) in a fixed order."""
+
+    def __len__(self) -> int:
+        """Return the number of batches."""
+
+    def __iter__(self) -> Iterator[tuple[Images, Labels]]:
+        """Yield images in [-1, 1] on the device asked for, and their labels."""
+
+
+@runtime_checkable
+class LabelledImages(Protocol):
+    """A data set as evaluations see it."""
+
+    name: str
+    """Short name of the data set, for tables and published figures."""
+    channels: int
+    image_size: int
+    label_kind: LabelKind
+    num_classes: int
+    """Number of classes, or of attributes; 0 where there are no labels."""
+
+    def evaluation_batches(self, split: Split, device: torch.device) -> ImageBatches:
+        """Return a split in stored order, without augmentation.
+
+        Where several processes run, this process's contiguous share: the shares in rank order are the split.
+        """
