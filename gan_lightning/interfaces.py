@@ -5,7 +5,7 @@ holds (`LabelledImages`). Callbacks and evaluations are written against these an
 model of your own takes part by having the methods: there is nothing to inherit from.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
@@ -17,6 +17,9 @@ Images = Float[Tensor, "batch channels height width"]
 
 Labels = Integer[Tensor, " batch"] | Integer[Tensor, "batch attributes"]
 """A class index per image, or 0/1 per attribute; -1 where the label is not known."""
+
+Batch = Sequence[Tensor]
+"""Images and labels, as data loaders hand them to a model; a sequence, since torch's loaders make lists."""
 
 LabelKind = Literal["classes", "attributes", "none"]
 Split = Literal["train", "test"]

@@ -1,0 +1,158 @@
+"""One folder per run, with everything that is needed to understand it and to do it again."""
+
+import json
+import os
+import platform
+import secrets
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
+
+SCHEMA_VERSION = 1
+"""Version of the layout of `run.json` and `results.json`; raised when a reader would have to change."""
+
+_PACKAGES = ("gan-lightning", "torch", "lightning", "torchvision", "torchmetrics", "numpy", "scikit-learn", "wandb")
+
+
+class RunFolder(Callback):
+    """Gives each run a folder of its own: `<root>/<name>/<time>-<random>`.
+
+    It holds `config.yaml` (resolved, when started from the command line), `run.json` (status, command, seed, versions,
+    git commit, times), `metrics.csv` (one row per logged step), `checkpoints/`, and what other callbacks put there.
+    Nothing is written before all settings and data have been checked, files appear whole or not at all, and no run
+    writes into another's folder.
+
+    Args:
+        root: Folder of all runs.
+        name: Folder below the root; where not given, the model's and the data set's names.
+    """
+
+    def __init__(self, root: str = "runs", name: str | None = None) -> None:
+        self.root, self.name = root, name
+        self.path: Path | None = None
+        self.config: str | None = None
+        """The resolved configuration as YAML; the command line sets it."""
+        self._logger: CSVLogger | None = None
+        self._record: dict[str, Any] = {}
+        self._started = 0.0
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Choose the folder, the same in all processes, and send checkpoints and metrics there."""
+        if self.path is not None or trainer.fast_dev_run:
+            return
+        data = getattr(trainer, "datamodule", None)
+        parts = [type(pl_module).__name__, getattr(data, "name", None) or (type(data).__name__ if data else None)]
+        name = self.name or "-".join(part.lower() for part in parts if part)
+        unique = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+        path = trainer.strategy.broadcast(str(Path(self.root, name, unique)))
+        self.path = Path(path)
+        for callback in trainer.checkpoint_callbacks:
+            if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
+                callback.dirpath = str(self.path / "checkpoints")
+        self._logger = CSVLogger(self.path, name="", version="")
+        trainer.loggers = [*trainer.loggers, self._logger]
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write what is known at the start."""
+        self._begin(trainer)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write what is known at the start."""
+        self._begin(trainer)
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write what is known at the start."""
+        self._begin(trainer)
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write what is known at the start."""
+        self._begin(trainer)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Note that the run finished."""
+        if not trainer.interrupted:
+            self._end(trainer, "finished")
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Note why the run ended."""
+        self._end(trainer, "failed", f"{type(exception).__name__}: {exception}")
+
+    def _begin(self, trainer: Trainer) -> None:
+        if self.path is None or self._record or not trainer.is_global_zero:
+            return
+        self.path.mkdir(parents=True)
+        assert self._logger is not None
+        _ = self._logger.experiment  # makes metrics.csv's writer while the folder is empty, as it wants it
+        self._record = {
+            "schema_version": SCHEMA_VERSION,
+            "status": "running",
+            "error": None,
+            "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+            "stage": trainer.state.fn,
+            "seed": int(os.environ["PL_GLOBAL_SEED"]) if "PL_GLOBAL_SEED" in os.environ else None,
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": None,
+            "processes": trainer.world_size,
+            "accelerator": type(trainer.accelerator).__name__,
+            "precision": trainer.precision,
+            "python": platform.python_version(),
+            "versions": {name: metadata.version(name) for name in _PACKAGES},
+            "git_commit": git_commit(),
+        }
+        self._started = time.monotonic()
+        write_json(self.path / "run.json", self._record)
+        if self.config is not None:
+            write_text(self.path / "config.yaml", self.config)
+
+    def _end(self, trainer: Trainer, status: str, error: str | None = None) -> None:
+        if self.path is None or self._record.get("status") != "running" or not trainer.is_global_zero:
+            return
+        seconds = round(time.monotonic() - self._started, 1)
+        self._record |= {"status": status, "error": error, "seconds": seconds}
+        write_json(self.path / "run.json", self._record)
+
+
+def run_folder(trainer: Trainer) -> Path | None:
+    """Return the folder of the trainer's run, or None where the run keeps none."""
+    return next((callback.path for callback in trainer.callbacks if isinstance(callback, RunFolder)), None)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a path to write to; the file takes its place under `path` when the block ends without an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as folder:
+        temporary = Path(folder, path.name)
+        yield temporary
+        temporary.replace(path)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON file, whole or not at all."""
+    write_text(path, json.dumps(value, indent=2, default=str) + "\n")
+
+
+def git_commit() -> str | None:
+    """Return the commit of the checkout in the working directory, with `-dirty` if it was changed; None outside one."""
+    describe = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--match="]
+    try:
+        return subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

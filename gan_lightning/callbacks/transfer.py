@@ -1,0 +1,187 @@
+"""When the frozen extractors are evaluated: after every fit, and under `test`."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from rich import get_console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from torch import nn
+
+from gan_lightning.callbacks.run_folder import SCHEMA_VERSION, run_folder, write_json
+from gan_lightning.errors import DataError
+from gan_lightning.evaluation import (
+    PaperProtocol,
+    TransferRecord,
+    TunedProtocol,
+    evaluate_transfer,
+    random_copy,
+    summary,
+)
+from gan_lightning.interfaces import HasExtractors, LabelledImages
+from gan_lightning.published import Published, published_for
+
+
+class TransferEvaluation(Callback):
+    """Freezes the model's extractors after a fit, or under `test`, and measures what a linear head makes of them.
+
+    Prints one table, logs `transfer/<extractor>/<protocol>/accuracy` and writes `results.json` to the run's folder.
+    Raw pixels and the same extractors with random weights are always measured beside them. Models that declare no
+    extractors are passed over.
+
+    Args:
+        enabled: Whether to evaluate at all.
+        paper: Settings of the papers' protocol; null leaves it out.
+        tuned: Settings of the tuned linear probe; null leaves it out.
+        seed: Seed of the heads, of their batches, of the held-out images and of the random-weights control.
+    """
+
+    def __init__(
+        self,
+        enabled: bool = True,
+        paper: PaperProtocol | None = PaperProtocol(),  # noqa: B008 (frozen)
+        tuned: TunedProtocol | None = TunedProtocol(),  # noqa: B008 (frozen)
+        seed: int = 0,
+    ) -> None:
+        self.protocols = [protocol for protocol in (paper, tuned) if protocol is not None]
+        self.enabled, self.seed = enabled and bool(self.protocols), seed
+        self.records: list[TransferRecord] = []
+        """What was measured last."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Check that there are labels to evaluate with, before any training.
+
+        Raises:
+            DataError: If the data set has no labels or is not one that can be evaluated on.
+        """
+        if not self._applies(trainer, pl_module) or stage not in ("fit", "test"):
+            return
+        data = getattr(trainer, "datamodule", None)
+        if not isinstance(data, LabelledImages):
+            raise DataError(
+                f"the transfer evaluation needs a data module that declares labelled images, got "
+                f"{type(data).__name__}. Use one of gan_lightning.data or switch it off with --transfer.enabled=false."
+            )
+        if data.label_kind == "none":
+            raise DataError(
+                f"the transfer evaluation needs labels, and the data set {data.name} has none. "
+                "Use a labelled data set or switch it off with --transfer.enabled=false."
+            )
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Evaluate what was trained, while devices and processes are still up."""
+        self._evaluate(trainer, pl_module)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Evaluate what was loaded."""
+        self._evaluate(trainer, pl_module)
+
+    def _applies(self, trainer: Trainer, pl_module: LightningModule) -> bool:
+        return self.enabled and not trainer.fast_dev_run and isinstance(pl_module, HasExtractors)
+
+    def _evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not self._applies(trainer, pl_module):
+            return
+        assert isinstance(pl_module, HasExtractors)
+        data: LabelledImages = trainer.datamodule  # type: ignore[attr-defined]
+        with _progress_bars(trainer) as progress:
+            self.records = evaluate_transfer(
+                pl_module.extractors(),
+                data,
+                random_extractors=untrained_extractors(pl_module, self.seed),
+                protocols=self.protocols,
+                device=pl_module.device,
+                seed=self.seed,
+                progress=progress,
+            )
+        if not trainer.is_global_zero:
+            return
+        published = published_for(type(pl_module).__name__, data.name, pl_module.hparams)
+        metrics = {f"transfer/{row.extractor}/{row.protocol}/accuracy": row.accuracy for row in summary(self.records)}
+        for logger in trainer.loggers:
+            logger.log_metrics(metrics, step=trainer.global_step)
+        console = get_console()
+        console.print(transfer_table(self.records, published, data.name))
+        if (folder := run_folder(trainer)) is not None:
+            write_json(folder / "results.json", self._results(trainer, pl_module, data, published))
+            console.print(f"Run folder: {folder}", soft_wrap=True)
+
+    def _results(
+        self, trainer: Trainer, pl_module: LightningModule, data: LabelledImages, published: Sequence[Published]
+    ) -> Mapping[str, Any]:
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "model": type(pl_module).__name__,
+            "model_settings": dict(pl_module.hparams),
+            "data": data.name,
+            "data_settings": dict(getattr(data, "hparams", {})),
+            "transfer_seed": self.seed,
+            "protocols": {protocol.name: asdict(protocol) for protocol in self.protocols},
+            "epochs": trainer.current_epoch,
+            "batches": trainer.global_step,
+            "records": [asdict(record) for record in self.records],
+            "published": [asdict(figure) for figure in published],
+        }
+
+
+def untrained_extractors(model: LightningModule, seed: int) -> Mapping[str, nn.Module]:
+    """Return the model's extractors as they are before any training, with weights drawn from `seed`.
+
+    A model that saved its hyper-parameters is built anew, so the weights have the model's own initial distribution;
+    another one's extractors are copied and their layers reset to torch's.
+    """
+    assert isinstance(model, HasExtractors)
+    if not model.hparams:
+        return {name: random_copy(extractor, seed) for name, extractor in model.extractors().items()}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return type(model)(**model.hparams).extractors()  # type: ignore[operator]
+
+
+def transfer_table(records: Sequence[TransferRecord], published: Sequence[Published], data: str) -> Table:
+    """Return a table with a row per extractor and protocol, the controls and the printed figures beside it."""
+    table = Table(title=f"Transfer evaluation on {data} (accuracy, frozen extractors)", title_justify="left")
+    for column, justify in (
+        ("Extractor", "left"),
+        ("Protocol", "left"),
+        ("Accuracy", "right"),
+        ("Random weights", "right"),
+        ("Raw pixels", "right"),
+        ("Paper", "right"),
+        ("Seconds", "right"),
+    ):
+        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    for row in summary(records):
+        figure = next(
+            (f.accuracy for f in published if (f.extractor, f.protocol) == (row.extractor, row.protocol)), None
+        )
+        accuracies = (row.accuracy, row.random_weights, row.raw_pixels, figure)
+        table.add_row(
+            row.extractor,
+            row.protocol,
+            *("-" if accuracy is None else f"{accuracy:.4f}" for accuracy in accuracies),
+            f"{row.seconds:.1f}",
+        )
+    return table
+
+
+@contextmanager
+def _progress_bars(trainer: Trainer) -> Iterator[Any]:
+    """Yield what draws a rich bar per part of the evaluation, or None where the trainer shows no bars."""
+    if trainer.progress_bar_callback is None or not trainer.is_global_zero:
+        yield None
+        return
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=get_console()) as bars:
+        tasks: dict[str, Any] = {}
+
+        def progress(description: str, done: int, total: int) -> None:
+            if description not in tasks:
+                tasks[description] = bars.add_task(description, total=total)
+            bars.update(tasks[description], completed=done, total=total)
+
+        yield progress

@@ -1,0 +1,126 @@
+"""The command line: LightningCLI with the framework's callbacks, and without its silent surprises."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+
+import gan_lightning.data
+import gan_lightning.models  # noqa: F401 (imported, so that --model and --data know the classes by their short names)
+from gan_lightning import __version__
+from gan_lightning.callbacks import FeatureWriter, RunFolder, SampleGrid, TransferEvaluation
+from gan_lightning.errors import SettingError, UserError
+
+LINKED = ("channels", "image_size", "num_classes")
+"""What the data set tells the model, where the model asks for it."""
+
+USAGE_ERROR = 2
+"""Exit status of an error that the user can put right."""
+
+
+class GanCLI(LightningCLI):
+    """`fit`, `validate`, `test` and `predict` for the project's models and data sets, or for the user's own."""
+
+    def __init__(self, args: ArgsType = None, run: bool = True) -> None:
+        super().__init__(
+            LightningModule,
+            LightningDataModule,
+            save_config_callback=None,  # RunFolder keeps the configuration, one per run
+            trainer_defaults={"logger": False, "log_every_n_steps": 1},
+            seed_everything_default=0,
+            parser_kwargs={"version": f"gan-lightning {__version__}"},
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            args=args,
+            run=run,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,  # hyper-parameters are what the model received, links included
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the framework's callbacks as groups of settings, and the links from data to model."""
+        # TransferEvaluation before RunFolder: it checks the labels before a folder is made.
+        parser.add_lightning_class_args(TransferEvaluation, "transfer")
+        parser.add_lightning_class_args(RunFolder, "run")
+        parser.add_lightning_class_args(SampleGrid, "samples")
+        parser.add_lightning_class_args(FeatureWriter, "features")
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.set_defaults(
+            {
+                "checkpoint.filename": "epoch-{epoch:04d}",
+                "checkpoint.auto_insert_metric_name": False,
+                "checkpoint.save_last": "link",
+            }
+        )
+        for name in LINKED:
+            parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
+
+    def _parse_ckpt_path(self) -> None:
+        """Keep a checkpoint from overriding the command line: compare instead, once the model exists."""
+
+    def before_instantiate_classes(self) -> None:
+        """Refuse a value for a setting that the data set gives, which would be dropped without a word.
+
+        Raises:
+            SettingError: If the configuration sets it.
+        """
+        model = self._get(self.config, "model")
+        for name in LINKED:
+            if (value := model.get("init_args", {}).get(name)) is not None:
+                raise SettingError(
+                    f"model.{name} must not be set, got {value}: the data set gives it. Remove it, or set data.{name} "
+                    "where the data set has that setting."
+                )
+
+    def after_instantiate_classes(self) -> None:
+        """Give the run's folder its configuration, and compare the model with the checkpoint.
+
+        Raises:
+            SettingError: If the checkpoint does not exist or belongs to other settings.
+        """
+        subcommand = str(self.subcommand)
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, RunFolder):
+                callback.config = self._parser(self.subcommand).dump(
+                    self.config.get(subcommand, self.config), skip_none=False
+                )
+        checkpoint = self._get(self.config, "ckpt_path")
+        if checkpoint is not None and checkpoint not in ("best", "last", "hpc", "registry"):
+            check_same_settings(self.model, Path(checkpoint))
+
+
+def check_same_settings(model: LightningModule, checkpoint: Path) -> None:
+    """Check that a checkpoint was written by a model with the same settings.
+
+    Raises:
+        SettingError: If there is no such file, or naming each setting that differs and both values.
+    """
+    if not checkpoint.is_file():
+        raise SettingError(f"ckpt_path must be a checkpoint file, got '{checkpoint}', which does not exist.")
+    saved: dict[str, Any] = torch.load(checkpoint, weights_only=True, map_location="cpu", mmap=True).get(
+        "hyper_parameters", {}
+    )
+    differing = [
+        f"model.{name} is {model.hparams[name]} here and {value} in the checkpoint"
+        for name, value in saved.items()
+        if name in model.hparams and model.hparams[name] != value
+    ]
+    if differing:
+        raise SettingError(
+            f"ckpt_path must have been written with the same model settings: {'; '.join(differing)}. "
+            f"Pass the config.yaml of the run that wrote '{checkpoint}', or a checkpoint that fits."
+        )
+
+
+def run(arguments: list[str]) -> None:
+    """Run a command line; an error that the user can put right ends it with one line and status 2."""
+    sys.argv = [sys.argv[0], *arguments]
+    try:
+        GanCLI()
+    except UserError as error:
+        print(f"gan-lightning: error: {' '.join(str(error).split())}", file=sys.stderr)
+        raise SystemExit(USAGE_ERROR) from error

@@ -1,0 +1,19 @@
+"""Weight initialisation."""
+
+from typing import TypeVar
+
+from torch import nn
+
+Layer = TypeVar("Layer", bound=nn.Module)
+
+
+def init_normal_(layer: Layer, std: float = 0.02) -> Layer:
+    """Draw a layer's weight from N(0, std²), set its bias to 0 where it has one, and return the layer.
+
+    Source:
+        Radford et al. 2016 (DCGAN), section 4, followed by Mao et al. 2022, Table 1.
+    """
+    nn.init.normal_(layer.get_parameter("weight"), mean=0.0, std=std)
+    if getattr(layer, "bias", None) is not None:
+        nn.init.zeros_(layer.get_parameter("bias"))
+    return layer

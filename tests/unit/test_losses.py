@@ -1,0 +1,76 @@
+"""The losses against the papers' formulas, retyped in numpy with float64 probabilities."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.testing import assert_close
+
+from gan_lightning import losses
+
+logit_lists = st.lists(st.floats(-15, 15), min_size=1, max_size=8)
+
+
+def sigmoid(logits):
+    return 1 / (1 + np.exp(-np.asarray(logits, dtype=np.float64)))
+
+
+def softmax(logits):
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return exponentials / exponentials.sum(axis=1, keepdims=True)
+
+
+def double(values):
+    return torch.tensor(values, dtype=torch.float64)
+
+
+@given(real=logit_lists, fake=logit_lists)
+def test_discriminator_loss_is_equation_1(real, fake):
+    expected = -np.log(sigmoid(real)).mean() - np.log(1 - sigmoid(fake)).mean()
+    assert_close(losses.discriminator_loss(double(real), double(fake)), double(expected), rtol=1e-7, atol=1e-9)
+
+
+@given(fake=logit_lists)
+def test_generator_loss_is_minus_log_d_of_the_fakes(fake):
+    assert_close(losses.generator_loss(double(fake)), double(-np.log(sigmoid(fake)).mean()))
+
+
+def test_a_discriminator_that_cannot_tell_loses_two_log_two():
+    zeros = torch.zeros(5)
+    assert_close(losses.discriminator_loss(zeros, zeros), torch.tensor(2 * np.log(2.0), dtype=torch.float32))
+
+
+@pytest.mark.parametrize("logit", [-1e4, 1e4])
+def test_losses_of_extreme_logits_are_finite(logit):
+    logits = torch.tensor([logit])
+    assert torch.isfinite(losses.discriminator_loss(logits, logits))
+    assert torch.isfinite(losses.generator_loss(logits))
+
+
+def test_the_generator_loss_does_not_saturate_where_d_rejects():
+    fake = torch.tensor([-20.0], requires_grad=True)
+    losses.generator_loss(fake).backward()
+    assert_close(fake.grad, torch.tensor([-1.0]))
+
+
+def test_classification_loss_is_the_last_term_of_equation_16():
+    generators, per_generator = 3, 4
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(generators * per_generator, generators))
+    made_by = np.repeat(np.arange(generators), per_generator)
+    probabilities = softmax(logits)
+    expected = -sum(
+        np.mean([np.log(probabilities[n, i]) for n in range(len(logits)) if made_by[n] == i]) / generators
+        for i in range(generators)
+    )
+    assert_close(losses.classification_loss(double(logits), torch.tensor(made_by)), double(expected))
+
+
+@pytest.mark.parametrize("class_weight", [0.0, 0.02, 1.5])
+def test_the_mixture_loss_adds_the_class_term_with_its_weight(class_weight):
+    rng = np.random.default_rng(1)
+    fake, logits, made_by = rng.normal(size=6), rng.normal(size=(6, 3)), np.array([0, 0, 1, 1, 2, 2])
+    expected = -np.log(sigmoid(fake)).mean() - class_weight * np.log(softmax(logits)[np.arange(6), made_by]).mean()
+    loss = losses.mixture_generator_loss(double(fake), double(logits), torch.tensor(made_by), class_weight)
+    assert_close(loss, double(expected))
