@@ -1,18 +1,20 @@
 """The command line: LightningCLI with the framework's callbacks, and without its silent surprises."""
 
+import logging
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningDataModule, LightningModule
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 import gan_lightning.data
 import gan_lightning.models  # noqa: F401 (imported, so that --model and --data know the classes by their short names)
 from gan_lightning import __version__
-from gan_lightning.callbacks import FeatureWriter, RunFolder, SampleGrid, TransferEvaluation
+from gan_lightning.callbacks import FeatureWriter, LossBar, RunFolder, SampleGrid, TransferEvaluation
 from gan_lightning.errors import SettingError, UserError
 
 LINKED = ("channels", "image_size", "num_classes")
@@ -76,6 +78,14 @@ class GanCLI(LightningCLI):
                     "where the data set has that setting."
                 )
 
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Return the trainer, with the project's progress bar unless the configuration has one or wants none."""
+        settings = self._get(self.config_init, "trainer")
+        callbacks = settings.callbacks if isinstance(settings.callbacks, list) else [settings.callbacks]
+        if settings.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
+            settings.callbacks = [callback for callback in callbacks if callback is not None] + [LossBar()]
+        return super().instantiate_trainer(**kwargs)
+
     def after_instantiate_classes(self) -> None:
         """Give the run's folder its configuration, and compare the model with the checkpoint.
 
@@ -86,7 +96,7 @@ class GanCLI(LightningCLI):
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, RunFolder):
                 callback.config = self._parser(self.subcommand).dump(
-                    self.config.get(subcommand, self.config), skip_none=False
+                    self.config.get(subcommand, self.config), skip_unset=False
                 )
         checkpoint = self._get(self.config, "ckpt_path")
         if checkpoint is not None and checkpoint not in ("best", "last", "hpc", "registry"):
@@ -119,8 +129,26 @@ def check_same_settings(model: LightningModule, checkpoint: Path) -> None:
 def run(arguments: list[str]) -> None:
     """Run a command line; an error that the user can put right ends it with one line and status 2."""
     sys.argv = [sys.argv[0], *arguments]
+    # Lightning's own: deprecations inside it, a remark on each run having a folder of its own, an advertisement.
+    for message in (
+        ".*LeafSpec",
+        ".*instantiate_classes",
+        ".*JsonargparseDeprecationWarning",
+        "The dirpath has changed",
+    ):
+        warnings.filterwarnings("ignore", message=rf"\s*{message}")
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda r: "litlogger" not in r.getMessage())
     try:
         GanCLI()
-    except UserError as error:
+    except Exception as exception:
+        if (error := _user_error(exception)) is None:
+            raise
         print(f"gan-lightning: error: {' '.join(str(error).split())}", file=sys.stderr)
-        raise SystemExit(USAGE_ERROR) from error
+        raise SystemExit(USAGE_ERROR) from exception
+
+
+def _user_error(exception: BaseException | None) -> UserError | None:
+    """Return the error that is for the user, where another one, such as jsonargparse's, may have been made of it."""
+    while exception is not None and not isinstance(exception, UserError):
+        exception = exception.__cause__ or exception.__context__
+    return exception

@@ -10,7 +10,7 @@ class Published:
 
     Attributes:
         model: Class name of the model.
-        data: Name of the data set.
+        data: The data set's `name`.
         settings: The model's settings that the figure depends on.
         extractor: Name of the extractor.
         protocol: Name of the evaluation protocol.
@@ -36,7 +36,7 @@ _MAO_TABLE_2 = {  # shares removed: (discriminator, classifier); one seed each
 }
 
 PUBLISHED: tuple[Published, ...] = tuple(
-    Published("MGAN", "MNIST", {"shares_removed": removed}, extractor, "paper", accuracy, "Mao et al. 2022, Table 2")
+    Published("MGAN", "mnist", {"shares_removed": removed}, extractor, "paper", accuracy, "Mao et al. 2022, Table 2")
     for removed, accuracies in _MAO_TABLE_2.items()
     for extractor, accuracy in zip(("discriminator", "classifier"), accuracies, strict=True)
 )

@@ -62,21 +62,11 @@ class RunFolder(Callback):
                 callback.dirpath = str(self.path / "checkpoints")
         self._logger = CSVLogger(self.path, name="", version="")
         trainer.loggers = [*trainer.loggers, self._logger]
+        if stage != "fit":  # a fit has checks of the model's still to come
+            self._begin(trainer)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write what is known at the start."""
-        self._begin(trainer)
-
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write what is known at the start."""
-        self._begin(trainer)
-
-    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write what is known at the start."""
-        self._begin(trainer)
-
-    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write what is known at the start."""
+        """Make the folder, once everything has been checked."""
         self._begin(trainer)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -89,7 +79,7 @@ class RunFolder(Callback):
         self._end(trainer, "failed", f"{type(exception).__name__}: {exception}")
 
     def _begin(self, trainer: Trainer) -> None:
-        if self.path is None or self._record or not trainer.is_global_zero:
+        if self.path is None or not trainer.is_global_zero:
             return
         self.path.mkdir(parents=True)
         assert self._logger is not None

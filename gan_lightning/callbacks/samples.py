@@ -5,7 +5,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from gan_lightning.callbacks.run_folder import run_folder, whole_file
 from gan_lightning.errors import SettingError
-from gan_lightning.evaluation.features import evaluation_mode
+from gan_lightning.evaluation import frozen
 from gan_lightning.interfaces import GeneratesImages
 
 
@@ -30,9 +30,9 @@ class SampleGrid(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw, if the epoch is one of those that are drawn."""
-        epoch = trainer.current_epoch + 1
-        if self.every_n_epochs and (epoch % self.every_n_epochs == 0 or epoch == trainer.max_epochs):
-            self._draw(trainer, pl_module, epoch)
+        done = trainer.current_epoch + 1
+        if self.every_n_epochs and (done % self.every_n_epochs == 0 or done == trainer.max_epochs):
+            self._draw(trainer, pl_module, trainer.current_epoch)
 
     def _draw(self, trainer: Trainer, pl_module: LightningModule, epoch: int) -> None:
         folder = run_folder(trainer)
@@ -41,11 +41,8 @@ class SampleGrid(Callback):
         from torchvision.utils import make_grid, save_image
 
         rng = torch.Generator(pl_module.device).manual_seed(self.seed)
-        with evaluation_mode(pl_module), torch.no_grad():
+        with frozen({type(pl_module).__name__: pl_module}), torch.no_grad():
             rows = pl_module.generate(self.columns, rng)
-        if len(rows) == 1:  # one generator: as many rows as columns
-            with evaluation_mode(pl_module), torch.no_grad():
-                rows = pl_module.generate(self.columns**2, rng)
         grid = make_grid(rows.flatten(0, 1).float().cpu(), self.columns, normalize=True, value_range=(-1, 1))
         with whole_file(folder / "samples" / f"epoch-{epoch:04d}.png") as path:
             save_image(grid, path)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, fields, is_dataclass
 from typing import Any
 
 import torch
@@ -15,6 +15,8 @@ from torch import nn
 from gan_lightning.callbacks.run_folder import SCHEMA_VERSION, run_folder, write_json
 from gan_lightning.errors import DataError
 from gan_lightning.evaluation import (
+    PAPER,
+    TUNED,
     PaperProtocol,
     TransferRecord,
     TunedProtocol,
@@ -43,11 +45,11 @@ class TransferEvaluation(Callback):
     def __init__(
         self,
         enabled: bool = True,
-        paper: PaperProtocol | None = PaperProtocol(),  # noqa: B008 (frozen)
-        tuned: TunedProtocol | None = TunedProtocol(),  # noqa: B008 (frozen)
+        paper: PaperProtocol | None = PAPER,
+        tuned: TunedProtocol | None = TUNED,
         seed: int = 0,
     ) -> None:
-        self.protocols = [protocol for protocol in (paper, tuned) if protocol is not None]
+        self.protocols = {n: p for n, p in (("paper", paper), ("tuned", tuned)) if p is not None}
         self.enabled, self.seed = enabled and bool(self.protocols), seed
         self.records: list[TransferRecord] = []
         """What was measured last."""
@@ -93,7 +95,7 @@ class TransferEvaluation(Callback):
                 pl_module.extractors(),
                 data,
                 random_extractors=untrained_extractors(pl_module, self.seed),
-                protocols=self.protocols,
+                protocols=list(self.protocols.values()),
                 device=pl_module.device,
                 seed=self.seed,
                 progress=progress,
@@ -118,14 +120,21 @@ class TransferEvaluation(Callback):
             "model": type(pl_module).__name__,
             "model_settings": dict(pl_module.hparams),
             "data": data.name,
-            "data_settings": dict(getattr(data, "hparams", {})),
+            "data_settings": _settings(data),
             "transfer_seed": self.seed,
-            "protocols": {protocol.name: asdict(protocol) for protocol in self.protocols},
+            "protocols": {name: asdict(protocol) for name, protocol in self.protocols.items()},
             "epochs": trainer.current_epoch,
             "batches": trainer.global_step,
             "records": [asdict(record) for record in self.records],
             "published": [asdict(figure) for figure in published],
         }
+
+
+def _settings(data: object) -> Mapping[str, Any]:
+    """Return the constructor arguments of a data set that is a dataclass, as the project's are."""
+    if not is_dataclass(data):
+        return {}
+    return {setting.name: getattr(data, setting.name) for setting in fields(data) if setting.init}
 
 
 def untrained_extractors(model: LightningModule, seed: int) -> Mapping[str, nn.Module]:
@@ -144,17 +153,11 @@ def untrained_extractors(model: LightningModule, seed: int) -> Mapping[str, nn.M
 
 def transfer_table(records: Sequence[TransferRecord], published: Sequence[Published], data: str) -> Table:
     """Return a table with a row per extractor and protocol, the controls and the printed figures beside it."""
-    table = Table(title=f"Transfer evaluation on {data} (accuracy, frozen extractors)", title_justify="left")
-    for column, justify in (
-        ("Extractor", "left"),
-        ("Protocol", "left"),
-        ("Accuracy", "right"),
-        ("Random weights", "right"),
-        ("Raw pixels", "right"),
-        ("Paper", "right"),
-        ("Seconds", "right"),
-    ):
-        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    table = Table(title=f"Transfer evaluation on {data}: accuracy of linear heads on frozen features")
+    for column in ("Extractor", "Protocol"):
+        table.add_column(column, no_wrap=True)
+    for column in ("Accuracy", "Random weights", "Raw pixels", "Paper", "Seconds"):
+        table.add_column(column, justify="right")
     for row in summary(records):
         figure = next(
             (f.accuracy for f in published if (f.extractor, f.protocol) == (row.extractor, row.protocol)), None

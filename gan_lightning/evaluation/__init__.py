@@ -1,0 +1,56 @@
+"""How good frozen features are: features.py extracts, linear.py fits, transfer.py does both."""
+
+from gan_lightning.evaluation.features import (
+    RawPixels,
+    estimate_batch_norm_statistics,
+    extract_features,
+    frozen,
+)
+from gan_lightning.evaluation.linear import (
+    PAPER,
+    TUNED,
+    Head,
+    LogisticModel,
+    LogisticProbe,
+    PaperProtocol,
+    TunedProtocol,
+    fit_logistic,
+    logistic_probe,
+    sgd_heads,
+)
+from gan_lightning.evaluation.tensors import TensorBatches, TensorImages
+from gan_lightning.evaluation.transfer import (
+    RAW_PIXELS,
+    Progress,
+    SummaryRow,
+    TransferRecord,
+    evaluate_transfer,
+    random_copy,
+    summary,
+)
+
+__all__ = [
+    "PAPER",
+    "RAW_PIXELS",
+    "TUNED",
+    "Head",
+    "LogisticModel",
+    "LogisticProbe",
+    "PaperProtocol",
+    "Progress",
+    "RawPixels",
+    "SummaryRow",
+    "TensorBatches",
+    "TensorImages",
+    "TransferRecord",
+    "TunedProtocol",
+    "estimate_batch_norm_statistics",
+    "evaluate_transfer",
+    "extract_features",
+    "fit_logistic",
+    "frozen",
+    "logistic_probe",
+    "random_copy",
+    "sgd_heads",
+    "summary",
+]

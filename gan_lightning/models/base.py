@@ -46,7 +46,7 @@ class AdversarialModule(LightningModule, ABC):
         Raises:
             SettingError: If the trainer's precision scales losses.
         """
-        if getattr(self.trainer.precision_plugin, "scaler", None) is not None:
+        if stage == "fit" and getattr(self.trainer.precision_plugin, "scaler", None) is not None:
             raise SettingError(
                 f"trainer.precision must not scale losses, got '{self.trainer.precision}': several optimizers step on "
                 "gradients of one batch. Use 'bf16-mixed' or '32-true'."

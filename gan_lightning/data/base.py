@@ -1,0 +1,209 @@
+"""What all data sets share: settings, loaders, and the way from bytes to images."""
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import KW_ONLY, dataclass, field
+from pathlib import Path
+
+import torch
+from lightning.pytorch import LightningDataModule
+
+from gan_lightning.data.store import Batch, ImageStore, OrderedBatches, Pixels, ShuffledBatches
+from gan_lightning.data.transforms import Enlarge, flip_half, to_images
+from gan_lightning.errors import DataError, SettingError
+from gan_lightning.interfaces import Images, LabelKind, Labels, Split
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class DeviceBatches:
+    """Batches of images in [-1, 1] on a device, in stored order."""
+
+    batches: OrderedBatches
+    device: torch.device
+    to_images: Callable[[Pixels], Images]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[tuple[Images, Labels]]:
+        for pixels, labels in self.batches:
+            yield self.to_images(pixels.to(self.device)), labels.to(self.device)
+
+
+@dataclass(eq=False)
+class ImageData(LightningDataModule, ABC):
+    """A data set with a training and a test split.
+
+    "Validation" is the test split: the papers choose nothing on it and report MNIST's 10,000 test images.
+    `limit` counts in stored order. Batches are stored bytes and labels; on the device they become images.
+
+    Args:
+        root: Folder of the data sets.
+        batch_size: Training images per step and process.
+        evaluation_batch_size: Images per step and process when nothing is trained.
+        image_size: Edge of the images in pixels.
+        flip: Mirror training images left to right at random.
+        limit: Keep only the first images of each split.
+        seed: Decides, with the epoch, the order of the training images.
+        download: Fetch the files if they are missing.
+        verify: Demand the published files; `false` accepts a subset, with a warning.
+    """
+
+    root: str | Path = "data"
+    _: KW_ONLY
+    batch_size: int = 120
+    evaluation_batch_size: int = 500
+    image_size: int = 32
+    flip: bool = False
+    limit: int | None = None
+    seed: int = 0
+    download: bool = False
+    verify: bool = True
+
+    # What a data set declares: see `gan_lightning.interfaces.LabelledImages`.
+    name: str = field(init=False, repr=False)
+    channels: int = field(init=False, repr=False)
+    enlarge: Enlarge = field(init=False, repr=False, default="resize")
+
+    def __post_init__(self) -> None:
+        """Check the settings.
+
+        Raises:
+            SettingError: A setting is out of range.
+        """
+        super().__init__()
+        self.root = Path(self.root).expanduser()
+        self._stores: dict[Split, ImageStore] = {}
+        self._accepted: set[str] = set()
+        for setting in ("batch_size", "evaluation_batch_size", "image_size", "limit"):
+            value = getattr(self, setting)
+            if value is not None and value < 1:
+                raise SettingError(f"{setting} must be at least 1, got {value}. Set --data.{setting}=1 or more.")
+        if self.seed < 0:
+            raise SettingError(f"seed must be at least 0, got {self.seed}. Set --data.seed=0 or more.")
+
+    def __str__(self) -> str:
+        # Lightning's own version expects a torch DataLoader.
+        return repr(self)
+
+    @property
+    @abstractmethod
+    def label_kind(self) -> LabelKind:
+        """What the labels are."""
+
+    @property
+    @abstractmethod
+    def num_classes(self) -> int:
+        """Number of classes, or of attributes; 0 where there are no labels."""
+
+    @abstractmethod
+    def fetch(self) -> None:
+        """Download the files that are missing."""
+
+    @abstractmethod
+    def read(self, split: Split) -> ImageStore:
+        """Return a split, decoded; `limit` is applied afterwards.
+
+        Raises:
+            DataError: Files are missing, damaged, or not the published ones.
+        """
+
+    def prepare_data(self) -> None:
+        """Download if asked to, and read everything once, so that one process alone decodes what needs decoding.
+
+        Raises:
+            DataError: The files could not be fetched or read.
+        """
+        if self.download:
+            try:
+                self.fetch()
+            except (OSError, RuntimeError) as error:
+                reason = " ".join(str(error).split())
+                raise DataError(f"{self.name} could not be fetched into '{self.root}' ({reason}).") from error
+        self.setup("fit")
+
+    def setup(self, stage: str) -> None:
+        """Read what a stage needs and is not read yet.
+
+        Raises:
+            DataError: The files could not be read.
+        """
+        self.store("test")
+        if stage == "fit":
+            self.store("train")
+
+    def store(self, split: Split) -> ImageStore:
+        """Return a split as stored, read at the first call."""
+        if split not in self._stores:
+            self._stores[split] = self.read(split).head(self.limit)
+        return self._stores[split]
+
+    def train_dataloader(self) -> ShuffledBatches:
+        """Return this process's part of the training split, in a new order each epoch."""
+        return ShuffledBatches(self.store("train"), self.batch_size, self.seed, self.epoch)
+
+    def epoch(self) -> int:
+        """Return the epoch whose order is due; the first again and again under Lightning's `overfit_batches`.
+
+        Lightning's own message to samplers, `set_epoch`, counts one too many where a run that is limited by
+        `max_steps` goes on from the end of an epoch.
+        """
+        overfit = getattr(self.trainer, "overfit_batches", 0)
+        return 0 if self.trainer is None or overfit else self.trainer.current_epoch
+
+    def val_dataloader(self) -> OrderedBatches:
+        """Return this process's share of the test split, in stored order."""
+        return OrderedBatches(self.store("test"), self.evaluation_batch_size)
+
+    def test_dataloader(self) -> OrderedBatches:
+        """Return this process's share of the test split, in stored order."""
+        return self.val_dataloader()
+
+    def predict_dataloader(self) -> OrderedBatches:
+        """Return this process's share of the test split, in stored order."""
+        return self.val_dataloader()
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> tuple[Images, Labels]:
+        """Turn bytes into images, mirrored at random while training if `flip` says so."""
+        pixels, labels = batch
+        images = self.to_images(pixels)
+        if self.trainer is None:
+            return images, labels
+        if self.flip and self.trainer.training:
+            images = flip_half(images)
+        # Lightning converts a batch to the precision of the run before it gets here, where it was bytes.
+        return self.trainer.precision_plugin.convert_input(images), labels
+
+    def evaluation_batches(self, split: Split, device: torch.device) -> DeviceBatches:
+        """Return a split in stored order, without augmentation; needs no Trainer.
+
+        Where several processes run, this process's contiguous share: the shares in rank order are the split.
+        """
+        batches = OrderedBatches(self.store(split), self.evaluation_batch_size)
+        return DeviceBatches(batches, device, self.to_images)
+
+    def to_images(self, pixels: Pixels) -> Images:
+        """Return stored images as networks see them."""
+        return to_images(pixels, self.image_size, self.enlarge)
+
+    def missing(self, path: Path) -> DataError:
+        """Return the error for files that are not there."""
+        python = f"{type(self).__name__}('{self.root}', download=True).prepare_data()"
+        return DataError(
+            f"{self.name} not found: no '{path}'. Fetch it with --data.download=true (in Python: {python})."
+        )
+
+    def doubt(self, finding: str) -> None:
+        """Refuse files that are not the published ones, or warn where `verify` is false.
+
+        Raises:
+            DataError: `verify` is true.
+        """
+        if self.verify:
+            raise DataError(f"{finding} Fetch it anew, or accept it as it is with --data.verify=false.")
+        if finding not in self._accepted:
+            self._accepted.add(finding)
+            logger.warning("%s Accepted, since verify is false.", finding)

@@ -1,0 +1,142 @@
+"""CelebA: faces, with attributes and identities."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+
+from gan_lightning.data.base import ImageData
+from gan_lightning.data.decoded import decoded
+from gan_lightning.data.store import ImageStore
+from gan_lightning.errors import DataError, SettingError
+from gan_lightning.interfaces import LabelKind, Split
+
+PUBLISHED_COUNT = 202_599
+PUBLISHED_HEIGHT, PUBLISHED_WIDTH = 218, 178
+ATTRIBUTES = 40
+IDENTITIES = 10_177
+PARTITION: dict[Split, int] = {"train": 0, "test": 2}
+
+
+@dataclass(eq=False, kw_only=True)
+class CelebA(ImageData):
+    """Aligned faces of 178x218 pixels: 162,770 train, 19,962 test. The published validation part is not used.
+
+    Reads `<root>/celeba`: `img_align_celeba/*.jpg`, `list_eval_partition.txt`, and the list of the labels asked for
+    (`list_attr_celeba.txt`, `identity_CelebA.txt`). An image that its list leaves out has the label -1. No person is
+    in two parts: identities of the test split never occur in training.
+
+    Args:
+        image_size: Edge of the images in pixels.
+        crop_size: Edge of the square cut from the centre, then resized; by default the image's whole width.
+        labels: 40 attributes (0 or 1), one of 10,177 identities, or no labels.
+        cache_dir: Folder for decoded images; by default the user's cache folder.
+
+    Source:
+        Liu et al. 2015, "Deep learning face attributes in the wild".
+    """
+
+    image_size: int = 64
+    crop_size: int | None = None
+    labels: Literal["attributes", "identity", "none"] = "attributes"
+    cache_dir: str | Path | None = None
+
+    name = "celeba"
+    channels = 3
+
+    def __post_init__(self) -> None:
+        """Check the settings.
+
+        Raises:
+            SettingError: The crop does not fit into the images.
+        """
+        super().__post_init__()
+        if self.crop_size is not None and not 1 <= self.crop_size <= PUBLISHED_WIDTH:
+            raise SettingError(
+                f"crop_size must be 1 to {PUBLISHED_WIDTH}, the width of the images, got {self.crop_size}. "
+                "Leave it out to use the whole width."
+            )
+
+    @property
+    def label_kind(self) -> LabelKind:
+        """As `labels` says."""
+        return "classes" if self.labels == "identity" else self.labels
+
+    @property
+    def num_classes(self) -> int:
+        """Number of attributes or of people, those of all parts of the data set; 0 without labels."""
+        return {"attributes": ATTRIBUTES, "identity": IDENTITIES, "none": 0}[self.labels]
+
+    def fetch(self) -> None:
+        """Download and unpack the archive and the lists unless they are there; needs the package gdown."""
+        from torchvision import datasets
+
+        datasets.CelebA(self.root, download=True)
+
+    def read(self, split: Split) -> ImageStore:
+        """Return the images in the order of the partition list.
+
+        Raises:
+            DataError: Files are missing, damaged, or not the published ones.
+        """
+        images = Path(self.root, "celeba", "img_align_celeba")
+        if not images.is_dir():
+            raise self.missing(images)
+        partition = self.read_list("list_eval_partition.txt", columns=1)
+        present = {file.name for file in images.iterdir()}
+        listed = [name for name, (part,) in partition.items() if part == PARTITION[split]]
+        chosen = [name for name in listed if name in present][: self.limit]
+        found = len(present & partition.keys())
+        if not found == len(partition) == PUBLISHED_COUNT:
+            self.doubt(
+                f"'{images.parent}' lists {len(partition):,} images and holds {found:,} of them, "
+                f"of {PUBLISHED_COUNT:,} published."
+            )
+        if not chosen:
+            raise DataError(f"'{images}' holds no image of the {split} split. Fetch it anew.")
+        labels = self.read_labels(chosen)
+        files = [images / name for name in chosen]
+        pixels = decoded(files, self.image_size, self.crop_size, self.cache_dir, f"{self.name}-{split}")
+        return ImageStore(pixels, labels)
+
+    def read_labels(self, names: list[str]) -> Int64[torch.Tensor, " count"] | Int64[torch.Tensor, "count 40"]:
+        """Return the labels of images; -1 for those that the list leaves out."""
+        if self.labels == "none":
+            return torch.full((len(names),), -1)
+        if self.labels == "identity":
+            people = self.read_list("identity_CelebA.txt", columns=1)
+            self.check_complete("identity_CelebA.txt", people)
+            # The list counts people from 1.
+            return torch.tensor([int(people[name][0]) - 1 if name in people else -1 for name in names])
+        attributes = self.read_list("list_attr_celeba.txt", columns=ATTRIBUTES, header=2)
+        self.check_complete("list_attr_celeba.txt", attributes)
+        unknown = np.full(ATTRIBUTES, -1, np.int64)
+        # The list says -1 for no and 1 for yes.
+        return torch.from_numpy(
+            np.stack([(attributes[name] + 1) // 2 if name in attributes else unknown for name in names])
+        )
+
+    def read_list(self, name: str, columns: int, header: int = 0) -> dict[str, Int64[np.ndarray, " columns"]]:
+        """Return the integers that a list gives for each image.
+
+        Raises:
+            DataError: The list is missing or is not of this form.
+        """
+        file = Path(self.root, "celeba", name)
+        if not file.exists():
+            raise self.missing(file)
+        rows = [line.split() for line in file.read_text().splitlines()[header:]]
+        try:
+            values = np.array([list(map(int, row[1:])) for row in rows], np.int64).reshape(len(rows), columns)
+        except ValueError as error:
+            raise DataError(f"'{file}' must give {columns} whole numbers per image ({error}).") from error
+        return {row[0]: value for row, value in zip(rows, values, strict=True)}
+
+    def check_complete(self, name: str, labels: dict[str, Int64[np.ndarray, " columns"]]) -> None:
+        """Demand that a list has a row for every published image."""
+        if len(labels) != PUBLISHED_COUNT:
+            file = Path(self.root, "celeba", name)
+            self.doubt(f"'{file}' has {len(labels):,} rows, of {PUBLISHED_COUNT:,} published.")

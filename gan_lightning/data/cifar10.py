@@ -1,0 +1,95 @@
+"""CIFAR-10: small photographs of animals and vehicles; and the format it shares with CIFAR-100."""
+
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from gan_lightning.data.base import ImageData
+from gan_lightning.data.store import ImageStore
+from gan_lightning.errors import DataError
+from gan_lightning.interfaces import Split
+
+
+@dataclass(eq=False, kw_only=True)
+class CIFAR10(ImageData):
+    """Colour photographs of 32x32 pixels in 10 classes: 50,000 train, 10,000 test.
+
+    Reads `<root>/cifar-10-batches-py`.
+
+    Source:
+        Krizhevsky 2009, "Learning multiple layers of features from tiny images".
+    """
+
+    name = "cifar10"
+    channels = 3
+    label_kind = "classes"
+    num_classes = 10
+
+    def fetch(self) -> None:
+        """Download the archive unless its files are there."""
+        from torchvision import datasets
+
+        datasets.CIFAR10(self.root, download=True)
+
+    def read(self, split: Split) -> ImageStore:
+        """Return the images in the files' order.
+
+        Raises:
+            DataError: Files are missing, damaged, or not the published ones.
+        """
+        from torchvision import datasets
+
+        published = datasets.CIFAR10
+        files = published.train_list if split == "train" else published.test_list
+        return read_batches(self, published.base_folder, files, "labels")
+
+
+def read_batches(data: ImageData, folder: str, files: list[list[str]], label_key: str) -> ImageStore:
+    """Return the images of pickled batches, one after the other.
+
+    Args:
+        data: Says where the folder is and whether to demand the published files.
+        folder: Folder within the root.
+        files: Name and published MD5 of each batch.
+        label_key: Entry of a batch that holds the labels.
+
+    Raises:
+        DataError: Files are missing, damaged, or not the published ones.
+    """
+    from torchvision.datasets.utils import check_md5
+
+    images, labels = [], []
+    for name, md5 in files:
+        file = Path(data.root, folder, name)
+        if not file.exists():
+            raise data.missing(file)
+        if not check_md5(file, md5):
+            data.doubt(f"'{file}' is not the published file (MD5).")
+        try:
+            with file.open("rb") as stream:
+                batch = ArrayUnpickler(stream, encoding="latin1").load()
+            images.append(np.asarray(batch["data"], np.uint8).reshape(-1, 3, 32, 32))
+            labels.append(np.asarray(batch[label_key], np.int64).reshape(len(images[-1])))
+        except Exception as error:  # whatever damaged bytes can mean to a pickle
+            raise DataError(f"'{file}' is damaged ({error}). Fetch it anew.") from error
+    return ImageStore(torch.from_numpy(np.concatenate(images)), torch.from_numpy(np.concatenate(labels)))
+
+
+class ArrayUnpickler(pickle.Unpickler):
+    """Unpickles arrays and plain values only, for a pickle can run any code when it is loaded."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return what rebuilds an array, and nothing else."""
+        if (module, name) in {
+            ("numpy", "ndarray"),
+            ("numpy", "dtype"),
+            ("numpy.core.multiarray", "_reconstruct"),
+            ("numpy._core.multiarray", "_reconstruct"),
+            ("_codecs", "encode"),
+        }:
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f"it would load {module}.{name}")

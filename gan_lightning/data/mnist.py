@@ -1,0 +1,114 @@
+"""MNIST: handwritten digits."""
+
+import gzip
+import math
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+
+from gan_lightning.data.base import ImageData
+from gan_lightning.data.store import ImageStore
+from gan_lightning.data.transforms import Enlarge
+from gan_lightning.errors import DataError, SettingError
+from gan_lightning.interfaces import Split
+
+EDGE = 28
+FILES: dict[Split, tuple[str, str]] = {
+    "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+    "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+}
+PUBLISHED_COUNT: dict[Split, int] = {"train": 60_000, "test": 10_000}
+
+
+@dataclass(eq=False, kw_only=True)
+class MNIST(ImageData):
+    """Handwritten digits of 28x28 pixels: 60,000 train, 10,000 test.
+
+    Reads `<root>/MNIST/raw`, the IDX files as they are or still packed (`.gz`).
+
+    Args:
+        enlarge: From 28 pixels to `image_size`: `pad` keeps the pixels and adds black, `resize` interpolates.
+
+    Source:
+        LeCun et al. 1998, "Gradient-based learning applied to document recognition".
+    """
+
+    enlarge: Enlarge = "pad"
+
+    name = "mnist"
+    channels = 1
+    label_kind = "classes"
+    num_classes = 10
+
+    def __post_init__(self) -> None:
+        """Check the settings.
+
+        Raises:
+            SettingError: Padding cannot make an image smaller.
+        """
+        super().__post_init__()
+        if self.enlarge == "pad" and self.image_size < EDGE:
+            raise SettingError(
+                f"image_size must be at least {EDGE} with enlarge=pad, got {self.image_size}. "
+                "Set --data.enlarge=resize."
+            )
+
+    def fetch(self) -> None:
+        """Download the four files unless they are there, packed or not."""
+        from torchvision import datasets
+
+        try:
+            for name in sum(FILES.values(), ()):
+                self.find(name)
+        except DataError:
+            datasets.MNIST(self.root, download=True)
+
+    def read(self, split: Split) -> ImageStore:
+        """Return the images in the files' order.
+
+        Raises:
+            DataError: Files are missing, damaged, or not the published ones.
+        """
+        images_file, labels_file = (self.find(name) for name in FILES[split])
+        images, labels = self.read_idx(images_file), self.read_idx(labels_file)
+        if images.ndim != 3 or labels.shape != images.shape[:1]:
+            raise DataError(f"'{images_file}' holds {images.shape} values, '{labels_file}' {labels.shape} labels.")
+        if images.shape != (PUBLISHED_COUNT[split], EDGE, EDGE):
+            self.doubt(f"'{images_file}' holds {images.shape} values, not {PUBLISHED_COUNT[split]:,} images.")
+        return ImageStore(torch.from_numpy(images[:, None]), torch.from_numpy(labels.astype(np.int64)))
+
+    def find(self, name: str) -> Path:
+        """Return a file, unpacked if it is there, else packed."""
+        file = Path(self.root, "MNIST", "raw", name)
+        packed = file.with_name(f"{name}.gz")
+        if not file.exists() and not packed.exists():
+            raise self.missing(file)
+        return file if file.exists() else packed
+
+    def read_idx(self, file: Path) -> UInt8[np.ndarray, "..."]:
+        """Return the array of an IDX file of bytes.
+
+        Source:
+            The layout, from the page of the data set: two zero bytes, type 8 (unsigned byte), the number of
+            dimensions, each dimension as a big-endian int32, the values.
+        """
+        content = file.read_bytes()
+        if file.suffix == ".gz":
+            from torchvision import datasets
+            from torchvision.datasets.utils import check_md5
+
+            if not check_md5(file, dict(datasets.MNIST.resources)[file.name]):
+                self.doubt(f"'{file}' is not the published file (MD5).")
+            try:
+                content = gzip.decompress(content)
+            except (OSError, EOFError, zlib.error) as error:
+                raise DataError(f"'{file}' is damaged ({error}). Fetch it anew.") from error
+        dimensions = content[3] if content.startswith(b"\0\0\x08") and len(content) > 3 else 0
+        shape = np.frombuffer(content[4 : 4 + 4 * dimensions], ">i4").tolist()
+        if not dimensions or len(content) != 4 + 4 * dimensions + math.prod(shape):
+            raise DataError(f"'{file}' is not an IDX file of bytes, or is cut short. Fetch it anew.")
+        return np.frombuffer(bytearray(content), np.uint8, offset=4 + 4 * dimensions).reshape(shape)

@@ -1,0 +1,156 @@
+"""Decoded images in memory, and the batches that each process takes from them.
+
+Which image stands where is a pure function of the number of images, the batch size, the seed, the epoch, the
+rank and the number of processes. Batches are gathered by index: no copy per image, no worker processes.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from jaxtyping import Int64, UInt8
+from torch import Tensor
+
+from gan_lightning.errors import SettingError
+from gan_lightning.interfaces import Labels
+
+Pixels = UInt8[Tensor, "batch channels stored_height stored_width"]
+"""Images as stored, 0 to 255."""
+
+Batch = tuple[Pixels, Labels]
+
+
+@dataclass(frozen=True)
+class ImageStore:
+    """One split of a data set, decoded; the images may be a memory-mapped file.
+
+    Args:
+        images: Pixels, 0 to 255.
+        labels: As `gan_lightning.interfaces.Labels` says.
+    """
+
+    images: UInt8[Tensor, "count channels height width"]
+    labels: Int64[Tensor, " count"] | Int64[Tensor, "count attributes"]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, indices: Int64[Tensor, " batch"]) -> Batch:
+        return self.images[indices], self.labels[indices]
+
+    def head(self, limit: int | None) -> "ImageStore":
+        """Return the first `limit` images, or all of them, without copying."""
+        return ImageStore(self.images[:limit], self.labels[:limit])
+
+
+def process() -> tuple[int, int]:
+    """Return the rank of this process and the number of processes."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1
+
+
+def share(positions: range, rank: int, world_size: int) -> range:
+    """Return one process's part: contiguous, and as long as any other's, give or take one.
+
+    Raises:
+        SettingError: There are fewer positions than processes.
+    """
+    count = len(positions)
+    if count < world_size:
+        raise SettingError(
+            f"devices must be at most {count}, the number of images to share, got {world_size}. "
+            "Use fewer devices or more images."
+        )
+    return positions[count * rank // world_size : count * (rank + 1) // world_size]
+
+
+def training_steps(count: int, batch_size: int, world_size: int) -> list[range]:
+    """Return the positions in the epoch's order that each step takes, all processes together.
+
+    A step takes `batch_size * world_size` images and the last one takes the rest. A rest of fewer than two images
+    per process, which batch normalisation could not use, joins the step before it.
+    """
+    smallest = min(2, batch_size) * world_size
+    starts = range(0, max(1, count - smallest + 1), batch_size * world_size)
+    return [range(start, stop) for start, stop in pairwise([*starts, count])]
+
+
+def evaluation_steps(count: int, batch_size: int, rank: int, world_size: int) -> list[range]:
+    """Return the positions in the stored order that one process takes, step by step.
+
+    The shares in rank order are the stored order. All processes take the same number of steps, so the last step
+    can hold one image more than `batch_size`.
+    """
+    mine = share(range(count), rank, world_size)
+    starts = mine[: count // world_size : batch_size]
+    return [range(start, stop) for start, stop in pairwise([*starts, mine.stop])]
+
+
+def shuffled(count: int, seed: int, epoch: int) -> Int64[Tensor, " count"]:
+    """Return the order of an epoch, which leaves every random generator as it was."""
+    return torch.from_numpy(np.random.default_rng((seed, epoch)).permutation(count))
+
+
+class ShuffledBatches:
+    """Training batches: every image once per epoch, in an order that depends on the seed and the epoch only.
+
+    Several processes with batch size B take, step by step, the images that one process with the product of B and
+    their number takes. Lightning saves and restores the position within the epoch.
+
+    Args:
+        store: The training split.
+        batch_size: Images per step and process.
+        seed: Decides the order, with the epoch.
+        epoch: Returns the epoch; asked at the first batch of an iteration.
+    """
+
+    def __init__(self, store: ImageStore, batch_size: int, seed: int, epoch: Callable[[], int]) -> None:
+        self.store = store
+        self.batch_size = batch_size
+        self.seed = seed
+        self.epoch = epoch
+        self._position = (0, 0)
+        self._resume_at = (0, 0)
+
+    def __len__(self) -> int:
+        return len(training_steps(len(self.store), self.batch_size, process()[1]))
+
+    def __iter__(self) -> Iterator[Batch]:
+        # Lightning calls `iter` before it knows the epoch: nothing of a generator runs before the first `next`.
+        epoch = self.epoch()
+        rank, world_size = process()
+        order = shuffled(len(self.store), self.seed, epoch)
+        steps = training_steps(len(self.store), self.batch_size, world_size)
+        resumed_epoch, taken = self._resume_at
+        self._resume_at = (0, 0)
+        for number in range(taken if epoch == resumed_epoch else 0, len(steps)):
+            self._position = (epoch, number + 1)
+            mine = share(steps[number], rank, world_size)
+            yield self.store[order[mine.start : mine.stop]]
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the epoch and the number of its steps that were taken."""
+        epoch, taken = self._position
+        return {"epoch": epoch, "steps_taken": taken}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on after the steps that were taken, if the next iteration is of the same epoch."""
+        self._resume_at = (state["epoch"], state["steps_taken"])
+
+
+class OrderedBatches:
+    """Evaluation batches: this process's contiguous share of the stored order."""
+
+    def __init__(self, store: ImageStore, batch_size: int) -> None:
+        self.store = store
+        self.batch_size = batch_size
+
+    def __len__(self) -> int:
+        return len(evaluation_steps(len(self.store), self.batch_size, *process()))
+
+    def __iter__(self) -> Iterator[Batch]:
+        for step in evaluation_steps(len(self.store), self.batch_size, *process()):
+            yield self.store[torch.arange(step.start, step.stop)]

@@ -1,0 +1,68 @@
+"""What evaluations ask of torch.distributed; with a single process each function is the identity."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+T = TypeVar("T")
+
+
+def process_count() -> int:
+    """Return the number of processes that share the data."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def process_rank() -> int:
+    """Return this process's place among them, counted from 0."""
+    return dist.get_rank() if process_count() > 1 else 0
+
+
+def gather_objects(value: T) -> list[T]:
+    """Return every process's small, picklable `value` in rank order."""
+    values: list[Any] = [value]
+    if process_count() > 1:
+        values = [None] * process_count()
+        dist.all_gather_object(values, value)
+    return values
+
+
+def gather_rows(rows: Tensor, counts: Sequence[int]) -> Tensor:
+    """Return every process's rows, joined in rank order.
+
+    Args:
+        rows: This process's rows, along the first dimension.
+        counts: Number of rows of each process, which may differ.
+    """
+    if process_count() == 1:
+        return rows
+    # all_gather wants equal shapes: pad to the longest share, then cut the padding off.
+    padded = rows.new_zeros(max(counts), *rows.shape[1:])
+    padded[: len(rows)] = rows
+    shares = [torch.empty_like(padded) for _ in counts]
+    dist.all_gather(shares, padded)
+    return torch.cat([share[:count] for share, count in zip(shares, counts, strict=True)])
+
+
+def sum_over_processes(value: Tensor) -> None:
+    """Replace `value` by its sum over all processes."""
+    if process_count() > 1:
+        dist.all_reduce(value)
+
+
+def on_first_process(compute: Callable[[], T]) -> T:
+    """Run `compute` on the first process alone, and return its result, or raise its error, on all of them."""
+    if process_count() == 1:
+        return compute()
+    outcome: list[Any] = [None]
+    if process_rank() == 0:
+        try:
+            outcome = [compute()]
+        except Exception as error:  # Raised below: the others would otherwise wait for a result for ever.
+            outcome = [error]
+    dist.broadcast_object_list(outcome)
+    if isinstance(outcome[0], Exception):
+        raise outcome[0]
+    return outcome[0]

@@ -1,0 +1,284 @@
+"""The command line, as a user calls it: every refusal, and the whole way from fit to test."""
+
+import json
+import logging
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+QUICK = ["--config", str(ROOT / "configs/quickstart.yaml")]
+TINY = [
+    "--model.base_width=4", "--model.feature_dim=8", "--data.limit=240", "--trainer.max_epochs=2",
+    "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false",
+    "--transfer.paper.epochs=3", "--transfer.tuned.strengths=[0.01]",
+]  # fmt: skip
+
+
+@pytest.fixture
+def gan_lightning(tmp_path, monkeypatch, capsys):
+    """Return a function that runs the command line in an empty folder and gives its status, output and errors."""
+    from gan_lightning.__main__ import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["gan-lightning"])
+    # Lightning's log handler keeps the first test's standard error, which is closed by the second.
+    monkeypatch.setattr(logging, "raiseExceptions", False)
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        status = 0
+        try:
+            main([str(argument) for argument in arguments])
+        except SystemExit as end:
+            status = end.code or 0
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return call
+
+
+def only_run(folder: Path) -> Path:
+    runs = sorted(folder.glob("runs/*/*"))
+    assert len(runs) == 1, runs
+    return runs[0]
+
+
+def final_accuracies(run: Path) -> dict[tuple, float]:
+    records = json.loads((run / "results.json").read_text())["records"]
+    return {(r["extractor"], r["weights"], r["protocol"], r["epoch"]): r["accuracy"] for r in records}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Return the folder in which one small fit ran, as a process of its own, and what that process printed."""
+    folder = tmp_path_factory.mktemp("finished")
+    command = [sys.executable, "-m", "gan_lightning", "fit", *QUICK, *TINY]
+    command.remove("--trainer.enable_progress_bar=false")
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout
+
+
+def test_a_fit_prints_the_table_and_the_run_folder(finished):
+    _, printed = finished
+    for word in ("discriminator", "classifier", "paper", "tuned", "Random", "Raw", "Seconds"):
+        assert word in printed
+    assert re.search(r"Run folder: runs/mgan-digits/\d{8}-\d{6}-\w{4}\n", printed)
+
+
+def test_a_fit_shows_a_bar_with_the_losses(finished):
+    printed = re.sub(r"\s+", " ", finished[1])
+    for name in ("generator:", "discriminator:", "classifier:", "paper's heads"):
+        assert name in printed
+
+
+def test_the_run_folder_has_everything_to_understand_and_redo_the_run(finished):
+    run = only_run(finished[0])
+    about = json.loads((run / "run.json").read_text())
+    assert (about["status"], about["stage"], about["seed"], about["error"]) == ("finished", "fit", 0, None)
+    assert about["versions"]["torch"]
+    assert about["command"][1:3] == ["fit", "--config"]
+    rows = (run / "metrics.csv").read_text().splitlines()
+    columns = rows[0].split(",")
+    steps = [row for row in rows[1:] if row.split(",")[columns.index("train/generator_loss")]]
+    assert len(steps) == 4  # two batches an epoch, two epochs
+    assert {path.name for path in (run / "samples").iterdir()} == {"epoch-0000.png", "epoch-0001.png"}
+    assert {path.name for path in (run / "checkpoints").iterdir()} == {"epoch-0001.ckpt", "last.ckpt"}
+    assert not list(run.rglob(".writing-*"))
+
+
+def test_results_hold_a_record_per_extractor_protocol_and_epoch_with_the_controls(finished):
+    results = json.loads((only_run(finished[0]) / "results.json").read_text())
+    assert results["schema_version"] == 1
+    assert (results["model"], results["data"], results["model_settings"]["base_width"]) == ("MGAN", "digits", 4)
+    expected = {
+        (extractor, weights, protocol, epoch)
+        for extractor, weights in (
+            ("discriminator", "trained"), ("classifier", "trained"), ("discriminator", "random"),
+            ("classifier", "random"), ("pixels", "none"),
+        )
+        for protocol, epochs in (("paper", (1, 2, 3)), ("tuned", (None,)))
+        for epoch in epochs
+    }  # fmt: skip
+    assert set(final_accuracies(only_run(finished[0]))) == expected
+
+
+def test_the_sample_grid_has_a_row_per_generator(finished):
+    from torchvision.io import read_image
+
+    picture = read_image(str(only_run(finished[0]) / "samples/epoch-0001.png"))
+    assert picture.shape == (3, 10 * 34 + 2, 10 * 34 + 2)
+
+
+def test_test_reproduces_the_transfer_figures_of_the_finished_run_exactly(finished, gan_lightning, tmp_path):
+    run = only_run(finished[0])
+    status, _, errors = gan_lightning(
+        "test", "--config", run / "config.yaml", "--ckpt_path", run / "checkpoints/last.ckpt"
+    )
+    assert status == 0, errors
+    again = only_run(tmp_path)
+    assert final_accuracies(again) == final_accuracies(run)
+    assert json.loads((again / "run.json").read_text())["stage"] == "test"
+
+
+def test_a_second_run_with_a_saved_configuration_leaves_the_first_alone(finished, gan_lightning, tmp_path):
+    config = only_run(finished[0]) / "config.yaml"
+    for _ in range(2):
+        status, _, errors = gan_lightning(
+            "fit", "--config", config, "--transfer.enabled=false", "--trainer.max_epochs=1"
+        )
+        assert status == 0, errors
+    runs = list(tmp_path.glob("runs/mgan-digits/*"))
+    assert len(runs) == 2
+    assert all(json.loads((run / "run.json").read_text())["status"] == "finished" for run in runs)
+
+
+def test_a_fit_repeats_to_the_last_digit(finished, gan_lightning, tmp_path):
+    status, _, errors = gan_lightning("fit", *QUICK, *TINY)
+    assert status == 0, errors
+    assert final_accuracies(only_run(tmp_path)) == final_accuracies(only_run(finished[0]))
+
+
+def test_validate_and_predict_work_on_a_finished_run(finished, gan_lightning, tmp_path):
+    import numpy as np
+
+    run = only_run(finished[0])
+    for command in ("validate", "predict"):
+        status, _, errors = gan_lightning(
+            command, "--config", run / "config.yaml", "--ckpt_path", run / "checkpoints/last.ckpt"
+        )
+        assert status == 0, errors
+    written = next(tmp_path.glob("runs/*/*/features.npz"))
+    with np.load(written) as features:
+        assert {name: array.shape for name, array in features.items()} == {
+            "labels": (240,), "discriminator": (240, 8), "classifier": (240, 8),
+        }  # fmt: skip
+
+
+def test_a_checkpoint_never_overrides_the_command_line(finished, gan_lightning, tmp_path):
+    checkpoint = only_run(finished[0]) / "checkpoints/last.ckpt"
+    status, _, errors = gan_lightning("test", *QUICK, *TINY, "--model.shares_removed=2", "--ckpt_path", checkpoint)
+    assert status == 2
+    assert "model.shares_removed is 2 here and 0 in the checkpoint" in errors
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model.shares_removed=5"], "model.shares_removed must be one of 0, 1, 2, 3, 4, got 5"),
+        (["--model.fake_batch_size=125"], "model.fake_batch_size must be a multiple of model.generators (10), got 125"),
+        (["--data.image_size=64"], "image_size must be 32 for MGAN"),
+        (["--model.channels=3"], "model.channels must not be set, got 3: the data set gives it"),
+        (["--model.init_args.image_size=32"], "model.image_size must not be set, got 32"),
+        (["--model.base_widht=3"], "base_widht"),
+        (["--no.such.key=3"], "no.such.key"),
+        (["--data=MNIST"], "Fetch it with"),
+        (["--data=ImageFolder", "--data.root=nowhere", "--data.image_size=32"], "nowhere"),
+        (["--ckpt_path=nowhere.ckpt"], "ckpt_path must be a checkpoint file, got 'nowhere.ckpt'"),
+        (["--transfer.paper.epochs=0"], "epochs must be at least 1, got 0"),
+        (["--samples.columns=0"], "samples.columns must be at least 1, got 0"),
+        (["--data.batch_size=0"], "batch_size must be at least 1, got 0"),
+    ],
+)
+def test_bad_input_ends_before_training_with_one_clear_line(gan_lightning, tmp_path, arguments, message):
+    status, _, errors = gan_lightning("fit", *QUICK, *TINY, *arguments)
+    assert status not in (0, None)
+    assert message in errors
+    ours = [line for line in errors.splitlines() if line.startswith("gan-lightning: error:")]
+    assert len(ours) == 1 or "error:" in errors  # an unknown key has jsonargparse's message
+    assert "Traceback" not in errors
+    assert not list(tmp_path.iterdir()), "something was written"
+
+
+def test_a_flat_folder_without_labels_is_refused_for_the_transfer_evaluation(gan_lightning, tmp_path):
+    from PIL import Image
+
+    folder = tmp_path / "flat"
+    folder.mkdir()
+    for i in range(20):
+        Image.new("RGB", (40, 40), (i, 0, 0)).save(folder / f"{i}.png")
+    cache = ["--data.cache_dir", str(tmp_path / "cache")]
+    arguments = [*QUICK, "--model.base_width=4", "--data=ImageFolder", f"--data.root={folder}", *cache,
+                 "--data.image_size=32", "--data.batch_size=6", "--trainer.max_epochs=1",
+                 "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]  # fmt: skip
+    status, _, errors = gan_lightning("fit", *arguments)
+    assert (status, "needs labels, and the data set flat has none" in errors) == (2, True), errors
+    assert not (tmp_path / "runs").exists()
+    status, _, errors = gan_lightning("fit", *arguments, "--transfer.enabled=false")
+    assert status == 0, errors
+
+
+def test_a_loss_that_diverges_stops_with_its_name_and_the_last_good_checkpoint(gan_lightning, tmp_path):
+    status, _, errors = gan_lightning("fit", *QUICK, *TINY, "--trainer.max_epochs=30", "--model.discriminator_lr=1e18")
+    assert status == 2
+    error = next(line for line in errors.splitlines() if line.startswith("gan-lightning: error:"))
+    assert re.search(r"(train/\w+_loss became (nan|inf) at|\S+ is not finite at) step \d+ of epoch \d+", error)
+    about = json.loads((only_run(tmp_path) / "run.json").read_text())
+    assert about["status"] == "failed"
+    assert about["error"].startswith("NonFiniteError")
+    assert not (only_run(tmp_path) / "results.json").exists()
+
+
+def configs() -> list[Path]:
+    return sorted((ROOT / "configs").rglob("*.yaml"))
+
+
+def test_a_printed_configuration_gives_itself_again(gan_lightning, tmp_path):
+    _, printed, _ = gan_lightning("fit", *QUICK, "--print_config")
+    (tmp_path / "printed.yaml").write_text(printed)
+    _, again, _ = gan_lightning("fit", "--config", "printed.yaml", "--print_config")
+    assert yaml.safe_load(printed) == yaml.safe_load(again)
+    model = yaml.safe_load(printed)["model"]["init_args"]
+    assert model["base_width"] == 32
+    assert not {"channels", "image_size", "num_classes"} & set(model), "what the data set gives is not stated twice"
+
+
+def test_configurations_compose_and_the_later_one_wins(gan_lightning):
+    parts = ("configs/mgan/base.yaml", "configs/data/mnist.yaml", "configs/overrides/width32.yaml")
+    flags = [argument for part in parts for argument in ("--config", ROOT / part)]
+    _, printed, _ = gan_lightning("fit", *flags, "--model.base_width=16", "--print_config")
+    config = yaml.safe_load(printed)
+    assert (config["model"]["class_path"], config["data"]["class_path"]) == (
+        "gan_lightning.models.MGAN", "gan_lightning.data.MNIST",
+    )  # fmt: skip
+    assert (config["model"]["init_args"]["base_width"], config["trainer"]["max_epochs"]) == (16, 20)
+
+
+def test_every_key_of_every_sweep_is_a_key_of_the_command_line(gan_lightning, tmp_path):
+    for sweep in sorted((ROOT / "sweeps").glob("*.yaml")):
+        content = yaml.safe_load(sweep.read_text())
+        command = [word for word in content["command"] if not word.startswith("${")]
+        assert command.pop(0) == "fit"
+        arguments = [word.replace("=configs/", f"={ROOT}/configs/") for word in command if word != "--config"]
+        point = {key: spec["values"][0] for key, spec in content["parameters"].items()}
+        (tmp_path / "point.json").write_text(json.dumps(point))
+        status, printed, errors = gan_lightning("fit", *arguments, "--config", "point.json", "--print_config")
+        assert status == 0, errors
+        config = yaml.safe_load(printed)
+        for key, value in point.items():
+            found = config
+            for part in key.split("."):
+                found = found[part]
+            assert found == value, f"{sweep.name}: {key}"
+
+
+def test_the_version_answers_without_loading_torch():
+    command = "import sys; from gan_lightning.__main__ import main; main(['--version']); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
+    assert re.fullmatch(r"gan-lightning \d+\.\d+\.\d+\nFalse\n", done.stdout)
+
+
+def test_the_command_line_loads_nothing_that_only_some_runs_use():
+    lazy = ("wandb", "sklearn", "scipy", "matplotlib", "torchvision", "PIL")
+    # What Lightning itself loads (torchmetrics brings some) is not ours to keep out.
+    command = (
+        "import sys, lightning.pytorch.cli; theirs = set(sys.modules); import gan_lightning.cli; "
+        f"print([m for m in {lazy} if m in sys.modules and m not in theirs])"
+    )
+    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
