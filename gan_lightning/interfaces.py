@@ -62,9 +62,14 @@ class LabelledImages(Protocol):
     """Short name of the data set, for tables and published figures."""
     channels: int
     image_size: int
-    label_kind: LabelKind
-    num_classes: int
-    """Number of classes, or of attributes; 0 where there are no labels."""
+
+    @property
+    def label_kind(self) -> LabelKind:
+        """What the labels are."""
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, or of attributes; 0 where there are no labels."""
 
     def evaluation_batches(self, split: Split, device: torch.device) -> ImageBatches:
         """Return a split in stored order, without augmentation.

@@ -1,6 +1,12 @@
-"""Fixtures for all tests; while they run, every shape annotation in the package is checked."""
+"""While the tests run, every shape annotation of the package is checked, and torch uses one thread.
+
+Small matrices on many threads only wait for each other, and more so beside other test processes.
+"""
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is loaded, here and in the processes that tests start
 
 from jaxtyping import install_import_hook
 
-hook = install_import_hook("gan_lightning", "beartype.beartype")
-hook.__enter__()
+install_import_hook("gan_lightning", "beartype.beartype")

@@ -49,7 +49,7 @@ class RunFolder(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Choose the folder, the same in all processes, and send checkpoints and metrics there."""
-        if self.path is not None or trainer.fast_dev_run:
+        if self.path is not None or is_dry_run(trainer):
             return
         data = getattr(trainer, "datamodule", None)
         parts = [type(pl_module).__name__, getattr(data, "name", None) or (type(data).__name__ if data else None)]
@@ -115,7 +115,13 @@ class RunFolder(Callback):
 
 def run_folder(trainer: Trainer) -> Path | None:
     """Return the folder of the trainer's run, or None where the run keeps none."""
-    return next((callback.path for callback in trainer.callbacks if isinstance(callback, RunFolder)), None)
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return next((callback.path for callback in callbacks if isinstance(callback, RunFolder)), None)
+
+
+def is_dry_run(trainer: Trainer) -> bool:
+    """Return whether the trainer was asked to try a batch and to leave nothing behind (`fast_dev_run`)."""
+    return bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
 
 
 @contextmanager

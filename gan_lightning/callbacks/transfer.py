@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from torch import nn
 
-from gan_lightning.callbacks.run_folder import SCHEMA_VERSION, run_folder, write_json
+from gan_lightning.callbacks.run_folder import SCHEMA_VERSION, is_dry_run, run_folder, write_json
 from gan_lightning.errors import DataError
 from gan_lightning.evaluation import (
     PAPER,
@@ -83,7 +83,7 @@ class TransferEvaluation(Callback):
         self._evaluate(trainer, pl_module)
 
     def _applies(self, trainer: Trainer, pl_module: LightningModule) -> bool:
-        return self.enabled and not trainer.fast_dev_run and isinstance(pl_module, HasExtractors)
+        return self.enabled and not is_dry_run(trainer) and isinstance(pl_module, HasExtractors)
 
     def _evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not self._applies(trainer, pl_module):
@@ -148,7 +148,7 @@ def untrained_extractors(model: LightningModule, seed: int) -> Mapping[str, nn.M
         return {name: random_copy(extractor, seed) for name, extractor in model.extractors().items()}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return type(model)(**model.hparams).extractors()  # type: ignore[operator]
+        return type(model)(**model.hparams).extractors()
 
 
 def transfer_table(records: Sequence[TransferRecord], published: Sequence[Published], data: str) -> Table:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from gan_lightning.errors import SettingError
 from gan_lightning.interfaces import Labels
+from gan_lightning.processes import process_count, process_rank
 
 Pixels = UInt8[Tensor, "batch channels stored_height stored_width"]
 """Images as stored, 0 to 255."""
@@ -38,18 +39,12 @@ class ImageStore:
         return len(self.images)
 
     def __getitem__(self, indices: Int64[Tensor, " batch"]) -> Batch:
-        return self.images[indices], self.labels[indices]
+        # On bytes several times as fast as indexing with a tensor.
+        return self.images.index_select(0, indices), self.labels.index_select(0, indices)
 
     def head(self, limit: int | None) -> "ImageStore":
         """Return the first `limit` images, or all of them, without copying."""
         return ImageStore(self.images[:limit], self.labels[:limit])
-
-
-def process() -> tuple[int, int]:
-    """Return the rank of this process and the number of processes."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank(), torch.distributed.get_world_size()
-    return 0, 1
 
 
 def share(positions: range, rank: int, world_size: int) -> range:
@@ -116,12 +111,12 @@ class ShuffledBatches:
         self._resume_at = (0, 0)
 
     def __len__(self) -> int:
-        return len(training_steps(len(self.store), self.batch_size, process()[1]))
+        return len(training_steps(len(self.store), self.batch_size, process_count()))
 
     def __iter__(self) -> Iterator[Batch]:
         # Lightning calls `iter` before it knows the epoch: nothing of a generator runs before the first `next`.
         epoch = self.epoch()
-        rank, world_size = process()
+        rank, world_size = process_rank(), process_count()
         order = shuffled(len(self.store), self.seed, epoch)
         steps = training_steps(len(self.store), self.batch_size, world_size)
         resumed_epoch, taken = self._resume_at
@@ -149,8 +144,8 @@ class OrderedBatches:
         self.batch_size = batch_size
 
     def __len__(self) -> int:
-        return len(evaluation_steps(len(self.store), self.batch_size, *process()))
+        return len(evaluation_steps(len(self.store), self.batch_size, process_rank(), process_count()))
 
     def __iter__(self) -> Iterator[Batch]:
-        for step in evaluation_steps(len(self.store), self.batch_size, *process()):
+        for step in evaluation_steps(len(self.store), self.batch_size, process_rank(), process_count()):
             yield self.store[torch.arange(step.start, step.stop)]

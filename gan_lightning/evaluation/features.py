@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from gan_lightning.errors import DataError, SettingError
-from gan_lightning.evaluation.processes import gather_objects, gather_rows, sum_over_processes
 from gan_lightning.interfaces import ImageBatches
+from gan_lightning.processes import gather_objects, gather_rows, sum_over_processes
 
 
 class RawPixels(nn.Flatten):

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from gan_lightning.errors import SettingError
-from gan_lightning.evaluation.processes import process_count, process_rank
 from gan_lightning.interfaces import Images, LabelKind, Labels, Split
+from gan_lightning.processes import process_count, process_rank
 
 
 @dataclass(frozen=True)

@@ -32,8 +32,8 @@ from gan_lightning.evaluation.linear import (
     logistic_probe,
     sgd_heads,
 )
-from gan_lightning.evaluation.processes import on_first_process
 from gan_lightning.interfaces import ImageBatches, Images, LabelledImages, Labels, Split
+from gan_lightning.processes import on_first_process
 
 Weights = Literal["trained", "random", "none"]
 ProtocolName = Literal["paper", "tuned"]

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.core.optimizer import LightningOptimizer, do_nothing_closure
+from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
@@ -41,7 +42,9 @@ class AdversarialModule(LightningModule, ABC):
         """Do the paper's algorithm on one batch of (images, labels)."""
 
     def setup(self, stage: str) -> None:
-        """Refuse float16 loss scaling, whose scale would change between two steps of one batch.
+        """Refuse float16 loss scaling, whose scale would change between two steps of one batch; fit DDP to GANs.
+
+        No loss of a GAN reaches all parameters, so DDP has to search each graph for those that it does reach.
 
         Raises:
             SettingError: If the trainer's precision scales losses.
@@ -51,6 +54,13 @@ class AdversarialModule(LightningModule, ABC):
                 f"trainer.precision must not scale losses, got '{self.trainer.precision}': several optimizers step on "
                 "gradients of one batch. Use 'bf16-mixed' or '32-true'."
             )
+        if isinstance(strategy := self.trainer.strategy, DDPStrategy):
+            strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
+
+    def on_train_start(self) -> None:
+        """Give each process latents of its own; until here all had the same seed, so that the weights agree."""
+        if self.global_rank > 0:
+            torch.manual_seed(torch.initial_seed() + self.global_rank)
 
     def optimizer_list(self) -> list[LightningOptimizer]:
         """Return Lightning's wrappers of the optimizers, in the order of `configure_optimizers`."""
@@ -102,7 +112,7 @@ class AdversarialModule(LightningModule, ABC):
     def on_train_epoch_end(self) -> None:
         """Log the counters, the honest x axes for models that step differently."""
         for counter in ("images_seen", "d_steps", "g_steps"):
-            self.log(counter, float(getattr(self, counter)))
+            self.log(counter, float(getattr(self, counter)), rank_zero_only=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse to write weights that are not finite, so that the last checkpoint stays a good one.

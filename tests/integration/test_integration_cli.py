@@ -161,9 +161,9 @@ def test_validate_and_predict_work_on_a_finished_run(finished, gan_lightning, tm
 
 def test_a_checkpoint_never_overrides_the_command_line(finished, gan_lightning, tmp_path):
     checkpoint = only_run(finished[0]) / "checkpoints/last.ckpt"
-    status, _, errors = gan_lightning("test", *QUICK, *TINY, "--model.shares_removed=2", "--ckpt_path", checkpoint)
+    status, _, errors = gan_lightning("test", *QUICK, *TINY, "--model.shares_removed=3", "--ckpt_path", checkpoint)
     assert status == 2
-    assert "model.shares_removed is 2 here and 0 in the checkpoint" in errors
+    assert "model.shares_removed is 3 here and 2 in the checkpoint" in errors
     assert not list(tmp_path.iterdir())
 
 

@@ -1,4 +1,4 @@
-"""What evaluations ask of torch.distributed; with a single process each function is the identity."""
+"""What the project asks of torch.distributed; with a single process each function is the identity."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
