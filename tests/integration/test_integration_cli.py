@@ -1,7 +1,6 @@
 """The command line, as a user calls it: every refusal, and the whole way from fit to test."""
 
 import json
-import logging
 import re
 import subprocess
 import sys
@@ -17,28 +16,6 @@ TINY = [
     "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false",
     "--transfer.paper.epochs=3", "--transfer.tuned.strengths=[0.01]",
 ]  # fmt: skip
-
-
-@pytest.fixture
-def gan_lightning(tmp_path, monkeypatch, capsys):
-    """Return a function that runs the command line in an empty folder and gives its status, output and errors."""
-    from gan_lightning.__main__ import main
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["gan-lightning"])
-    # Lightning's log handler keeps the first test's standard error, which is closed by the second.
-    monkeypatch.setattr(logging, "raiseExceptions", False)
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        status = 0
-        try:
-            main([str(argument) for argument in arguments])
-        except SystemExit as end:
-            status = end.code or 0
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return call
 
 
 def only_run(folder: Path) -> Path:
@@ -222,10 +199,6 @@ def test_a_loss_that_diverges_stops_with_its_name_and_the_last_good_checkpoint(g
     assert about["status"] == "failed"
     assert about["error"].startswith("NonFiniteError")
     assert not (only_run(tmp_path) / "results.json").exists()
-
-
-def configs() -> list[Path]:
-    return sorted((ROOT / "configs").rglob("*.yaml"))
 
 
 def test_a_printed_configuration_gives_itself_again(gan_lightning, tmp_path):
