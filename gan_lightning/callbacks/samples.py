@@ -21,11 +21,9 @@ class SampleGrid(Callback):
     """
 
     def __init__(self, every_n_epochs: int = 1, columns: int = 10, seed: int = 0) -> None:
-        if every_n_epochs < 0 or columns < 1:
-            name, least, value = (
-                ("every_n_epochs", 0, every_n_epochs) if every_n_epochs < 0 else ("columns", 1, columns)
-            )
-            raise SettingError(f"samples.{name} must be at least {least}, got {value}.")
+        for name, value, least in (("every_n_epochs", every_n_epochs, 0), ("columns", columns, 1)):
+            if value < least:
+                raise SettingError(f"samples.{name} must be at least {least}, got {value}.")
         self.every_n_epochs, self.columns, self.seed = every_n_epochs, columns, seed
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -38,14 +36,16 @@ class SampleGrid(Callback):
         folder = run_folder(trainer)
         if folder is None or not trainer.is_global_zero or not isinstance(pl_module, GeneratesImages):
             return
-        from torchvision.utils import make_grid, save_image
+        from torchvision.transforms.functional import to_pil_image
+        from torchvision.utils import make_grid
 
         rng = torch.Generator(pl_module.device).manual_seed(self.seed)
         with frozen({type(pl_module).__name__: pl_module}), torch.no_grad():
             rows = pl_module.generate(self.columns, rng)
         grid = make_grid(rows.flatten(0, 1).float().cpu(), self.columns, normalize=True, value_range=(-1, 1))
+        picture = to_pil_image(grid)
         with whole_file(folder / "samples" / f"epoch-{epoch:04d}.png") as path:
-            save_image(grid, path)
+            picture.save(path)
         for logger in trainer.loggers:
             if hasattr(logger, "log_image"):
-                logger.log_image("samples", [grid], step=trainer.global_step)
+                logger.log_image("samples", [picture], step=trainer.global_step)
