@@ -70,7 +70,7 @@ class TunedProtocol:
             default), or when the loss no longer changes at the features' precision.
     """
 
-    strengths: tuple[float, ...] = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
+    strengths: tuple[float, ...] = (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
     held_out: float = 0.1
     max_iterations: int = 500
     gradient_tolerance: float = 1e-4
@@ -241,19 +241,22 @@ def logistic_probe(
     shuffled = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed)).to(train.device)
     held_out = min(max(round(protocol.held_out * len(train)), 1), len(train) - 1)
     validation, fitting = shuffled[:held_out], shuffled[held_out:]
+    features, validation_features = _standardised(train[fitting], train[validation])
+    # Turning the features to their principal axes changes no objective; it makes L-BFGS' scaling of them exact.
+    axes = _principal_axes(features)
     path = _strength_path(
-        train[fitting],
+        features @ axes,
         train_labels[fitting],
-        train[validation],
+        validation_features @ axes,
         train_labels[validation],
         num_classes,
         protocol,
     )
     best = max(path, key=lambda candidate: candidate.accuracy)  # max keeps the first of equals: the stronger
     features, test_features = _standardised(train, test)
-    refitted = fit_logistic(features, train_labels, best.strength, best.model, protocol)
+    refitted = fit_logistic(features @ axes, train_labels, best.strength, best.model, protocol)
     return LogisticProbe(
-        accuracy=accuracy(refitted(test_features), test_labels),
+        accuracy=accuracy(refitted(test_features @ axes), test_labels),
         strength=best.strength,
         validation_accuracy=best.accuracy,
         iterations=sum(candidate.model.iterations for candidate in path) + refitted.iterations,
@@ -268,20 +271,19 @@ class _Candidate:
 
 
 def _strength_path(
-    fitting: Tensor,
-    fitting_labels: Tensor,
-    validation: Tensor,
+    features: Tensor,
+    labels: Tensor,
+    validation_features: Tensor,
     validation_labels: Tensor,
     num_classes: int,
     protocol: TunedProtocol,
 ) -> list[_Candidate]:
     """Fit from strong to weak until two have been worse than the best so far."""
-    features, validation_features = _standardised(fitting, validation)
     model = LogisticModel(features.new_zeros(num_classes, features.shape[1]), features.new_zeros(num_classes), 0)
     path: list[_Candidate] = []
     best, worse = 0.0, 0
     for strength in sorted(protocol.strengths, reverse=True):
-        model = fit_logistic(features, fitting_labels, strength, model, protocol)
+        model = fit_logistic(features, labels, strength, model, protocol)
         path.append(_Candidate(strength, model, accuracy(model(validation_features), validation_labels)))
         if path[-1].accuracy > best:
             best, worse = path[-1].accuracy, 0
@@ -302,6 +304,10 @@ def fit_logistic(
 ) -> LogisticModel:
     """Minimise mean cross entropy + strength/2 ‖weight‖² by L-BFGS on all images at once; the bias is free.
 
+    Each feature's weights are measured in units in which the objective's curvature along them is at most about 1:
+    that of the cross entropy is at most half the feature's mean square (Böhning 1992), and the penalty adds λ. For
+    uncorrelated features this takes several times fewer iterations; the minimum is the same.
+
     Args:
         features: Used as they are; their precision is that of the fit.
         labels: A class per image; or 0/1 per attribute, with -1 where not known.
@@ -309,10 +315,11 @@ def fit_logistic(
         start: Where to start from.
         protocol: When to stop. A fit that has not converged by then is reported as a warning.
     """
-    weight = start.weight.clone().requires_grad_()
+    unit = (features.square().mean(dim=0) / 2 + strength).rsqrt()
+    scaled = (start.weight / unit).requires_grad_()
     bias = start.bias.clone().requires_grad_()
     optimizer = torch.optim.LBFGS(
-        [weight, bias],
+        [scaled, bias],
         max_iter=protocol.max_iterations,
         max_eval=25 * protocol.max_iterations,  # as many as its line searches can ask for
         tolerance_grad=protocol.gradient_tolerance,
@@ -322,20 +329,21 @@ def fit_logistic(
 
     def closure() -> Tensor:
         optimizer.zero_grad()
+        weight = scaled * unit
         objective = cross_entropy(F.linear(features, weight, bias), labels)
         objective = objective + strength / 2 * weight.square().sum()
         objective.backward()
         return objective
 
     optimizer.step(closure)
-    iterations = optimizer.state[weight]["n_iter"]
+    iterations = optimizer.state[scaled]["n_iter"]
     if iterations >= protocol.max_iterations:
         logger.warning(
             "Logistic regression of strength %g has not converged in %d iterations; raise max_iterations.",
             strength,
             protocol.max_iterations,
         )
-    return LogisticModel(weight.detach(), bias.detach(), iterations)
+    return LogisticModel(scaled.detach() * unit, bias.detach(), iterations)
 
 
 def _standardised(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
@@ -346,6 +354,11 @@ def _standardised(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
     deviation[(lowest == highest) | (deviation == 0)] = 1.0
     mean = train.mean(dim=0)
     return (train - mean).div_(deviation), (test - mean).div_(deviation)
+
+
+def _principal_axes(features: Tensor) -> Tensor:
+    """Return an orthogonal matrix, a principal axis per column."""
+    return torch.linalg.eigh((features.T @ features).double() / len(features)).eigenvectors.to(features.dtype)
 
 
 def cross_entropy(logits: Float[Tensor, "images classes"], labels: ImageLabels) -> Float[Tensor, ""]:

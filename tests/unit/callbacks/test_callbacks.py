@@ -102,9 +102,14 @@ def test_a_run_that_fails_says_why_in_its_folder(tmp_path):
 def test_a_file_whose_writing_fails_is_not_there_and_an_older_one_stays(tmp_path):
     path = tmp_path / "results.json"
     write_json(path, {"first": 1})
-    with pytest.raises(RuntimeError, match="halfway"), whole_file(path) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError("halfway")
+
+    def write_half() -> None:
+        with whole_file(path) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError("halfway")
+
+    with pytest.raises(RuntimeError, match="halfway"):
+        write_half()
     assert json.loads(path.read_text()) == {"first": 1}
     assert list(tmp_path.iterdir()) == [path]
 
