@@ -255,3 +255,15 @@ def test_the_command_line_loads_nothing_that_only_some_runs_use():
     )
     done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_two_processes_fit_and_evaluate_into_one_folder(tmp_path):
+    several = ["--trainer.devices=2", "--trainer.strategy=ddp", "--data.batch_size=60", "--model.fake_batch_size=60"]
+    command = [sys.executable, "-m", "gan_lightning", "fit", *QUICK, *TINY, *several]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    run = only_run(tmp_path)
+    about = json.loads((run / "run.json").read_text())
+    assert (about["status"], about["processes"]) == ("finished", 2)
+    assert json.loads((run / "results.json").read_text())["batches"] == 4  # 240 images, 2 x 60 a step, two epochs
+    assert ("classifier", "trained", "tuned", None) in final_accuracies(run)

@@ -292,6 +292,20 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_each_process_draws_latents_of_its_own_from_the_common_seed():
+    drawn = []
+    for rank in (0, 1, 1):
+        model = type("Ranked", (MGAN,), {"global_rank": rank})(1, 32, base_width=4)
+        seed_everything(3)
+        expected_of_rank_0 = torch.rand(4)
+        seed_everything(3)
+        model.on_train_start()
+        drawn.append(torch.rand(4))
+    assert torch.equal(drawn[0], expected_of_rank_0)
+    assert torch.equal(drawn[1], drawn[2])
+    assert not torch.equal(drawn[0], drawn[1])
+
+
 def test_loss_scaling_is_refused():
     model = small()
     model._trainer = type(

@@ -1,0 +1,38 @@
+"""Runs that take minutes or need real data sets."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = pytest.mark.slow
+
+
+def tuned_accuracies(folder: Path) -> dict[str, float]:
+    (run,) = folder.glob("runs/*/*")
+    records = json.loads((run / "results.json").read_text())["records"]
+    return {f"{r['extractor']} {r['weights']}": r["accuracy"] for r in records if r["protocol"] == "tuned"}
+
+
+def test_both_extractors_of_the_quickstart_are_above_nine_tenths_under_the_tuned_probe(gan_lightning, tmp_path):
+    status, _, errors = gan_lightning("fit", "--config", ROOT / "configs/quickstart.yaml")
+    assert status == 0, errors
+    accuracies = tuned_accuracies(tmp_path)
+    assert min(accuracies["discriminator trained"], accuracies["classifier trained"]) > 0.9
+
+
+def test_an_epoch_on_real_digits_gives_features_that_beat_raw_pixels(gan_lightning, tmp_path):
+    data = ROOT.parent / "shared" / "data"
+    if not (data / "MNIST").is_dir():
+        pytest.skip("needs the original MNIST files in ../shared/data")
+    status, _, errors = gan_lightning(
+        "fit", "--config", ROOT / "configs/mgan/base.yaml", "--config", ROOT / "configs/data/mnist.yaml",
+        f"--data.root={data}", "--model.base_width=16", "--model.shares_removed=4", "--trainer.max_epochs=1",
+        "--transfer.paper=null",
+    )  # fmt: skip
+    assert status == 0, errors
+    accuracies = tuned_accuracies(tmp_path)
+    assert 0.91 < accuracies["pixels none"] < 0.94  # logistic regression on MNIST's pixels is known to reach 0.92
+    assert min(accuracies["discriminator trained"], accuracies["classifier trained"]) > accuracies["pixels none"]
