@@ -1,0 +1,80 @@
+"""Every command and every line of Python in the README works."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+TINY = [
+    "--model.base_width=4", "--model.feature_dim=8", "--data.limit=120", "--trainer.max_epochs=1",
+    "--trainer.limit_train_batches=1", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false",
+    "--transfer.paper.epochs=1", "--transfer.tuned.strengths=[0.1]",
+]  # fmt: skip
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+COMMANDS = [line for block in blocks("bash") for line in block.splitlines()]
+OURS = [command for command in COMMANDS if command.startswith("gan-lightning")]
+
+
+def test_the_other_commands_are_those_that_the_makefile_and_ci_run():
+    makefile = (ROOT / "Makefile").read_text()
+    assert set(COMMANDS) - set(OURS) == {
+        "pip install -e '.[test]'", 'python -m pytest -n 2 -m "not slow"', "pip install -e '.[dev]'",
+        "make lint", "make test-slow", "wandb sweep sweeps/mgan_shared_layers_mnist.yaml",
+    }  # fmt: skip
+    for target in ("demo", "test", "lint", "test-slow"):
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE)
+    for same in ('pytest -n 2 -m "not slow"', "gan-lightning fit --config configs/quickstart.yaml"):
+        assert same in makefile
+    assert (ROOT / "sweeps/mgan_shared_layers_mnist.yaml").is_file()
+
+
+@pytest.fixture
+def earlier_run(gan_lightning, tmp_path):
+    """Return the folder of a run that the README's placeholder stands for."""
+    status, _, errors = gan_lightning("fit", "--config", ROOT / "configs/quickstart.yaml", *TINY, "--run.name=earlier")
+    assert status == 0, errors
+    (run,) = tmp_path.glob("runs/earlier/*")
+    return run
+
+
+@pytest.mark.parametrize("command", OURS)
+def test_a_command_of_the_readme_runs(gan_lightning, data_root, tmp_path, monkeypatch, request, command):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    words = shlex.split(command.replace("configs/", f"{ROOT}/configs/"))[1:]
+    if "RUN" in command:
+        run = request.getfixturevalue("earlier_run")
+        words = [word.replace("runs/RUN", str(run)) for word in words]
+    else:
+        words += TINY
+    if "mnist" in command:  # the same files, small and already there
+        words = [word for word in words if not word.startswith("--data.download")]
+        words += [f"--data.root={data_root}", "--data.verify=false"]
+    if "--trainer.devices=2" in words:  # really run in test_integration_cli, as two processes need a script to start
+        words.append("--print_config")
+    status, printed, errors = gan_lightning(*words)
+    assert status == 0, errors
+    if "--print_config" in words:
+        assert "class_path: gan_lightning.models.MGAN" in printed
+    else:
+        assert len(list(tmp_path.glob("runs/*/*/run.json"))) == (2 if "RUN" in command else 1)
+
+
+def test_the_readmes_python_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (code,) = blocks("python")
+    code = code.replace("max_epochs=20", "max_epochs=1").replace("base_width=32", "base_width=4")
+    exec(compile(code, "README.md", "exec"), {})
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("mine")]
+    assert [row[:2] for row in rows] == [["mine", "paper"], ["mine", "tuned"]]
+    assert all(0 < float(accuracy) <= 1 for row in rows for accuracy in row[2:])
+    assert list(tmp_path.glob("runs/mgan-digits/*/results.json"))
