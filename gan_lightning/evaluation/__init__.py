@@ -18,6 +18,12 @@ from gan_lightning.evaluation.linear import (
     logistic_probe,
     sgd_heads,
 )
+from gan_lightning.evaluation.nearest import (
+    NEAREST,
+    NearestProtocol,
+    nearest_accuracy,
+    nearest_neighbours,
+)
 from gan_lightning.evaluation.tensors import TensorBatches, TensorImages
 from gan_lightning.evaluation.transfer import (
     RAW_PIXELS,
@@ -30,12 +36,14 @@ from gan_lightning.evaluation.transfer import (
 )
 
 __all__ = [
+    "NEAREST",
     "PAPER",
     "RAW_PIXELS",
     "TUNED",
     "Head",
     "LogisticModel",
     "LogisticProbe",
+    "NearestProtocol",
     "PaperProtocol",
     "Progress",
     "RawPixels",
@@ -50,6 +58,8 @@ __all__ = [
     "fit_logistic",
     "frozen",
     "logistic_probe",
+    "nearest_accuracy",
+    "nearest_neighbours",
     "random_copy",
     "sgd_heads",
     "summary",
