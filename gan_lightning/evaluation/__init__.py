@@ -1,4 +1,4 @@
-"""How good frozen features are: features.py extracts, linear.py fits, transfer.py does both."""
+"""How good frozen features are: features.py extracts, linear.py and nearest.py classify, transfer.py does both."""
 
 from gan_lightning.evaluation.features import (
     RawPixels,
@@ -27,6 +27,7 @@ from gan_lightning.evaluation.nearest import (
 from gan_lightning.evaluation.tensors import TensorBatches, TensorImages
 from gan_lightning.evaluation.transfer import (
     RAW_PIXELS,
+    BatchNorm,
     Progress,
     SummaryRow,
     TransferRecord,
@@ -40,6 +41,7 @@ __all__ = [
     "PAPER",
     "RAW_PIXELS",
     "TUNED",
+    "BatchNorm",
     "Head",
     "LogisticModel",
     "LogisticProbe",
