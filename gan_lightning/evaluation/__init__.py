@@ -24,6 +24,7 @@ from gan_lightning.evaluation.nearest import (
     nearest_accuracy,
     nearest_neighbours,
 )
+from gan_lightning.evaluation.reconstruction import Reconstruction, image_reconstruction, latent_reconstruction
 from gan_lightning.evaluation.tensors import TensorBatches, TensorImages
 from gan_lightning.evaluation.transfer import (
     RAW_PIXELS,
@@ -49,6 +50,7 @@ __all__ = [
     "PaperProtocol",
     "Progress",
     "RawPixels",
+    "Reconstruction",
     "SummaryRow",
     "TensorBatches",
     "TensorImages",
@@ -59,6 +61,8 @@ __all__ = [
     "extract_features",
     "fit_logistic",
     "frozen",
+    "image_reconstruction",
+    "latent_reconstruction",
     "logistic_probe",
     "nearest_accuracy",
     "nearest_neighbours",
