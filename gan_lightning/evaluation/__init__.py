@@ -1,5 +1,6 @@
 """How good frozen features are: features.py extracts, linear.py and nearest.py classify, transfer.py does both."""
 
+from gan_lightning.evaluation.depth import DEPTH, DepthProtocol, DepthRecord, frozen_depth
 from gan_lightning.evaluation.features import (
     RawPixels,
     estimate_batch_norm_statistics,
@@ -38,11 +39,14 @@ from gan_lightning.evaluation.transfer import (
 )
 
 __all__ = [
+    "DEPTH",
     "NEAREST",
     "PAPER",
     "RAW_PIXELS",
     "TUNED",
     "BatchNorm",
+    "DepthProtocol",
+    "DepthRecord",
     "Head",
     "LogisticModel",
     "LogisticProbe",
@@ -61,6 +65,7 @@ __all__ = [
     "extract_features",
     "fit_logistic",
     "frozen",
+    "frozen_depth",
     "image_reconstruction",
     "latent_reconstruction",
     "logistic_probe",
