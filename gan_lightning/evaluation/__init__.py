@@ -25,6 +25,7 @@ from gan_lightning.evaluation.nearest import (
     nearest_accuracy,
     nearest_neighbours,
 )
+from gan_lightning.evaluation.pictures import filters_picture, neighbours_picture, reconstructions_picture
 from gan_lightning.evaluation.reconstruction import Reconstruction, image_reconstruction, latent_reconstruction
 from gan_lightning.evaluation.tensors import TensorBatches, TensorImages
 from gan_lightning.evaluation.transfer import (
@@ -63,6 +64,7 @@ __all__ = [
     "estimate_batch_norm_statistics",
     "evaluate_transfer",
     "extract_features",
+    "filters_picture",
     "fit_logistic",
     "frozen",
     "frozen_depth",
@@ -71,7 +73,9 @@ __all__ = [
     "logistic_probe",
     "nearest_accuracy",
     "nearest_neighbours",
+    "neighbours_picture",
     "random_copy",
+    "reconstructions_picture",
     "sgd_heads",
     "summary",
 ]
