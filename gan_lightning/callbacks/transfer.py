@@ -17,6 +17,8 @@ from gan_lightning.errors import DataError
 from gan_lightning.evaluation import (
     PAPER,
     TUNED,
+    BatchNorm,
+    NearestProtocol,
     PaperProtocol,
     TransferRecord,
     TunedProtocol,
@@ -29,7 +31,7 @@ from gan_lightning.published import Published, published_for
 
 
 class TransferEvaluation(Callback):
-    """Freezes the model's extractors after a fit, or under `test`, and measures what a linear head makes of them.
+    """Freezes the model's extractors after a fit, or under `test`, and measures what their features are worth.
 
     Prints one table, logs `transfer/<extractor>/<protocol>/accuracy` and writes `results.json` to the run's folder.
     Raw pixels and the same extractors with random weights are always measured beside them. Models that declare no
@@ -39,6 +41,9 @@ class TransferEvaluation(Callback):
         enabled: Whether to evaluate at all.
         paper: Settings of the papers' protocol; null leaves it out.
         tuned: Settings of the tuned linear probe; null leaves it out.
+        nearest: Settings of the 1-nearest-neighbour accuracy; null leaves it out.
+        batch_norm: Batch-norm statistics that the trained extractors are evaluated with: "running" are those of
+            training, "real" are estimated on the training images, on copies.
         seed: Seed of the heads, of their batches, of the held-out images and of the random-weights control.
     """
 
@@ -47,10 +52,14 @@ class TransferEvaluation(Callback):
         enabled: bool = True,
         paper: PaperProtocol | None = PAPER,
         tuned: TunedProtocol | None = TUNED,
+        nearest: NearestProtocol | None = None,
+        batch_norm: BatchNorm = "running",
         seed: int = 0,
     ) -> None:
-        self.protocols = {n: p for n, p in (("paper", paper), ("tuned", tuned)) if p is not None}
+        protocols = ("paper", paper), ("tuned", tuned), ("nearest", nearest)
+        self.protocols = {name: protocol for name, protocol in protocols if protocol is not None}
         self.enabled, self.seed = enabled and bool(self.protocols), seed
+        self.batch_norm = batch_norm
         self.records: list[TransferRecord] = []
         """What was measured last."""
 
@@ -96,6 +105,7 @@ class TransferEvaluation(Callback):
                 data,
                 random_extractors=untrained_extractors(pl_module, self.seed),
                 protocols=list(self.protocols.values()),
+                batch_norm=self.batch_norm,
                 device=pl_module.device,
                 seed=self.seed,
                 progress=progress,
@@ -122,6 +132,7 @@ class TransferEvaluation(Callback):
             "data": data.name,
             "data_settings": _settings(data),
             "transfer_seed": self.seed,
+            "batch_norm": self.batch_norm,
             "protocols": {name: asdict(protocol) for name, protocol in self.protocols.items()},
             "epochs": trainer.current_epoch,
             "batches": trainer.global_step,
@@ -153,7 +164,7 @@ def untrained_extractors(model: LightningModule, seed: int) -> Mapping[str, nn.M
 
 def transfer_table(records: Sequence[TransferRecord], published: Sequence[Published], data: str) -> Table:
     """Return a table with a row per extractor and protocol, the controls and the printed figures beside it."""
-    table = Table(title=f"Transfer evaluation on {data}: accuracy of linear heads on frozen features")
+    table = Table(title=f"Transfer evaluation on {data}: accuracy on frozen features")
     for column in ("Extractor", "Protocol"):
         table.add_column(column, no_wrap=True)
     for column in ("Accuracy", "Random weights", "Raw pixels", "Paper", "Seconds"):

@@ -1,5 +1,6 @@
-"""How good frozen features are: features.py extracts, linear.py fits, transfer.py does both."""
+"""How good frozen features are: features.py extracts, linear.py and nearest.py classify, transfer.py does both."""
 
+from gan_lightning.evaluation.depth import DEPTH, DepthProtocol, DepthRecord, frozen_depth
 from gan_lightning.evaluation.features import (
     RawPixels,
     estimate_batch_norm_statistics,
@@ -18,9 +19,18 @@ from gan_lightning.evaluation.linear import (
     logistic_probe,
     sgd_heads,
 )
+from gan_lightning.evaluation.nearest import (
+    NEAREST,
+    NearestProtocol,
+    nearest_accuracy,
+    nearest_neighbours,
+)
+from gan_lightning.evaluation.pictures import filters_picture, neighbours_picture, reconstructions_picture
+from gan_lightning.evaluation.reconstruction import Reconstruction, image_reconstruction, latent_reconstruction
 from gan_lightning.evaluation.tensors import TensorBatches, TensorImages
 from gan_lightning.evaluation.transfer import (
     RAW_PIXELS,
+    BatchNorm,
     Progress,
     SummaryRow,
     TransferRecord,
@@ -30,15 +40,22 @@ from gan_lightning.evaluation.transfer import (
 )
 
 __all__ = [
+    "DEPTH",
+    "NEAREST",
     "PAPER",
     "RAW_PIXELS",
     "TUNED",
+    "BatchNorm",
+    "DepthProtocol",
+    "DepthRecord",
     "Head",
     "LogisticModel",
     "LogisticProbe",
+    "NearestProtocol",
     "PaperProtocol",
     "Progress",
     "RawPixels",
+    "Reconstruction",
     "SummaryRow",
     "TensorBatches",
     "TensorImages",
@@ -47,10 +64,18 @@ __all__ = [
     "estimate_batch_norm_statistics",
     "evaluate_transfer",
     "extract_features",
+    "filters_picture",
     "fit_logistic",
     "frozen",
+    "frozen_depth",
+    "image_reconstruction",
+    "latent_reconstruction",
     "logistic_probe",
+    "nearest_accuracy",
+    "nearest_neighbours",
+    "neighbours_picture",
     "random_copy",
+    "reconstructions_picture",
     "sgd_heads",
     "summary",
 ]

@@ -32,11 +32,15 @@ from gan_lightning.evaluation.linear import (
     logistic_probe,
     sgd_heads,
 )
+from gan_lightning.evaluation.nearest import NearestProtocol, nearest_accuracy
 from gan_lightning.interfaces import ImageBatches, Images, LabelledImages, Labels, Split
 from gan_lightning.processes import on_first_process
 
 Weights = Literal["trained", "random", "none"]
-ProtocolName = Literal["paper", "tuned"]
+ProtocolName = Literal["paper", "tuned", "nearest"]
+BatchNorm = Literal["running", "real"]
+"""Which statistics a trained extractor's batch norm uses: those gathered in training, or those of real images."""
+
 Progress = Callable[[str, int, int], None]
 """Told what is being done, and how much of it: description, done, total."""
 
@@ -52,11 +56,11 @@ class TransferRecord:
         extractor: Its name.
         weights: "trained" and "random" for the network's; "none" for raw pixels.
         protocol: How the features were judged.
-        epoch: Of the paper's protocol, which has a record after each; None for the tuned probe.
+        epoch: Of the paper's protocol, which has a record after each; None for the others.
         accuracy: On the test split, in [0, 1].
         seconds: Wall time of fitting and testing up to this record, without feature extraction. The paper's
             heads are trained together: each counts an equal share.
-        strength: The tuned probe's λ, chosen on training images; None for the paper's protocol.
+        strength: The tuned probe's λ, chosen on training images; None for the others.
         features: Their number per image.
     """
 
@@ -114,12 +118,13 @@ def evaluate_transfer(
     *,
     random_extractors: Mapping[str, nn.Module] | None = None,
     raw_pixels: bool = True,
-    protocols: Sequence[PaperProtocol | TunedProtocol] = (PAPER, TUNED),
+    protocols: Sequence[PaperProtocol | TunedProtocol | NearestProtocol] = (PAPER, TUNED),
+    batch_norm: BatchNorm = "running",
     device: torch.device | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> list[TransferRecord]:
-    """Freeze extractors, extract each split once, and fit linear classifiers on the features.
+    """Freeze extractors, extract each split once, and classify by the features.
 
     Images without a label are left out. Weights, batch-norm statistics, modes and the random state are
     afterwards what they were. It may be called from a validation hook, where autograd is off. Where several
@@ -132,7 +137,10 @@ def evaluate_transfer(
             with batch-norm statistics estimated on the training images, as the trained ones have had: with
             the mean 0 and variance 1 of a new layer the control would be weaker than it should be.
         raw_pixels: Whether the pixels themselves are evaluated.
-        protocols: What to fit on the features.
+        protocols: How to classify by the features.
+        batch_norm: Statistics that the trained extractors' batch norm uses. "running" are those of training, which
+            in a discriminator mix real and generated images; for "real", those of copies are estimated on the
+            training images, as the BiGAN authors do before each evaluation.
         device: Where the extractors are; by default, where their first parameter is.
         seed: For heads and shuffling, and for the tuned probe's held-out images.
         progress: Called as work gets done.
@@ -162,11 +170,9 @@ def evaluate_transfer(
     report = progress or (lambda description, done, total: None)
     # Lightning's validation hooks run in inference mode, in which no head could be trained.
     with torch.inference_mode(False), torch.random.fork_rng([device] if device.type == "cuda" else []):
-        untrained = {name: copy.deepcopy(module) for name, module in (random_extractors or {}).items()}
-        for name, module in untrained.items():
-            batches = data.evaluation_batches("train", device)
-            watched = _Watched(batches, f"batch-norm statistics of random {name}", report)
-            estimate_batch_norm_statistics(module, watched)
+        untrained = _with_real_statistics(random_extractors or {}, "random", data, device, report)
+        if batch_norm == "real":
+            extractors = _with_real_statistics(extractors, "trained", data, device, report)
         sources = [
             *(_Source(name, "trained", module) for name, module in extractors.items()),
             *(_Source(name, "random", module) for name, module in untrained.items()),
@@ -184,6 +190,8 @@ def evaluate_transfer(
             for protocol in protocols:
                 if isinstance(protocol, PaperProtocol):
                     records += _paper_records(protocol, named, features, data.num_classes, seed, report)
+                elif isinstance(protocol, NearestProtocol):
+                    records += _nearest_records(protocol, named, features, report)
                 else:
                     records += _tuned_records(protocol, named, features, data.num_classes, seed, report)
             return records
@@ -194,6 +202,17 @@ def evaluate_transfer(
 def _device_of(modules: Mapping[str, nn.Module]) -> torch.device:
     parameters = chain.from_iterable(module.parameters() for module in modules.values())
     return next((parameter.device for parameter in parameters), torch.device("cpu"))
+
+
+def _with_real_statistics(
+    extractors: Mapping[str, nn.Module], weights: Weights, data: LabelledImages, device: torch.device, report: Progress
+) -> dict[str, nn.Module]:
+    """Return copies whose batch-norm statistics are those of the training images; what they share stays shared."""
+    copies = copy.deepcopy(dict(extractors))
+    for name, module in copies.items():
+        batches = data.evaluation_batches("train", device)
+        estimate_batch_norm_statistics(module, _Watched(batches, f"batch-norm statistics of {weights} {name}", report))
+    return copies
 
 
 def _labelled_features(
@@ -309,6 +328,36 @@ def _tuned_records(
             )
         )
         report("tuned probes", done, len(sources))
+    return records
+
+
+def _nearest_records(
+    protocol: NearestProtocol, sources: Mapping[str, _Source], features: _Features, report: Progress
+) -> list[TransferRecord]:
+    records = []
+    for done, (name, source) in enumerate(sources.items(), start=1):
+        started = time.perf_counter()
+        accuracy = nearest_accuracy(
+            features.train[name],
+            features.train_labels,
+            features.test[name],
+            features.test_labels,
+            metric=protocol.metric,
+            name=name,
+        )
+        records.append(
+            TransferRecord(
+                extractor=source.extractor,
+                weights=source.weights,
+                protocol="nearest",
+                epoch=None,
+                accuracy=accuracy,
+                seconds=time.perf_counter() - started,
+                strength=None,
+                features=features.train[name].shape[1],
+            )
+        )
+        report("nearest neighbours", done, len(sources))
     return records
 
 

@@ -102,6 +102,24 @@ def test_test_reproduces_the_transfer_figures_of_the_finished_run_exactly(finish
     assert json.loads((again / "run.json").read_text())["stage"] == "test"
 
 
+def test_nearest_neighbours_and_real_batch_norm_statistics_are_settings_that_the_results_record(
+    finished, gan_lightning, tmp_path
+):
+    run = only_run(finished[0])
+    arguments = ("--transfer.nearest.metric=cosine", "--transfer.batch_norm=real", "--transfer.tuned=null")
+    status, printed, errors = gan_lightning(
+        "test", "--config", run / "config.yaml", "--ckpt_path", run / "checkpoints/last.ckpt", *arguments
+    )
+    assert status == 0, errors
+    assert "nearest" in printed
+    results = json.loads((only_run(tmp_path) / "results.json").read_text())
+    assert (results["batch_norm"], results["protocols"]["nearest"]) == ("real", {"metric": "cosine"})
+    measured = {(extractor, weights) for extractor, weights, protocol, _ in final_accuracies(only_run(tmp_path))
+                if protocol == "nearest"}  # fmt: skip
+    assert len(measured) == 5
+    assert "transfer/discriminator/nearest/accuracy" in (only_run(tmp_path) / "metrics.csv").read_text()
+
+
 def test_a_second_run_with_a_saved_configuration_leaves_the_first_alone(finished, gan_lightning, tmp_path):
     config = only_run(finished[0]) / "config.yaml"
     for _ in range(2):
@@ -158,6 +176,8 @@ def test_a_checkpoint_never_overrides_the_command_line(finished, gan_lightning, 
         (["--data=ImageFolder", "--data.root=nowhere", "--data.image_size=32"], "nowhere"),
         (["--ckpt_path=nowhere.ckpt"], "ckpt_path must be a checkpoint file, got 'nowhere.ckpt'"),
         (["--transfer.paper.epochs=0"], "epochs must be at least 1, got 0"),
+        (["--transfer.nearest.metric=manhattan"], "manhattan"),
+        (["--transfer.batch_norm=batch"], "batch_norm"),
         (["--samples.columns=0"], "samples.columns must be at least 1, got 0"),
         (["--data.batch_size=0"], "batch_size must be at least 1, got 0"),
     ],

@@ -9,6 +9,7 @@ from torch import nn
 from gan_lightning.errors import DataError, SettingError
 from gan_lightning.evaluation import (
     RAW_PIXELS,
+    NearestProtocol,
     PaperProtocol,
     SummaryRow,
     TensorImages,
@@ -256,3 +257,40 @@ def test_the_summary_sets_each_final_accuracy_beside_its_controls():
         SummaryRow("b", "paper", 0.7, None, 0.3, 1.0),
         SummaryRow("a", "tuned", 0.9, None, None, 1.0),
     ]
+
+
+def test_the_nearest_protocol_records_the_label_of_the_nearest_training_image():
+    (train, labels), (test, truth) = pictures(60, 0), pictures(30, 1)
+    distances = torch.cdist(test.flatten(1).double(), train.flatten(1).double())
+    expected = (labels[distances.argmin(dim=1)] == truth).double().mean().item()
+    records = evaluate_transfer(
+        {"a": network()}, data(), random_extractors={"a": network(1)}, protocols=(NearestProtocol(),)
+    )
+    assert [(r.extractor, r.weights, r.protocol, r.epoch, r.strength) for r in records] == [
+        ("a", "trained", "nearest", None, None),
+        ("a", "random", "nearest", None, None),
+        (RAW_PIXELS, "none", "nearest", None, None),
+    ]
+    assert records[-1].accuracy == expected
+    assert summary(records)[0].raw_pixels == expected
+
+
+def test_the_nearest_protocol_names_a_diverged_extractor():
+    broken = network()
+    broken[0].weight.data.fill_(float("nan"))
+    with pytest.raises(DataError, match=r"features of 'a \(trained weights\)' must be finite"):
+        evaluate_transfer({"a": broken}, data(), protocols=[NearestProtocol()])
+
+
+def test_trained_extractors_can_be_evaluated_with_batch_norm_statistics_of_real_images_on_copies():
+    stale = network()
+    stale[1].running_mean.fill_(50)
+    both = {"a": stale, "b": nn.Sequential(stale, nn.BatchNorm2d(3))}  # which share a batch norm
+    state = copy.deepcopy(nn.ModuleDict(both).state_dict())
+    options = {"raw_pixels": False, "protocols": (PAPER, TUNED, NearestProtocol())}
+    real = evaluate_transfer(both, data(), batch_norm="real", **options)
+    assert all(torch.equal(t, state[name]) for name, t in nn.ModuleDict(both).state_dict().items())
+    # The random control has always been evaluated with these statistics.
+    control = evaluate_transfer(both, data(), random_extractors=both, **options)
+    assert [r.accuracy for r in real] == [r.accuracy for r in control if r.weights == "random"]
+    assert [r.accuracy for r in real] != [r.accuracy for r in control if r.weights == "trained"]

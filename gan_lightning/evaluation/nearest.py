@@ -1,0 +1,392 @@
+"""Features -> exact nearest neighbours, and the accuracy of the nearest one's label.
+
+Exact means what a search over all pairs in float64 would give, at the cost of a float32 matrix product. The
+expansion ‖q - r‖² = ‖q‖² + ‖r‖² - 2 q·r cancels where q and r are close, so float32 alone would confuse near
+neighbours. Here it only makes a shortlist: rounding errors have a proven bound, the product yields a lower bound of
+every distance, and only what the bounds cannot tell apart is computed again, in float64, as the sum of squared
+differences. Features are centred first: a distance does not depend on where the origin is, but the error does, so a
+common offset, or a network that maps all images to almost the same point, costs no accuracy.
+
+Of equal distances the reference of the lowest index is the nearer one.
+"""
+
+import logging
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Float32, Float64, Int64
+from torch import Tensor
+
+from gan_lightning.errors import DataError, SettingError
+from gan_lightning.evaluation.linear import TestLabels, TrainLabels
+
+logger = logging.getLogger(__name__)
+
+Metric = Literal["euclidean", "cosine"]
+
+MEMORY = 128 * 2**20
+"""Bytes that a search may use beside the features and its result."""
+
+
+@dataclass(frozen=True)
+class NearestProtocol:
+    """The label of the nearest training image in feature space; nothing is trained.
+
+    Attributes:
+        metric: Distance between features. The paper's table is Euclidean, its pictures of neighbours are by cosine.
+
+    Source:
+        Donahue et al. 2017, section 4.2 and Table 1 ("1NN"); Figure 5 for the cosine distance.
+    """
+
+    metric: Metric = "euclidean"
+
+
+NEAREST = NearestProtocol()
+
+
+def nearest_accuracy(
+    train: Float[Tensor, "_train feature"],
+    train_labels: TrainLabels,
+    test: Float[Tensor, "_test feature"],
+    test_labels: TestLabels,
+    *,
+    metric: Metric = "euclidean",
+    name: str = "features",
+) -> float:
+    """Return the share of test images whose nearest training image has their label.
+
+    Of attributes, the share of known ones; each is looked up in the nearest training image of which it is known.
+
+    Args:
+        train: Features of the training split.
+        train_labels: A class per image; or 0/1 per attribute, with -1 where not known.
+        test: Features of the test split.
+        test_labels: As `train_labels`.
+        metric: Distance between features.
+        name: The features' name in an error.
+
+    Raises:
+        SettingError: Rows and labels do not fit together, or no label is known.
+        DataError: Features are not finite.
+    """
+    for split, features, labels in (("train", train, train_labels), ("test", test, test_labels)):
+        if len(features) != len(labels):
+            raise SettingError(
+                f"{split} features of {name!r} must have one row for each of {len(labels)} labels, got "
+                f"{len(features)}; extract features and labels in the same pass."
+            )
+        if not (labels >= 0).any():
+            raise SettingError(f"{split}_labels must hold a known label, got none of {len(labels)}; leave it out.")
+    truth, answers = (labels if labels.ndim == 2 else labels[:, None] for labels in (test_labels, train_labels))
+    known = answers >= 0
+    right = torch.zeros((), dtype=torch.int64, device=truth.device)
+    # Attributes that are known of the same training images share a search; mostly that is all of them.
+    masks, kinds = torch.unique(known, dim=1, return_inverse=True)
+    for kind in range(masks.shape[1]):
+        rows, columns = masks[:, kind], kinds == kind
+        if not rows.any():
+            continue  # Nothing is known: every answer is wrong.
+        searched, looked_up = (train, answers) if rows.all() else (train[rows], answers[rows])
+        names = f"test features of {name!r}", f"train features of {name!r}"
+        nearest = nearest_neighbours(test, searched, metric=metric, names=names)[:, 0]
+        right += (looked_up[nearest][:, columns] == truth[:, columns])[truth[:, columns] >= 0].sum()
+    return right.item() / int((truth >= 0).sum())
+
+
+@torch.no_grad()
+def nearest_neighbours(
+    queries: Float[Tensor, "queries feature"],
+    references: Float[Tensor, "references _feature"],
+    count: int = 1,
+    metric: Metric = "euclidean",
+    *,
+    memory: int = MEMORY,
+    names: tuple[str, str] = ("queries", "references"),
+) -> Int64[Tensor, "queries {count}"]:
+    """Return each query's nearest references, the nearest first.
+
+    Distances are compared as float64 has them; of equal ones the lower index comes first. The cosine distance is
+    that between directions: a vector of zeros has none, and like scikit-learn's its distance to everything is 1. How
+    many there are is reported as a warning.
+
+    Args:
+        queries: One vector per row.
+        references: What to find neighbours among.
+        count: Neighbours per query.
+        metric: Distance between features.
+        memory: Bytes to use beside the arguments and the result; blocks are made to fit.
+        names: What queries and references are called in an error.
+
+    Raises:
+        SettingError: There are fewer references than `count`, or the features differ in length.
+        DataError: A feature is not finite.
+    """
+    if not 1 <= count <= len(references):
+        raise SettingError(
+            f"count must be from 1 to the number of {names[1]}, got {count} neighbours of {len(references)}; "
+            "ask for fewer or use more images."
+        )
+    if queries.shape[1] != references.shape[1]:
+        raise SettingError(
+            f"{names[0]} and {names[1]} must be of the same length, got {queries.shape[1]} and "
+            f"{references.shape[1]}; extract both with the same extractor."
+        )
+    if len(queries) == 0:
+        return torch.empty(0, count, dtype=torch.int64, device=queries.device)
+    blocks = Blocks.within(memory, queries.shape[1], count)
+    space = _Space.of(queries, references, metric, blocks.rows, names)
+    found = torch.empty(len(queries), count, dtype=torch.int64, device=queries.device)
+    with _full_precision_products():
+        for start in range(0, len(queries), blocks.rows):
+            rows = slice(start, start + blocks.rows)
+            found[rows] = _search(queries[rows], references, count, space, blocks)
+    if metric == "cosine":
+        found[_zero_rows(queries, references, blocks.rows, names)] = torch.arange(count, device=found.device)
+    return found
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """How many vectors and pairs are worked on at a time.
+
+    Attributes:
+        rows: Queries, and references, of which a prepared copy is held.
+        tile: Queries whose products with the references of a block are held.
+        pairs: Pairs that are computed again in float64 at a time.
+    """
+
+    rows: int
+    tile: int
+    pairs: int
+
+    @classmethod
+    def within(cls, memory: int, features: int, count: int = 1) -> "Blocks":
+        """Return the largest useful blocks for a number of bytes; the least are single vectors.
+
+        A third each is for the prepared vectors (two blocks in float32, and their way there in float64), for a tile
+        of products with what is found in it, and for the pairs.
+        """
+        third = memory // 3
+        rows = max(1, min(third // (2 * features * (4 + 2 * 8) + 64 * count), 2048))
+        # An entry: a product, its copy and a mask; and row and column, where nothing can be told apart.
+        tile = max(1, min(third // (26 * rows), 256, rows))
+        return cls(rows=rows, tile=tile, pairs=max(1, third // (4 * 8 * features + 128 + 64 * count)))
+
+
+@dataclass(frozen=True)
+class _Space:
+    """How features are placed for the float32 product: scaled by a power of two, then centred.
+
+    The scale brings the largest coordinate near 1, where squares neither overflow nor vanish, and rounds nothing.
+
+    Attributes:
+        scale: A power of two.
+        origin: The references' mean, after scaling. Any origin would do; the mean makes the bounds tight.
+    """
+
+    metric: Metric
+    scale: float
+    origin: Float32[Tensor, " feature"]
+
+    @classmethod
+    def of(cls, queries: Tensor, references: Tensor, metric: Metric, rows: int, names: tuple[str, str]) -> "_Space":
+        """Return the space for these vectors, read `rows` at a time.
+
+        Raises:
+            DataError: A feature is not finite.
+        """
+        largest = 0.0
+        for name, vectors in zip(names, (queries, references), strict=True):
+            extremes = torch.stack([torch.stack(block.aminmax()) for block in vectors.split(rows)])
+            if not extremes.isfinite().all():
+                raise DataError(
+                    f"{name} must be finite, got NaN or infinity; look for a diverged training run or damaged images."
+                )
+            largest = max(largest, extremes.abs().max().item())
+        exponent = 0 if metric == "cosine" else min(max(math.frexp(largest)[1], -126), 126)
+        scale = 2.0**-exponent
+        total = torch.zeros(references.shape[1], dtype=torch.float64, device=references.device)
+        for block in references.split(rows):
+            total += _exact(block, metric).mul_(scale).sum(dim=0)
+        return cls(metric, scale, (total / len(references)).float())
+
+    @property
+    def error(self) -> float:
+        """Return κ: the error of a product is at most κ (‖r‖² + 2 ‖q‖ ‖r‖) + `smallest`.
+
+        In whatever order n float32 products are summed, the error is at most n u / (1 - n u) times the sum of their
+        magnitudes (u = 2^-24), and that sum is at most ‖q‖ ‖r‖. Rounding coordinates, norms and bounds costs about
+        a dozen u more, for which 32 are allowed.
+
+        Source:
+            Higham 2002, *Accuracy and Stability of Numerical Algorithms*, section 3.1.
+        """
+        rounding = (len(self.origin) + 32) * 2.0**-24
+        return rounding / (1 - 2 * rounding)
+
+    @property
+    def smallest(self) -> float:
+        """Return what products too small for float32 can add to the error."""
+        return (len(self.origin) + 32) * 2.0**-125
+
+    def place(self, rows: Float[Tensor, "rows feature"]) -> Float32[Tensor, "rows feature_and_one"]:
+        """Return the rows in this space, and a column that is free for the bounds."""
+        placed = torch.empty(len(rows), rows.shape[1] + 1, dtype=torch.float32, device=rows.device)
+        single = self.metric == "euclidean" and rows.dtype != torch.float64
+        placed[:, :-1] = ((rows.float() if single else _exact(rows, self.metric)) * self.scale).sub_(self.origin)
+        return placed
+
+
+def _search(
+    queries: Float[Tensor, "queries feature"],
+    references: Float[Tensor, "references feature"],
+    count: int,
+    space: _Space,
+    blocks: Blocks,
+) -> Int64[Tensor, "queries {count}"]:
+    """Return the neighbours of one block of queries.
+
+    Compared are lower bounds of ‖r‖² - 2 q·r, which is the distance less ‖q‖². With a column κ ‖q‖ beside the
+    queries and ‖r‖ beside the references, one matrix product makes bounds of products.
+    """
+    distances = torch.full((len(queries), count), torch.inf, dtype=torch.float64, device=queries.device)
+    indices = torch.zeros(len(queries), count, dtype=torch.int64, device=queries.device)
+    # A reference whose lower bound is above this cannot be among the neighbours: `count` others are nearer.
+    limits = torch.full((len(queries),), torch.inf, device=queries.device)
+    placed_queries = space.place(queries)
+    placed_queries[:, -1] = space.error * placed_queries[:, :-1].norm(dim=1)
+    buffer = torch.empty(blocks.tile * min(blocks.rows, len(references)), device=queries.device)
+    for start in range(0, len(references), blocks.rows):
+        block = references[start : start + blocks.rows]
+        placed = space.place(block)
+        placed[:, -1] = norms = placed[:, :-1].norm(dim=1)
+        bases = norms.square().add_(_extra_distance(block, space.metric) * space.scale**2)
+        margins = space.error * bases + space.smallest
+        bases -= margins
+        products = buffer[: blocks.tile * len(block)].view(blocks.tile, len(block))
+        for first in range(0, len(queries), blocks.tile):
+            tile = slice(first, min(first + blocks.tile, len(queries)))
+            lower = torch.addmm(bases, placed_queries[tile], placed.T, alpha=-2, out=products[: tile.stop - first])
+            # Most queries have their neighbours in blocks that were before.
+            open_rows = torch.nonzero(lower.amin(dim=1) <= limits[tile])[:, 0]
+            if len(open_rows) == 0:
+                continue
+            lower, open_rows = lower[open_rows], open_rows + first
+            if len(block) >= count:
+                nearest, at = lower.min(1, keepdim=True) if count == 1 else lower.topk(count, largest=False)
+                upper = nearest + 2 * (margins[at] + 2 * placed_queries[open_rows, -1:] * norms[at])
+                limits[open_rows] = torch.minimum(limits[open_rows], upper.amax(dim=1))
+            for rows, columns in _pairs(lower <= limits[open_rows, None], blocks.pairs):
+                rows = open_rows[rows]
+                exact = _distances(queries[rows], block[columns], space.metric)
+                _merge(distances, indices, rows, columns + start, exact)
+    return indices
+
+
+def _pairs(unclear: Bool[Tensor, "tile block"], most: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the true entries' rows and columns, in order and not many more than `most` at a time.
+
+    Where nothing can be told apart, as in the features of a collapsed network, they are all of the entries.
+    """
+    per_row = unclear.sum(dim=1).cpu()
+    parts = (per_row.cumsum(0) - per_row) // most
+    for part in parts.unique().tolist():
+        rows = torch.nonzero(parts == part)[:, 0]
+        first, last = int(rows[0]), int(rows[-1]) + 1
+        chosen_rows, columns = torch.nonzero(unclear[first:last], as_tuple=True)
+        for some, others in zip(chosen_rows.split(most), columns.split(most), strict=True):
+            yield some + first, others
+
+
+def _distances(
+    queries: Float[Tensor, "pairs feature"], references: Float[Tensor, "pairs feature"], metric: Metric
+) -> Float64[Tensor, " pairs"]:
+    """Return the squared distance of each pair in float64."""
+    squares = _exact(queries, metric).sub_(_exact(references, metric)).square_()
+    return _row_sums(squares).add_(_extra_distance(references, metric))
+
+
+def _merge(
+    distances: Float64[Tensor, "queries count"],
+    indices: Int64[Tensor, "queries count"],
+    rows: Int64[Tensor, " pairs"],
+    found: Int64[Tensor, " pairs"],
+    found_distances: Float64[Tensor, " pairs"],
+) -> None:
+    """Put what was found where it is nearer than what is there, or as near and of a lower index."""
+    touched = rows.unique()
+    count = distances.shape[1]
+    all_rows = torch.cat([touched.repeat_interleave(count), rows])
+    all_indices = torch.cat([indices[touched].flatten(), found])
+    all_distances = torch.cat([distances[touched].flatten(), found_distances])
+    order = torch.arange(len(all_rows), device=rows.device)
+    for key in (all_indices, all_distances, all_rows):  # the last key counts most
+        order = order[key[order].argsort(stable=True)]
+    sorted_rows = all_rows[order]
+    place = torch.arange(len(order), device=rows.device) - torch.searchsorted(sorted_rows, sorted_rows)
+    kept = order[place < count]
+    indices[touched] = all_indices[kept].view(-1, count)
+    distances[touched] = all_distances[kept].view(-1, count)
+
+
+def _exact(rows: Float[Tensor, "rows feature"], metric: Metric) -> Float64[Tensor, "rows feature"]:
+    """Return a float64 copy in which distances are Euclidean: for the cosine distance, of length 1.
+
+    Of vectors of length 1, ‖q - r‖² is twice the cosine distance.
+    """
+    rows = rows.to(torch.float64, copy=True)
+    if metric == "cosine":
+        lengths = _row_sums(rows.square()).sqrt_()
+        rows /= lengths.masked_fill_(lengths == 0, 1)[:, None]
+    return rows
+
+
+def _extra_distance(references: Float[Tensor, "rows feature"], metric: Metric) -> Float64[Tensor, " rows"]:
+    """Return what makes a reference of zeros as far from a direction as an orthogonal one."""
+    if metric == "euclidean":
+        return torch.zeros(len(references), dtype=torch.float64, device=references.device)
+    return (references == 0).all(dim=1).double()
+
+
+def _row_sums(rows: Float64[Tensor, "rows feature"]) -> Float64[Tensor, " rows"]:
+    """Return each row's sum, using `rows` up.
+
+    How `Tensor.sum` orders its additions depends on the number of rows. Here equal rows have equal sums wherever
+    they stand, so duplicates are ties.
+    """
+    width = rows.shape[1]
+    while width > 1:
+        half = (width + 1) // 2
+        rows[:, : width - half] += rows[:, half:width]
+        width = half
+    return rows[:, 0].clone()
+
+
+def _zero_rows(queries: Tensor, references: Tensor, rows: int, names: tuple[str, str]) -> Bool[Tensor, " queries"]:
+    """Return which queries are all zero, and warn of them and of references that are."""
+    zero_queries, zero_references = (
+        torch.cat([(block == 0).all(dim=1) for block in vectors.split(rows)]) for vectors in (queries, references)
+    )
+    if zero_queries.any() or zero_references.any():
+        logger.warning(
+            "%d of %d %s and %d of %d %s are all zero: without a direction, their cosine distance to anything is 1.",
+            *(int(zero_queries.sum()), len(queries), names[0]),
+            *(int(zero_references.sum()), len(references), names[1]),
+        )
+    return zero_queries
+
+
+@contextmanager
+def _full_precision_products() -> Iterator[None]:
+    """Keep float32 products from being made of bfloat16 or TensorFloat-32 ones, for which the bounds do not hold."""
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(precision)
