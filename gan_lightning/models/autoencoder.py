@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from gan_lightning import losses
 from gan_lightning.errors import SettingError
 from gan_lightning.interfaces import Images, Latents
-from gan_lightning.models.bigan_networks import Networks, PermutationInvariantNetworks
+from gan_lightning.models.bigan_networks import Networks
 from gan_lightning.models.latent import DecayedAdam, LatentModule, resized, to_latents
 
 
@@ -30,8 +30,8 @@ class Autoencoder(LatentModule):
     Args:
         channels: Channels of the images; the data set tells.
         image_size: Height and width of the images, pixels; the data set tells. What the encoder sees.
+        networks: The architecture: `PermutationInvariantNetworks`, `ImageNetworks`, or a class of your own.
         norm: 2 for squared differences, 1 for absolute ones.
-        networks: The architecture.
         optimizer: Adam's settings, the same for both networks.
 
     Raises:
@@ -42,9 +42,9 @@ class Autoencoder(LatentModule):
         self,
         channels: int,
         image_size: int,
+        networks: Networks,
         norm: Literal[1, 2] = 2,
-        networks: Networks = PermutationInvariantNetworks(),  # noqa: B008 (frozen)
-        optimizer: DecayedAdam = DecayedAdam(),  # noqa: B008
+        optimizer: DecayedAdam = DecayedAdam(),  # noqa: B008 (frozen)
     ) -> None:
         super().__init__(channels, image_size, networks, optimizer)
         if norm not in (1, 2):

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from gan_lightning import losses
 from gan_lightning.interfaces import Batch, Images, Latents
-from gan_lightning.models.bigan_networks import Networks, PermutationInvariantNetworks
+from gan_lightning.models.bigan_networks import Networks
 from gan_lightning.models.latent import DecayedAdam, LatentModule, full_precision, resized, to_latents
 
 
@@ -33,7 +33,7 @@ class BiGAN(LatentModule):
     Args:
         channels: Channels of the images; the data set tells.
         image_size: Height and width of the images, pixels; the data set tells. What the encoder sees.
-        networks: The architecture.
+        networks: The architecture: `PermutationInvariantNetworks`, `ImageNetworks`, or a class of your own.
         optimizer: Adam's settings, the same for all networks.
         simultaneous: Whether all networks step at once, or D first and then G and E against the new D.
         inverse_objective: Whether G and E minimise -Λ, D's loss with the labels swapped, or the minimax game's own V.
@@ -46,8 +46,8 @@ class BiGAN(LatentModule):
         self,
         channels: int,
         image_size: int,
-        networks: Networks = PermutationInvariantNetworks(),  # noqa: B008 (frozen)
-        optimizer: DecayedAdam = DecayedAdam(),  # noqa: B008
+        networks: Networks,
+        optimizer: DecayedAdam = DecayedAdam(),  # noqa: B008 (frozen)
         simultaneous: bool = True,
         inverse_objective: bool = True,
     ) -> None:

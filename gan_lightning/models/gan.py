@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from gan_lightning import losses
 from gan_lightning.errors import SettingError
 from gan_lightning.interfaces import Images
-from gan_lightning.models.bigan_networks import Networks, PermutationInvariantNetworks
+from gan_lightning.models.bigan_networks import Networks
 from gan_lightning.models.latent import DecayedAdam, LatentModule, full_precision
 
 
@@ -23,7 +23,7 @@ class GAN(LatentModule):
     Args:
         channels: Channels of the images; the data set tells.
         image_size: Height and width of the images, pixels; the data set tells. What the generator makes.
-        networks: The architecture.
+        networks: The architecture: `PermutationInvariantNetworks`, `ImageNetworks`, or a class of your own.
         optimizer: Adam's settings, the same for both networks.
 
     Raises:
@@ -37,8 +37,8 @@ class GAN(LatentModule):
         self,
         channels: int,
         image_size: int,
-        networks: Networks = PermutationInvariantNetworks(),  # noqa: B008 (frozen)
-        optimizer: DecayedAdam = DecayedAdam(),  # noqa: B008
+        networks: Networks,
+        optimizer: DecayedAdam = DecayedAdam(),  # noqa: B008 (frozen)
     ) -> None:
         super().__init__(channels, image_size, networks, optimizer)
         check_generated_size(self)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from gan_lightning import losses
 from gan_lightning.errors import SettingError
 from gan_lightning.interfaces import Images, Latents
-from gan_lightning.models.bigan_networks import Networks, PermutationInvariantNetworks
+from gan_lightning.models.bigan_networks import Networks
 from gan_lightning.models.gan import check_generated_size
 from gan_lightning.models.latent import DecayedAdam, LatentModule, full_precision, resized, to_latents
 
@@ -28,11 +28,11 @@ class LatentRegressor(LatentModule):
     Args:
         channels: Channels of the images; the data set tells.
         image_size: Height and width of the images, pixels; the data set tells. What the generator makes.
+        networks: The architecture: `PermutationInvariantNetworks`, `ImageNetworks`, or a class of your own.
         joint_weight: Weight of the latent loss in the generator's objective: 0 for LR, whose GAN knows nothing of the
             encoder, 0.25 for JLR.
         gan_checkpoint: Checkpoint of a finished `GAN`: its generator stays as it is, and the encoder alone is trained.
             Where not given, the GAN is trained at the same time.
-        networks: The architecture.
         optimizer: Adam's settings, the same for all networks.
 
     Raises:
@@ -43,10 +43,10 @@ class LatentRegressor(LatentModule):
         self,
         channels: int,
         image_size: int,
+        networks: Networks,
         joint_weight: float = 0.0,
         gan_checkpoint: str | None = None,
-        networks: Networks = PermutationInvariantNetworks(),  # noqa: B008 (frozen)
-        optimizer: DecayedAdam = DecayedAdam(),  # noqa: B008
+        optimizer: DecayedAdam = DecayedAdam(),  # noqa: B008 (frozen)
     ) -> None:
         super().__init__(channels, image_size, networks, optimizer)
         check_generated_size(self)
