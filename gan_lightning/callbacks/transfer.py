@@ -1,5 +1,6 @@
 """When the frozen extractors are evaluated: after every fit, and under `test`."""
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields, is_dataclass
@@ -13,13 +14,14 @@ from rich.table import Table
 from torch import nn
 
 from gan_lightning.callbacks.run_folder import SCHEMA_VERSION, is_dry_run, run_folder, write_json
-from gan_lightning.errors import DataError
+from gan_lightning.errors import DataError, SettingError
 from gan_lightning.evaluation import (
     PAPER,
     TUNED,
     PaperProtocol,
     TransferRecord,
     TunedProtocol,
+    estimate_batch_norm_statistics,
     evaluate_transfer,
     random_copy,
     summary,
@@ -40,6 +42,11 @@ class TransferEvaluation(Callback):
         paper: Settings of the papers' protocol; null leaves it out.
         tuned: Settings of the tuned linear probe; null leaves it out.
         seed: Seed of the heads, of their batches, of the held-out images and of the random-weights control.
+        batch_norm_batches: Batches of training images, in stored order, over which batch-norm statistics are averaged
+            anew before the evaluation; null keeps those of training. The model's own are left as they are.
+
+    Raises:
+        SettingError: If `batch_norm_batches` is below 1.
     """
 
     def __init__(
@@ -48,7 +55,14 @@ class TransferEvaluation(Callback):
         paper: PaperProtocol | None = PAPER,
         tuned: TunedProtocol | None = TUNED,
         seed: int = 0,
+        batch_norm_batches: int | None = None,
     ) -> None:
+        if batch_norm_batches is not None and batch_norm_batches < 1:
+            raise SettingError(
+                f"transfer.batch_norm_batches must be at least 1, got {batch_norm_batches}. Leave it out to keep the "
+                "statistics of training."
+            )
+        self.batch_norm_batches = batch_norm_batches
         self.protocols = {n: p for n, p in (("paper", paper), ("tuned", tuned)) if p is not None}
         self.enabled, self.seed = enabled and bool(self.protocols), seed
         self.records: list[TransferRecord] = []
@@ -92,7 +106,7 @@ class TransferEvaluation(Callback):
         data: LabelledImages = trainer.datamodule  # type: ignore[attr-defined]
         with _progress_bars(trainer) as progress:
             self.records = evaluate_transfer(
-                pl_module.extractors(),
+                self._extractors(pl_module, data),
                 data,
                 random_extractors=untrained_extractors(pl_module, self.seed),
                 protocols=list(self.protocols.values()),
@@ -112,6 +126,20 @@ class TransferEvaluation(Callback):
             write_json(folder / "results.json", self._results(trainer, pl_module, data, published))
             console.print(f"Run folder: {folder}", soft_wrap=True)
 
+    def _extractors(self, model: HasExtractors, data: LabelledImages) -> Mapping[str, nn.Module]:
+        """Return the extractors, with batch-norm statistics of the training images if that is asked for."""
+        if self.batch_norm_batches is None:
+            return model.extractors()
+        # Under `test` Lightning is in inference mode, whose tensors no head could be trained on.
+        with torch.inference_mode(False):
+            extractors = copy.deepcopy(dict(model.extractors()))
+            for extractor in extractors.values():
+                device = next(extractor.parameters()).device
+                estimate_batch_norm_statistics(
+                    extractor, data.evaluation_batches("train", device), self.batch_norm_batches
+                )
+        return extractors
+
     def _results(
         self, trainer: Trainer, pl_module: LightningModule, data: LabelledImages, published: Sequence[Published]
     ) -> Mapping[str, Any]:
@@ -122,6 +150,7 @@ class TransferEvaluation(Callback):
             "data": data.name,
             "data_settings": _settings(data),
             "transfer_seed": self.seed,
+            "batch_norm_batches": self.batch_norm_batches,
             "protocols": {name: asdict(protocol) for name, protocol in self.protocols.items()},
             "epochs": trainer.current_epoch,
             "batches": trainer.global_step,
