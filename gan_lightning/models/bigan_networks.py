@@ -68,7 +68,7 @@ def mlp_generator(latent_dim: int, width: int, channels: int, size: int) -> nn.S
         hidden2=linear(width,      width,  batch_norm=True,  nonlinearity=relu),
         pixels=linear(width,       pixels, batch_norm=False, nonlinearity=sigmoid),
         unflatten=nn.Unflatten(1, (channels, size, size)),
-        signed=Affine(2, -1),
+        signed=Affine(2.0, -1.0),
     ))  # fmt: skip
 
 

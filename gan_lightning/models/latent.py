@@ -231,7 +231,7 @@ def to_latents(logits: Latents) -> Latents:
     return 2 * torch.sigmoid(logits) - 1
 
 
-def resized(images: Images, size: int) -> Images:
+def resized(images: Images, size: int) -> Float[Tensor, "batch channels {size} {size}"]:
     """Return g_X(x), images of another size, or the same ones where they have it.
 
     Source:

@@ -91,13 +91,13 @@ class LatentRegressor(LatentModule):
         }
 
     def setup(self, stage: str) -> None:
-        """Load the finished GAN's generator, unless a run is resumed whose checkpoint has it.
+        """Load the finished GAN's generator; a checkpoint of this model's own, which has it too, is loaded later.
 
         Raises:
             SettingError: If the file does not hold such a generator.
         """
         super().setup(stage)
-        if stage == "fit" and self.gan_checkpoint is not None and not self.trainer.ckpt_path:
+        if stage == "fit" and self.gan_checkpoint is not None:
             load_generator(self.generator, Path(self.gan_checkpoint))
 
     def on_train_epoch_start(self) -> None:
