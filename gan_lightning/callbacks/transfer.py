@@ -106,7 +106,7 @@ class TransferEvaluation(Callback):
         data: LabelledImages = trainer.datamodule  # type: ignore[attr-defined]
         with _progress_bars(trainer) as progress:
             self.records = evaluate_transfer(
-                self._extractors(pl_module, data),
+                self.extractors_of(pl_module, data),
                 data,
                 random_extractors=untrained_extractors(pl_module, self.seed),
                 protocols=list(self.protocols.values()),
@@ -126,7 +126,7 @@ class TransferEvaluation(Callback):
             write_json(folder / "results.json", self._results(trainer, pl_module, data, published))
             console.print(f"Run folder: {folder}", soft_wrap=True)
 
-    def _extractors(self, model: HasExtractors, data: LabelledImages) -> Mapping[str, nn.Module]:
+    def extractors_of(self, model: HasExtractors, data: LabelledImages) -> Mapping[str, nn.Module]:
         """Return the extractors, with batch-norm statistics of the training images if that is asked for."""
         if self.batch_norm_batches is None:
             return model.extractors()

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -169,6 +170,34 @@ def test_the_evaluation_logs_its_final_accuracies_and_writes_its_records(tmp_pat
         logger.metrics["transfer/classifier/tuned/accuracy"]
     ]
     assert all(r["accuracy"] == 1.0 for r in written["records"] if (r["weights"], r["protocol"]) == ("none", "tuned"))
+
+
+def test_batch_norm_statistics_of_training_images_are_used_if_asked_for_and_the_models_own_stay(tmp_path):
+    data, model = Stripes(), small()
+    own = {name: buffer.clone() for name, buffer in model.discriminator.named_buffers()}
+    for batches in (None, 1, 1000):
+        callback = TransferEvaluation(paper=None, tuned=None, batch_norm_batches=batches)
+        used = callback.extractors_of(model, data)["discriminator"]
+        if batches is None:
+            assert used is model.discriminator
+            continue
+        # Stored order, in batches of the evaluation's size: the first batch alone, or the mean of all batches'.
+        first = [images for images, _ in data.evaluation_batches("train", torch.device("cpu"))][:batches]
+        maps = [used.conv2[0](used.conv1(images)) for images in first]
+        assert_close(used.conv2[1].running_mean, torch.stack([m.mean((0, 2, 3)) for m in maps]).mean(0))
+        assert_close(dict(model.discriminator.named_buffers()), own, rtol=0, atol=0)
+
+
+def test_batch_norm_statistics_of_no_batch_are_refused():
+    with pytest.raises(SettingError, match=r"transfer\.batch_norm_batches must be at least 1, got 0\. Leave it out"):
+        TransferEvaluation(batch_norm_batches=0)
+
+
+def test_settings_that_are_objects_are_written_with_their_class(tmp_path):
+    write_json(tmp_path / "settings.json", {"of": PaperProtocol(epochs=3), "at": Path("here")})
+    written = json.loads((tmp_path / "settings.json").read_text())
+    assert written["of"] == {"class": "PaperProtocol"} | json.loads(json.dumps(asdict(PaperProtocol(epochs=3))))
+    assert written["at"] == "here"
 
 
 def test_a_data_set_without_labels_is_refused_before_training():
