@@ -1,7 +1,7 @@
 """All that the parts of the framework know of each other.
 
-A model declares what others may do with it (`HasExtractors`, `GeneratesImages`); a data set declares what it
-holds (`LabelledImages`). Callbacks and evaluations are written against these and against nothing else, so a
+A model declares what others may do with it (`HasExtractors`, `GeneratesImages`, `EncodesImages`); a data set declares
+what it holds (`LabelledImages`). Callbacks and evaluations are written against these and against nothing else, so a
 model of your own takes part by having the methods: there is nothing to inherit from.
 """
 
@@ -14,6 +14,9 @@ from torch import Tensor, nn
 
 Images = Float[Tensor, "batch channels height width"]
 """A batch of images in [-1, 1]."""
+
+Latents = Float[Tensor, "batch latent"]
+"""A latent per image, as the model's generator takes it."""
 
 Labels = Integer[Tensor, " batch"] | Integer[Tensor, "batch attributes"]
 """A class index per image, or 0/1 per attribute; -1 where the label is not known."""
@@ -41,6 +44,20 @@ class GeneratesImages(Protocol):
         self, count: int, rng: torch.Generator | None = None
     ) -> Float[Tensor, "generators count channels height width"]:
         """Return `count` images in [-1, 1] from each generator, drawn with `rng`."""
+
+
+@runtime_checkable
+class EncodesImages(Protocol):
+    """A model that finds latents for images, and makes images of latents: E and G."""
+
+    def encode(self, images: Images) -> Latents:
+        """Return E(x); images of another size than the encoder's, such as G's own, are resized to it."""
+
+    def decode(self, latents: Latents) -> Images:
+        """Return G(z), in [-1, 1]; it may be smaller than the images of the data."""
+
+    def sample_latents(self, count: int, rng: torch.Generator | None = None) -> Latents:
+        """Return `count` latents from their prior, drawn with `rng`."""
 
 
 @runtime_checkable

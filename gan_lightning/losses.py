@@ -1,8 +1,10 @@
 """Every objective of the papers, as a pure function of logits.
 
 All take logits (before the sigmoid or softmax) and return a mean over images in nats, computed with softplus and
-log-softmax so that no logit is large enough to overflow.
+log-softmax so that no logit is large enough to overflow. Only `reconstruction_loss` is of images.
 """
+
+from typing import Literal
 
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
@@ -15,15 +17,17 @@ Scalar = Float[Tensor, ""]
 def discriminator_loss(real_logits: Float[Tensor, " real"], fake_logits: Float[Tensor, " fake"]) -> Scalar:
     """Return -E log D(x) - E log(1 - D(G(z))), what the discriminator minimises.
 
+    A joint discriminator's logits give -V(D, E, G): D(x, E(x)) stands for D(x) and D(G(z), z) for D(G(z)).
+
     Args:
-        real_logits: D's logits for real images.
-        fake_logits: D's logits for generated images; their number may differ from the real ones'.
+        real_logits: D's logits for real images, or for pairs (x, E(x)).
+        fake_logits: D's logits for generated images, or for pairs (G(z), z); their number may differ from the others'.
 
     Returns:
         The sum of the two means; 2 log 2 where D cannot tell real from fake.
 
     Source:
-        Goodfellow et al. 2014, eq. 1; the D part of Mao et al. 2022, eqs. 1 and 16.
+        Goodfellow et al. 2014, eq. 1; the D part of Mao et al. 2022, eqs. 1 and 16; Donahue et al. 2017, eq. 3.
     """
     return F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()
 
@@ -71,3 +75,56 @@ def mixture_generator_loss(
         The adversarial term is the non-saturating one, on which the paper is silent.
     """
     return generator_loss(fake_logits) + class_weight * classification_loss(class_logits, made_by)
+
+
+def inverse_objective_loss(real_logits: Float[Tensor, " real"], fake_logits: Float[Tensor, " fake"]) -> Scalar:
+    """Return -E log(1 - D(x, E(x))) - E log D(G(z), z), what E and G minimise: D's loss with the labels swapped.
+
+    Source:
+        Donahue et al. 2017, appendix B: -Λ(D, G, E).
+    """
+    return discriminator_loss(real_logits=fake_logits, fake_logits=real_logits)
+
+
+def original_objective_loss(real_logits: Float[Tensor, " real"], fake_logits: Float[Tensor, " fake"]) -> Scalar:
+    """Return E log D(x, E(x)) + E log(1 - D(G(z), z)), what E and G minimise in the minimax game.
+
+    Source:
+        Donahue et al. 2017, eqs. 2 and 3: V(D, E, G).
+    """
+    return -discriminator_loss(real_logits, fake_logits)
+
+
+def latent_loss(latent_logits: Float[Tensor, "batch latent"], latents: Float[Tensor, "batch latent"]) -> Scalar:
+    """Return the mean cross entropy between (z + 1) / 2 and the sigmoid of E's output for G(z).
+
+    Args:
+        latent_logits: E's output for G(z), before the sigmoid.
+        latents: z, in [-1, 1].
+
+    Returns:
+        Mean over images and over the latents' dimensions; at its least, the entropy of (z + 1) / 2, where E(G(z)) = z.
+
+    Source:
+        Donahue et al. 2017, section 4.1, "Latent regressor", L(z, E(G(z))); the mean over dimensions is the authors'
+        code's.
+    """
+    return F.binary_cross_entropy_with_logits(latent_logits, (latents + 1) / 2)
+
+
+def reconstruction_loss(
+    images: Float[Tensor, "batch channels height width"],
+    reconstructed: Float[Tensor, "batch channels height width"],
+    norm: Literal[1, 2],
+) -> Scalar:
+    """Return E Σ |x - G(E(x))|^p, the sum over the values of an image.
+
+    Args:
+        images: x.
+        reconstructed: G(E(x)).
+        norm: p: 1 for absolute and 2 for squared differences.
+
+    Source:
+        Donahue et al. 2017, section 4.2 and Table 1, "AE (ℓ2)" and "AE (ℓ1)".
+    """
+    return (images - reconstructed).abs().pow(norm).flatten(1).sum(1).mean()

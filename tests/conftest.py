@@ -7,6 +7,11 @@ import os
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is loaded, here and in the processes that tests start
 
+from hypothesis import settings
 from jaxtyping import install_import_hook
 
 install_import_hook("gan_lightning", "beartype.beartype")
+
+# The first example pays for imports, and a busy machine is no failure.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -142,7 +143,14 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write a JSON file, whole or not at all."""
-    write_text(path, json.dumps(value, indent=2, default=str) + "\n")
+    write_text(path, json.dumps(value, indent=2, default=_plain) + "\n")
+
+
+def _plain(value: object) -> object:
+    """Return what JSON can hold: the settings of a dataclass and its class, or else a text."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {"class": type(value).__name__} | asdict(value)
+    return str(value)
 
 
 def git_commit() -> str | None:

@@ -23,6 +23,9 @@ TrainLabels = Integer[Tensor, " train"] | Integer[Tensor, "train attributes"]
 TestLabels = Integer[Tensor, " test"] | Integer[Tensor, "test attributes"]
 ImageLabels = Integer[Tensor, " images"] | Integer[Tensor, "images attributes"]
 
+MOST_AXES = 2048
+"""Features whose principal axes are found before the tuned probe is fitted; for many more it would take minutes."""
+
 INITIAL_STD = 0.02
 """Table 1, "Weight, bias initialization": N(0, 0.02)."""
 
@@ -242,21 +245,20 @@ def logistic_probe(
     held_out = min(max(round(protocol.held_out * len(train)), 1), len(train) - 1)
     validation, fitting = shuffled[:held_out], shuffled[held_out:]
     features, validation_features = _standardised(train[fitting], train[validation])
-    # Turning the features to their principal axes changes no objective; it makes L-BFGS' scaling of them exact.
-    axes = _principal_axes(features)
+    turn = _to_principal_axes(features)
     path = _strength_path(
-        features @ axes,
+        turn(features),
         train_labels[fitting],
-        validation_features @ axes,
+        turn(validation_features),
         train_labels[validation],
         num_classes,
         protocol,
     )
     best = max(path, key=lambda candidate: candidate.accuracy)  # max keeps the first of equals: the stronger
     features, test_features = _standardised(train, test)
-    refitted = fit_logistic(features @ axes, train_labels, best.strength, best.model, protocol)
+    refitted = fit_logistic(turn(features), train_labels, best.strength, best.model, protocol)
     return LogisticProbe(
-        accuracy=accuracy(refitted(test_features @ axes), test_labels),
+        accuracy=accuracy(refitted(turn(test_features)), test_labels),
         strength=best.strength,
         validation_accuracy=best.accuracy,
         iterations=sum(candidate.model.iterations for candidate in path) + refitted.iterations,
@@ -356,9 +358,15 @@ def _standardised(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
     return (train - mean).div_(deviation), (test - mean).div_(deviation)
 
 
-def _principal_axes(features: Tensor) -> Tensor:
-    """Return an orthogonal matrix, a principal axis per column."""
-    return torch.linalg.eigh((features.T @ features).double() / len(features)).eigenvectors.to(features.dtype)
+def _to_principal_axes(features: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return a rotation to the features' principal axes, or what leaves them alone where they are too many for it.
+
+    A rotation changes no objective; it makes features uncorrelated, for which `fit_logistic`'s units are the best.
+    """
+    if features.shape[1] > MOST_AXES:
+        return lambda unturned: unturned
+    axes = torch.linalg.eigh((features.T @ features).double() / len(features)).eigenvectors.to(features.dtype)
+    return lambda unturned: unturned @ axes
 
 
 def cross_entropy(logits: Float[Tensor, "images classes"], labels: ImageLabels) -> Float[Tensor, ""]:

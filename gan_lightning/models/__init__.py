@@ -1,5 +1,21 @@
 """The architectures of the papers, one file each."""
 
+from gan_lightning.models.autoencoder import Autoencoder
+from gan_lightning.models.bigan import BiGAN
+from gan_lightning.models.bigan_networks import ImageNetworks, Networks, PermutationInvariantNetworks
+from gan_lightning.models.gan import GAN
+from gan_lightning.models.latent import DecayedAdam
+from gan_lightning.models.latent_regressor import LatentRegressor
 from gan_lightning.models.mgan import MGAN
 
-__all__ = ["MGAN"]
+__all__ = [
+    "GAN",
+    "MGAN",
+    "Autoencoder",
+    "BiGAN",
+    "DecayedAdam",
+    "ImageNetworks",
+    "LatentRegressor",
+    "Networks",
+    "PermutationInvariantNetworks",
+]

@@ -65,7 +65,8 @@ class AdversarialModule(LightningModule, ABC):
     def optimizer_list(self) -> list[LightningOptimizer]:
         """Return Lightning's wrappers of the optimizers, in the order of `configure_optimizers`."""
         optimizers = self.optimizers()
-        assert isinstance(optimizers, list)
+        if not isinstance(optimizers, list):
+            optimizers = [optimizers]
         return [optimizer for optimizer in optimizers if isinstance(optimizer, LightningOptimizer)]
 
     def step(self, losses: Mapping[LightningOptimizer, Tensor], *, counts: bool = False) -> None:
@@ -76,17 +77,20 @@ class AdversarialModule(LightningModule, ABC):
 
         Args:
             losses: Loss per optimizer; the losses may share parts of their graphs.
-            counts: Whether this is the batch's step that advances `trainer.global_step`.
+            counts: Whether this is the batch's step that advances `trainer.global_step`; it does so by one.
         """
         gradients: list[list[Tensor | None]] = []
         for i, (optimizer, loss) in enumerate(losses.items()):
-            self.manual_backward(loss, retain_graph=i + 1 < len(losses))
+            # Alone, autograd leaves out what leads to other optimizers' weights. Where several processes run, the
+            # reducer waits for every weight in the graph.
+            only = {"inputs": _parameters(optimizer)} if self.trainer.world_size == 1 else {}
+            self.manual_backward(loss, retain_graph=i + 1 < len(losses), **only)
             gradients.append([parameter.grad for parameter in _parameters(optimizer)])
             self.zero_grad(set_to_none=True)
-        for optimizer, own_gradients in zip(losses, gradients, strict=True):
+        for i, (optimizer, own_gradients) in enumerate(zip(losses, gradients, strict=True)):
             for parameter, gradient in zip(_parameters(optimizer), own_gradients, strict=True):
                 parameter.grad = gradient
-            if not counts:
+            if not counts or i > 0:
                 # Lightning counts every optimizer's step; these hooks, which it sets anew for each batch, do so.
                 optimizer._on_before_step = optimizer._on_after_step = do_nothing_closure
             optimizer.step()
@@ -134,4 +138,4 @@ class AdversarialModule(LightningModule, ABC):
 
 
 def _parameters(optimizer: LightningOptimizer) -> list[Tensor]:
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    return [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]

@@ -1,10 +1,76 @@
 """Layers that torch lacks."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from gan_lightning.nets.init import init_normal_
+
+
+class Affine(nn.Module):
+    """The same straight line for every value: x -> scale * x + offset, without parameters."""
+
+    def __init__(self, scale: float, offset: float) -> None:
+        super().__init__()
+        self.scale, self.offset = scale, offset
+
+    def forward(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """Return the values on the line."""
+        return self.scale * x + self.offset
+
+    def extra_repr(self) -> str:
+        """Return what `print` shows."""
+        return f"{self.scale} * x + {self.offset}"
+
+
+class JointDiscriminator(nn.Module):
+    """D(x, z): the rows of D(x), some of which add a learned linear map of z to what their layer gives.
+
+    The sum is taken before the row's batch norm and nonlinearity. Where the layer is a convolution, z gives one value
+    per channel, the same at every place.
+
+    Args:
+        rows: Named rows from images to one logit, as `nets.blocks` makes them: the layer comes first.
+        latent_dim: Length of z.
+        injected: Names of the rows that z enters.
+
+    Source:
+        Donahue et al. 2017, section 4: "at each linear layer thereafter, the latent representation z is transformed
+        using a learned linear transformation to the hidden layer dimension and added to the non-linearity input"; and
+        appendix C, "Optimization": weights that multiply z and are added to a convolution's output start at 0.02 times
+        the kernel's area, since a k x k kernel adds up k² values where z's map adds one.
+    """
+
+    def __init__(self, rows: nn.Sequential, latent_dim: int, injected: Sequence[str]) -> None:
+        super().__init__()
+        self.rows = rows
+        self.latent_maps = nn.ModuleDict({name: latent_map(rows.get_submodule(name), latent_dim) for name in injected})
+
+    def forward(
+        self, images: Float[Tensor, "batch channels height width"], latents: Float[Tensor, "batch latent"]
+    ) -> Float[Tensor, " batch"]:
+        """Return the logits of the pairs, before the sigmoid."""
+        x: Tensor = images
+        for name, row in self.rows.named_children():
+            if name in self.latent_maps:
+                layer, *rest = row.children()
+                x = layer(x)
+                added = self.latent_maps[name](latents)
+                x = x + added.reshape(*added.shape, *(1,) * (x.ndim - 2))
+                for part in rest:
+                    x = part(x)
+            else:
+                x = row(x)
+        return x.squeeze(1)
+
+
+def latent_map(row: nn.Module, latent_dim: int) -> nn.Linear:
+    """Return the linear map of z that a row's layer adds; its initial scale is that of the layer's own sums."""
+    layer = row.get_submodule("0")
+    weight = layer.get_parameter("weight")
+    return init_normal_(nn.Linear(latent_dim, len(weight), bias=False), std=0.02 * weight[0, 0].numel())
 
 
 class ParallelProjection(nn.Module):

@@ -5,39 +5,86 @@ from pathlib import Path
 
 import pytest
 
+from gan_lightning.published import published_for
+
 CONFIGS = Path(__file__).parents[2] / "configs"
 SHIPPED = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml"))
+TABLE_1 = [config for config in SHIPPED if Path(config).parent == Path("bigan") and config != "bigan/digits.yaml"]
 TINY = [
-    "--model.base_width=4", "--model.feature_dim=8", "--trainer.max_epochs=1", "--trainer.limit_train_batches=1",
-    "--trainer.limit_val_batches=1", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false",
-    "--trainer.enable_model_summary=false", "--transfer.paper.epochs=1", "--transfer.tuned.strengths=[0.1]",
+    "--trainer.max_epochs=1", "--trainer.limit_train_batches=1", "--trainer.limit_val_batches=1",
+    "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false",
+    "--transfer.paper.epochs=1", "--transfer.tuned.strengths=[0.1]",
 ]  # fmt: skip
+BOTH = ("paper", "tuned")
+TINY_MGAN = ["--model.base_width=4", "--model.feature_dim=8"]
+TINY_MLP = ["--model.networks.width=8"]
+TINY_CONVNETS = ["--model.networks.base_width=2", "--model.networks.encoder_width=6"]
 
 
 def parts_with(config: str) -> list[str]:
     """Return the configurations that make a run together with this one."""
-    kind = config.split("/")[0]
-    if kind == "data":
-        return ["mgan/base.yaml", config]
-    if kind == "overrides":
-        return ["mgan/base.yaml", "data/digits.yaml", config]
-    if config == "mgan/base.yaml":
-        return [config, "data/digits.yaml"]
-    return [config]
+    folder = str(Path(config).parent)
+    return {
+        "data": ["mgan/base.yaml", config],
+        "overrides": ["mgan/base.yaml", "data/digits.yaml", config],
+        "mgan": [config, "data/digits.yaml"],
+        "bigan/data": ["bigan/images/bigan.yaml", config],
+        "bigan/images": [config, "bigan/data/celeba64.yaml"],
+    }.get(folder, [config])
 
 
-@pytest.mark.parametrize("config", SHIPPED)
-def test_a_shipped_configuration_trains_a_batch_and_is_evaluated(gan_lightning, tmp_path, data_root, config):
-    arguments = [argument for part in parts_with(config) for argument in ("--config", CONFIGS / part)]
-    if config.startswith("data/") and config != "data/digits.yaml":
-        folder = data_root / "imagenet" if "imagenet" in config else data_root
-        arguments += [f"--data.root={folder}", "--data.image_size=32", "--data.verify=false"]
-        if "imagenet" in config or "celeba" in config:
+def trained_in_a_batch(gan_lightning, tmp_path, data_root, parts: list[str], *more: str) -> dict:
+    """Return the results of a small run of these configurations, whose data come from `data_root`."""
+    arguments = [argument for part in parts for argument in ("--config", CONFIGS / part)]
+    data = next((part for part in reversed(parts) if "data/" in part), parts[-1])
+    if not data.endswith(("digits.yaml", "quickstart.yaml")):
+        folder = data_root / "imagenet" if "imagenet" in data else data_root
+        arguments += [f"--data.root={folder}", "--data.verify=false"]
+        if "imagenet" in data or "celeba" in data:
             arguments += [f"--data.cache_dir={tmp_path / 'cache'}"]
-    status, _, errors = gan_lightning("fit", *arguments, *TINY)
+    status, _, errors = gan_lightning("fit", *arguments, *TINY, *more)
     assert status == 0, errors
     (run,) = tmp_path.glob("runs/*/*")
     results = json.loads((run / "results.json").read_text())
     assert results["batches"] == 1
-    final = {(r["extractor"], r["protocol"]) for r in results["records"] if r["weights"] == "trained"}
-    assert final == {(e, p) for e in ("discriminator", "classifier") for p in ("paper", "tuned")}
+    return results
+
+
+def trained_extractors(results: dict) -> set[tuple[str, str]]:
+    return {(r["extractor"], r["protocol"]) for r in results["records"] if r["weights"] == "trained"}
+
+
+@pytest.mark.parametrize("config", [c for c in SHIPPED if not c.startswith("bigan/")])
+def test_a_shipped_configuration_trains_a_batch_and_is_evaluated(gan_lightning, tmp_path, data_root, config):
+    size = ["--data.image_size=32"] if config.startswith("data/") and config != "data/digits.yaml" else []
+    results = trained_in_a_batch(gan_lightning, tmp_path, data_root, parts_with(config), *TINY_MGAN, *size)
+    assert trained_extractors(results) == {(e, p) for e in ("discriminator", "classifier") for p in BOTH}
+
+
+@pytest.mark.parametrize("config", [c for c in SHIPPED if c.startswith("bigan/") and c != "bigan/digits.yaml"])
+def test_a_configuration_of_bigan_trains_a_batch_and_is_evaluated(gan_lightning, tmp_path, data_root, config):
+    images = config.startswith(("bigan/data/", "bigan/images/"))
+    # On 12,288 pixels the tuned probe takes its time.
+    tiny, protocols = ([*TINY_CONVNETS, "--transfer.tuned=null"], ("paper",)) if images else (TINY_MLP, BOTH)
+    results = trained_in_a_batch(gan_lightning, tmp_path, data_root, parts_with(config), *tiny)
+    extractors = ["discriminator"] if config.endswith("discriminator.yaml") else ["encoder", "encoder_hidden"]
+    assert trained_extractors(results) == {(e, p) for e in extractors for p in protocols}
+    assert results["batch_norm"] == "real"
+    networks = results["model_settings"]["networks"]
+    assert networks["class"] == ("ImageNetworks" if images else "PermutationInvariantNetworks")
+    assert results["data_settings"]["image_size"] == (112 if "112" in config else 64 if images else 28)
+
+
+@pytest.mark.parametrize("column", TABLE_1)
+def test_every_column_of_table_1_has_its_published_figure_and_a_variant_on_the_digits(
+    gan_lightning, tmp_path, data_root, column
+):
+    results = trained_in_a_batch(gan_lightning, tmp_path, data_root, [column, "bigan/digits.yaml"], *TINY_MLP)
+    assert results["data"] == "digits"
+    published = published_for(results["model"], "mnist", results["model_settings"])
+    expected = {
+        "permutation_invariant_mnist": 0.9739, "discriminator": 0.9730, "latent_regressor": 0.9744,
+        "joint_latent_regressor": 0.9713, "autoencoder_l2": 0.9758, "autoencoder_l1": 0.9763,
+    }  # fmt: skip
+    assert [(figure.accuracy, figure.protocol) for figure in published] == [(expected[Path(column).stem], "nearest")]
+    assert published[0].extractor in {extractor for extractor, _ in trained_extractors(results)}

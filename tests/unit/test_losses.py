@@ -74,3 +74,47 @@ def test_the_mixture_loss_adds_the_class_term_with_its_weight(class_weight):
     expected = -np.log(sigmoid(fake)).mean() - class_weight * np.log(softmax(logits)[np.arange(6), made_by]).mean()
     loss = losses.mixture_generator_loss(double(fake), double(logits), torch.tensor(made_by), class_weight)
     assert_close(loss, double(expected))
+
+
+@given(real=logit_lists, fake=logit_lists)
+def test_the_inverse_objective_is_that_of_appendix_b(real, fake):
+    inverse = np.log(1 - sigmoid(real)).mean() + np.log(sigmoid(fake)).mean()
+    assert_close(losses.inverse_objective_loss(double(real), double(fake)), double(-inverse), rtol=1e-7, atol=1e-9)
+
+
+@given(real=logit_lists, fake=logit_lists)
+def test_the_original_objective_is_equation_3(real, fake):
+    value = np.log(sigmoid(real)).mean() + np.log(1 - sigmoid(fake)).mean()
+    assert_close(losses.original_objective_loss(double(real), double(fake)), double(value), rtol=1e-7, atol=1e-9)
+
+
+def test_where_d_is_sure_the_inverse_objective_has_a_gradient_and_the_original_one_has_none():
+    for objective, expected in ((losses.inverse_objective_loss, 1.0), (losses.original_objective_loss, 0.0)):
+        real, fake = torch.tensor([20.0], requires_grad=True), torch.tensor([-20.0], requires_grad=True)
+        objective(real, fake).backward()
+        assert_close(torch.cat([real.grad, -fake.grad]), torch.full((2,), expected), rtol=0, atol=1e-6)
+
+
+def test_the_latent_loss_is_the_cross_entropy_averaged_over_dimensions():
+    rng = np.random.default_rng(0)
+    logits, latents = rng.normal(size=(5, 7)) * 3, rng.uniform(-1, 1, size=(5, 7))
+    target, p = (latents + 1) / 2, sigmoid(logits)
+    expected = -(target * np.log(p) + (1 - target) * np.log(1 - p)).mean()
+    assert_close(losses.latent_loss(double(logits), double(latents)), double(expected))
+
+
+def test_the_latent_loss_is_least_where_the_latents_are_found_again():
+    latents = double(np.random.default_rng(0).uniform(-0.99, 0.99, size=(3, 4)))
+    found = (2 * torch.atanh(latents)).requires_grad_()  # 2 sigmoid(2 atanh z) - 1 = z
+    losses.latent_loss(found, latents).backward()
+    assert_close(found.grad, torch.zeros_like(latents), rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("norm", [1, 2])
+def test_the_reconstruction_loss_sums_over_an_image_and_averages_over_images(norm):
+    rng = np.random.default_rng(0)
+    images, reconstructed = rng.uniform(-1, 1, size=(2, 3, 2, 4, 4))
+    expected = np.mean(
+        [np.linalg.norm((x - y).ravel(), norm) ** norm for x, y in zip(images, reconstructed, strict=True)]
+    )
+    assert_close(losses.reconstruction_loss(double(images), double(reconstructed), norm), double(expected))

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -169,6 +170,13 @@ def test_the_evaluation_logs_its_final_accuracies_and_writes_its_records(tmp_pat
         logger.metrics["transfer/classifier/tuned/accuracy"]
     ]
     assert all(r["accuracy"] == 1.0 for r in written["records"] if (r["weights"], r["protocol"]) == ("none", "tuned"))
+
+
+def test_settings_that_are_objects_are_written_with_their_class(tmp_path):
+    write_json(tmp_path / "settings.json", {"of": PaperProtocol(epochs=3), "at": Path("here")})
+    written = json.loads((tmp_path / "settings.json").read_text())
+    assert written["of"] == {"class": "PaperProtocol"} | json.loads(json.dumps(asdict(PaperProtocol(epochs=3))))
+    assert written["at"] == "here"
 
 
 def test_a_data_set_without_labels_is_refused_before_training():

@@ -1,0 +1,86 @@
+"""The standard GAN, whose discriminator is the baseline "D".
+
+Source:
+    Goodfellow et al. 2014; as a baseline, Donahue et al. 2017, section 4.1, "Discriminator", and appendices B and C.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from gan_lightning import losses
+from gan_lightning.errors import SettingError
+from gan_lightning.interfaces import Images
+from gan_lightning.models.bigan_networks import Networks
+from gan_lightning.models.latent import DecayedAdam, LatentModule, full_precision
+
+
+class GAN(LatentModule):
+    """A generator and a discriminator of images.
+
+    Args:
+        channels: Channels of the images; the data set tells.
+        image_size: Height and width of the images, pixels; the data set tells. What the generator makes.
+        networks: The architecture: `PermutationInvariantNetworks`, `ImageNetworks`, or a class of your own.
+        optimizer: Adam's settings, the same for both networks.
+
+    Raises:
+        SettingError: If the images are not of the generator's size.
+
+    Deviations:
+        The generator minimises -E log D(G(z)), the GAN's part of the inverse objective Λ; appendix B says so of BiGAN.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        image_size: int,
+        networks: Networks,
+        optimizer: DecayedAdam = DecayedAdam(),  # noqa: B008 (frozen)
+    ) -> None:
+        super().__init__(channels, image_size, networks, optimizer)
+        check_generated_size(self)
+        self.save_hyperparameters()
+        self.generator = networks.generator(channels, image_size)
+        self.discriminator = networks.discriminator(channels, image_size)
+        self.check_networks()
+
+    def trained(self) -> Mapping[str, Sequence[nn.Module]]:
+        """Return G and D."""
+        return {"generator_loss": [self.generator], "discriminator_loss": [self.discriminator]}
+
+    def losses(self, real: Images, rng: torch.Generator | None = None) -> Mapping[str, Tensor]:
+        """Return G's and D's losses."""
+        fake = self.generator(self.sample_latents(len(real), rng))
+        real_logits, fake_logits = self.discriminate(real), self.discriminate(fake)
+        return {
+            "generator_loss": losses.generator_loss(fake_logits),
+            "discriminator_loss": losses.discriminator_loss(real_logits, fake_logits),
+        }
+
+    def discriminate(self, images: Images) -> Float[Tensor, " batch"]:
+        """Return D's logits."""
+        return full_precision(self.discriminator(images).squeeze(1))
+
+    def extractors(self) -> Mapping[str, nn.Module]:
+        """Return D without its output layer: images to features."""
+        return {"discriminator": self.discriminator[:-1]}
+
+
+def check_generated_size(model: LatentModule) -> None:
+    """Check that images are of the generator's size, where a network sees both.
+
+    Raises:
+        SettingError: If they are larger.
+
+    Source:
+        Donahue et al. 2017, section 4.4: larger encoder inputs are "not possible under the LR and D baselines as each
+        of those modules take generator outputs as their input".
+    """
+    if model.image_size != model.generated_size:
+        raise SettingError(
+            f"image_size must be {model.generated_size} for {type(model).__name__}, the size that its generator makes, "
+            f"got {model.image_size}. Set data.image_size to {model.generated_size}."
+        )

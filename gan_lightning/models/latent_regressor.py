@@ -1,0 +1,149 @@
+"""Latent regressors: an encoder that learns to find the latents of generated images.
+
+Source:
+    Donahue et al. 2017, section 4.1, "Latent regressor": an encoder trained "by minimizing a reconstruction loss
+    L(z, E(G(z))), after or jointly during a regular GAN training, called latent regressor or joint latent regressor
+    respectively". The weight 0.25 of the joint one is the authors' code's, which says that 1 degenerates.
+"""
+
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from gan_lightning import losses
+from gan_lightning.errors import SettingError
+from gan_lightning.interfaces import Images, Latents
+from gan_lightning.models.bigan_networks import Networks
+from gan_lightning.models.gan import check_generated_size
+from gan_lightning.models.latent import DecayedAdam, LatentModule, full_precision, resized, to_latents
+
+
+class LatentRegressor(LatentModule):
+    """A GAN, and an encoder of its generated images.
+
+    Args:
+        channels: Channels of the images; the data set tells.
+        image_size: Height and width of the images, pixels; the data set tells. What the generator makes.
+        networks: The architecture: `PermutationInvariantNetworks`, `ImageNetworks`, or a class of your own.
+        joint_weight: Weight of the latent loss in the generator's objective: 0 for LR, whose GAN knows nothing of the
+            encoder, 0.25 for JLR.
+        gan_checkpoint: Checkpoint of a finished `GAN`: its generator stays as it is, and the encoder alone is trained.
+            Where not given, the GAN is trained at the same time.
+        optimizer: Adam's settings, the same for all networks.
+
+    Raises:
+        SettingError: If a setting is out of range, or the images are not of the generator's size.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        image_size: int,
+        networks: Networks,
+        joint_weight: float = 0.0,
+        gan_checkpoint: str | None = None,
+        optimizer: DecayedAdam = DecayedAdam(),  # noqa: B008 (frozen)
+    ) -> None:
+        super().__init__(channels, image_size, networks, optimizer)
+        check_generated_size(self)
+        if joint_weight < 0:
+            raise SettingError(f"model.joint_weight must be at least 0, got {joint_weight}. The joint one has 0.25.")
+        if gan_checkpoint is not None and joint_weight > 0:
+            raise SettingError(
+                f"model.joint_weight must be 0 with a gan_checkpoint, got {joint_weight}: the generator of a finished "
+                "GAN is not trained. Leave one of the two out."
+            )
+        self.save_hyperparameters()
+        self.joint_weight, self.gan_checkpoint = joint_weight, gan_checkpoint
+        self.generator = networks.generator(channels, image_size)
+        self.encoder = networks.encoder(channels, image_size)
+        self.discriminator = None if gan_checkpoint else networks.discriminator(channels, image_size)
+        self.check_networks(self.encoder)
+
+    def trained(self) -> Mapping[str, Sequence[nn.Module]]:
+        """Return E, and G and D unless they are finished."""
+        if self.discriminator is None:
+            return {"latent_loss": [self.encoder]}
+        return {
+            "latent_loss": [self.encoder],
+            "generator_loss": [self.generator],
+            "discriminator_loss": [self.discriminator],
+        }
+
+    def losses(self, real: Images, rng: torch.Generator | None = None) -> Mapping[str, Tensor]:
+        """Return E's loss, and G's and D's unless they are finished."""
+        latents = self.sample_latents(len(real), rng)
+        if self.discriminator is None:
+            with torch.no_grad():
+                fake = self.generator(latents)
+            return {"latent_loss": losses.latent_loss(full_precision(self.encoder(fake)), latents)}
+        fake = self.generator(latents)
+        real_logits, fake_logits = self.discriminate(real), self.discriminate(fake)
+        latent_loss = losses.latent_loss(full_precision(self.encoder(fake)), latents)
+        return {
+            "latent_loss": latent_loss,
+            "generator_loss": losses.generator_loss(fake_logits) + self.joint_weight * latent_loss,
+            "discriminator_loss": losses.discriminator_loss(real_logits, fake_logits),
+        }
+
+    def setup(self, stage: str) -> None:
+        """Load the finished GAN's generator; a checkpoint of this model's own, which has it too, is loaded later.
+
+        Raises:
+            SettingError: If the file does not hold such a generator.
+        """
+        super().setup(stage)
+        if stage == "fit" and self.gan_checkpoint is not None:
+            load_generator(self.generator, Path(self.gan_checkpoint))
+
+    def on_train_epoch_start(self) -> None:
+        """Keep a finished generator as evaluations see it, with its batch-norm statistics at rest."""
+        if self.gan_checkpoint is not None:
+            self.generator.eval()
+
+    def discriminate(self, images: Images) -> Float[Tensor, " batch"]:
+        """Return D's logits."""
+        assert self.discriminator is not None
+        return full_precision(self.discriminator(images).squeeze(1))
+
+    def encode(self, images: Images) -> Latents:
+        """Return E(x), in [-1, 1]."""
+        return to_latents(self.encoder(resized(images, self.image_size)))
+
+    def extractors(self) -> Mapping[str, nn.Module]:
+        """Return E(x) before its sigmoid, and the layer before it."""
+        return {"encoder": self.encoder, "encoder_hidden": self.encoder[:-1]}
+
+
+def load_generator(generator: nn.Module, checkpoint: Path) -> None:
+    """Give a generator the weights of the one in a checkpoint.
+
+    Raises:
+        SettingError: If there is no such file, or it holds no generator of this shape.
+    """
+    if not checkpoint.is_file():
+        raise SettingError(f"model.gan_checkpoint must be a checkpoint file, got '{checkpoint}', which does not exist.")
+    try:
+        saved = torch.load(checkpoint, weights_only=True, map_location="cpu")["state_dict"]
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError) as error:
+        raise SettingError(
+            f"model.gan_checkpoint must be a checkpoint of a GAN, got '{checkpoint}', which is not ({error})."
+        ) from error
+    weights = {n.removeprefix("generator."): w for n, w in saved.items() if n.startswith("generator.")}
+    own = generator.state_dict()
+    differing = [
+        f"{name} is {tuple(weights[name].shape) if name in weights else 'missing'} there and {tuple(w.shape)} here"
+        for name, w in own.items()
+        if name not in weights or weights[name].shape != w.shape
+    ]
+    if differing or weights.keys() - own.keys():
+        reason = differing[0] if differing else f"{min(weights.keys() - own.keys())} is unknown here"
+        raise SettingError(
+            f"model.gan_checkpoint must hold a generator of the same networks, got '{checkpoint}': generator.{reason}. "
+            "Give both models the same networks and latent_dim."
+        )
+    generator.load_state_dict(weights)
