@@ -140,11 +140,12 @@ def nearest_neighbours(
         return torch.empty(0, count, dtype=torch.int64, device=queries.device)
     blocks = Blocks.within(memory, queries.shape[1], count)
     space = _Space.of(queries, references, metric, blocks.rows, names)
+    kept = _without_copies(references, count, blocks.rows)
     found = torch.empty(len(queries), count, dtype=torch.int64, device=queries.device)
     with _full_precision_products():
         for start in range(0, len(queries), blocks.rows):
             rows = slice(start, start + blocks.rows)
-            found[rows] = _search(queries[rows], references, count, space, blocks)
+            found[rows] = _search(queries[rows], references, kept, count, space, blocks)
     if metric == "cosine":
         found[_zero_rows(queries, references, blocks.rows, names)] = torch.arange(count, device=found.device)
     return found
@@ -168,11 +169,11 @@ class Blocks:
     def within(cls, memory: int, features: int, count: int = 1) -> "Blocks":
         """Return the largest useful blocks for a number of bytes; the least are single vectors.
 
-        A third each is for the prepared vectors (two blocks in float32, and their way there in float64), for a tile
-        of products with what is found in it, and for the pairs.
+        A third each is for the prepared vectors (two blocks and their copies in float32, and the way there in
+        float64), for a tile of products with what is found in it, and for the pairs.
         """
         third = memory // 3
-        rows = max(1, min(third // (2 * features * (4 + 2 * 8) + 64 * count), 2048))
+        rows = max(1, min(third // (2 * features * (4 + 4 + 2 * 8) + 64 * count), 2048))
         # An entry: a product, its copy and a mask; and row and column, where nothing can be told apart.
         tile = max(1, min(third // (26 * rows), 256, rows))
         return cls(rows=rows, tile=tile, pairs=max(1, third // (4 * 8 * features + 128 + 64 * count)))
@@ -245,6 +246,7 @@ class _Space:
 def _search(
     queries: Float[Tensor, "queries feature"],
     references: Float[Tensor, "references feature"],
+    kept: Int64[Tensor, " kept"],
     count: int,
     space: _Space,
     blocks: Blocks,
@@ -260,9 +262,11 @@ def _search(
     limits = torch.full((len(queries),), torch.inf, device=queries.device)
     placed_queries = space.place(queries)
     placed_queries[:, -1] = space.error * placed_queries[:, :-1].norm(dim=1)
-    buffer = torch.empty(blocks.tile * min(blocks.rows, len(references)), device=queries.device)
-    for start in range(0, len(references), blocks.rows):
-        block = references[start : start + blocks.rows]
+    buffer = torch.empty(blocks.tile * min(blocks.rows, len(kept)), device=queries.device)
+    for start in range(0, len(kept), blocks.rows):
+        block_indices = kept[start : start + blocks.rows]
+        all_kept = len(kept) == len(references)  # mostly: then nothing need be copied
+        block = references[start : start + blocks.rows] if all_kept else references[block_indices]
         placed = space.place(block)
         placed[:, -1] = norms = placed[:, :-1].norm(dim=1)
         bases = norms.square().add_(_extra_distance(block, space.metric) * space.scale**2)
@@ -284,7 +288,7 @@ def _search(
             for rows, columns in _pairs(lower <= limits[open_rows, None], blocks.pairs):
                 rows = open_rows[rows]
                 exact = _distances(queries[rows], block[columns], space.metric)
-                _merge(distances, indices, rows, columns + start, exact)
+                _merge(distances, indices, rows, block_indices[columns], exact)
     return indices
 
 
@@ -365,6 +369,34 @@ def _row_sums(rows: Float64[Tensor, "rows feature"]) -> Float64[Tensor, " rows"]
         rows[:, : width - half] += rows[:, half:width]
         width = half
     return rows[:, 0].clone()
+
+
+def _without_copies(references: Tensor, count: int, rows: int) -> Int64[Tensor, " kept"]:
+    """Return the indices of the references that can be neighbours: of equal ones, the first `count`.
+
+    A network that has collapsed, or whose units are dead for many images, makes so many equal features that nothing
+    else would keep the number of undecided pairs small.
+    """
+    factors = torch.randint(2**62, (references.shape[1],), generator=torch.Generator().manual_seed(0)).to(
+        references.device
+    )
+    hashes = torch.empty(len(references), dtype=torch.int64, device=references.device)
+    for start in range(0, len(references), rows):
+        bits = references[start : start + rows].double().view(torch.int64)
+        hashes[start : start + rows] = (bits ^ (bits >> 32)).mul_(2 * factors + 1).sum(dim=1)
+    order = hashes.argsort(stable=True)
+    _, sizes = torch.unique_consecutive(hashes[order], return_counts=True)
+    firsts = order[sizes.cumsum(0) - sizes].repeat_interleave(sizes)  # the first of equal hash, for each in `order`
+    copies = torch.cat(
+        [
+            (references[a] == references[b]).all(dim=1)
+            for a, b in zip(order.split(rows), firsts.split(rows), strict=True)
+        ]
+    )
+    # A reference's place among the copies of the first, which is a copy of itself. What only shares the hash is kept.
+    seen = copies.cumsum(0)
+    place = seen - 1 - (seen - copies.long())[(sizes.cumsum(0) - sizes).repeat_interleave(sizes)]
+    return order[~copies | (place < count)].sort().values
 
 
 def _zero_rows(queries: Tensor, references: Tensor, rows: int, names: tuple[str, str]) -> Bool[Tensor, " queries"]:

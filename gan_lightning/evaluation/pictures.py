@@ -74,7 +74,7 @@ def reconstructions_picture(
 
 
 def filters_picture(
-    network: nn.Module, *, image_shape: tuple[int, int, int] | None = None, columns: int = 16
+    network: nn.Module, *, image_shape: tuple[int, int, int] | None = None, columns: int = 16, zoom: int = 4
 ) -> Float[Tensor, "3 picture_height picture_width"]:
     """Return the filters that touch the image, each stretched to the whole range from black to white.
 
@@ -85,6 +85,7 @@ def filters_picture(
         network: D, E or G.
         image_shape: Channels, height and width; asked of a network of linear layers.
         columns: Filters in a row.
+        zoom: Edge of a filter's pixel in the picture, pixels; filters are small.
 
     Raises:
         SettingError: No layer's filters look like images.
@@ -98,7 +99,8 @@ def filters_picture(
             f"network must have filters of 1 or 3 channels where it touches the image, got {filters.shape[1]}; "
             "give the part of it that sees or makes images."
         )
-    return _grid(filters, columns, None)
+    enlarged = filters.repeat_interleave(zoom, dim=2).repeat_interleave(zoom, dim=3)
+    return _grid(enlarged, columns, None)
 
 
 def _image_filters(network: nn.Module, image_shape: tuple[int, int, int] | None) -> Tensor:

@@ -13,7 +13,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from gan_lightning.errors import DataError, SettingError
 from gan_lightning.evaluation import nearest_accuracy, nearest_neighbours
-from gan_lightning.evaluation.nearest import Blocks
+from gan_lightning.evaluation.nearest import Blocks, _without_copies
 
 
 def clouds(count: int, width: int, seed: int, offset: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -120,6 +120,27 @@ def test_features_of_a_collapsed_network_give_the_first_training_image():
     assert nearest_neighbours(train[:20] * 0, train * 0).tolist() == [[0]] * 20
 
 
+def test_many_copies_of_few_vectors_change_nothing_and_are_searched_once():
+    rng = torch.Generator().manual_seed(0)
+    train = clouds(9, 6, 0)[0][torch.randint(9, (4000,), generator=rng)]
+    test = clouds(30, 6, 1)[0]
+    assert torch.equal(nearest_neighbours(test, train, 3), brute_force(test, train, 3))
+    first_of_nine = _without_copies(train, 1, 512)
+    assert first_of_nine.tolist() == [
+        torch.nonzero((train == row).all(dim=1))[0].item() for row in train[first_of_nine]
+    ]
+    assert len(first_of_nine) == 9
+    assert len(_without_copies(train, 3, 512)) == 27
+
+
+def test_different_vectors_of_one_hash_are_all_searched(monkeypatch):
+    monkeypatch.setattr(torch, "randint", lambda high, shape, generator: torch.zeros(shape, dtype=torch.int64))
+    train = torch.tensor([[1.0, 2.0], [2.0, 1.0], [1.0, 2.0], [2.0, 1.0], [1.0, 2.0]])
+    # With factors of 1 all of these have one hash: copies of the first are recognised, the others kept.
+    assert _without_copies(train, 1, 2).tolist() == [0, 1, 3]
+    assert _without_copies(train, 2, 2).tolist() == [0, 1, 2, 3]
+
+
 def test_vectors_of_zeros_have_cosine_distance_one_to_all_and_are_reported(caplog):
     train = torch.tensor([[0.0, 0.0], [-1.0, 0.1], [0.0, 2.0], [3.0, 0.1]])
     test = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
@@ -161,7 +182,7 @@ def test_blocks_fit_the_memory_and_are_at_least_single_vectors():
     for features in (1, 128, 1024, 50_000):
         for memory in (10**6, 2**27, 2**30):
             blocks = Blocks.within(memory, features)
-            prepared = 2 * blocks.rows * features * (4 + 2 * 8)
+            prepared = 2 * blocks.rows * features * (4 + 4 + 2 * 8)
             tile = 26 * blocks.tile * blocks.rows
             assert blocks.rows == 1 or prepared + tile <= memory
     assert Blocks.within(1, 10**6) == Blocks(rows=1, tile=1, pairs=1)

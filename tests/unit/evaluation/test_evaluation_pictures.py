@@ -53,7 +53,7 @@ def test_filters_are_those_that_touch_the_image_each_in_its_own_range():
     first, last = model.discriminator.conv1[0].weight, model.generator_trunk.deconv4[0].weight
     assert last.shape == (8, 3, 4, 4)
     for network, weight in ((model.discriminator, first), (model.generator_trunk, last)):
-        shown = tiles(filters_picture(network, columns=4), 4, 1)
+        shown = tiles(filters_picture(network, columns=4, zoom=1), 4, 1)
         assert shown.shape == (2, 4, 3, 4, 4)
         low, high = weight.amin(dim=(1, 2, 3), keepdim=True), weight.amax(dim=(1, 2, 3), keepdim=True)
         expected = ((weight - low) / (high - low)).detach()
@@ -63,11 +63,19 @@ def test_filters_are_those_that_touch_the_image_each_in_its_own_range():
 def test_filters_of_linear_layers_have_the_shape_of_the_images():
     encoder = nn.Sequential(nn.Flatten(), nn.Linear(16, 5), nn.ReLU(), nn.Linear(5, 2))
     generator = nn.Sequential(nn.Linear(2, 7), nn.ReLU(), nn.Linear(7, 16))
-    assert filters_picture(encoder, image_shape=(1, 4, 4), columns=5).shape == (3, 6, 26)
-    assert filters_picture(generator, image_shape=(1, 4, 4), columns=7).shape == (3, 6, 36)
+    assert filters_picture(encoder, image_shape=(1, 4, 4), columns=5, zoom=1).shape == (3, 6, 26)
+    assert filters_picture(generator, image_shape=(1, 4, 4), columns=7, zoom=1).shape == (3, 6, 36)
     weight = generator[2].weight.detach()[:, 0].view(4, 4)
-    shown = tiles(filters_picture(generator, image_shape=(1, 4, 4), columns=7), 4, 1)[0, 0, 0]
+    shown = tiles(filters_picture(generator, image_shape=(1, 4, 4), columns=7, zoom=1), 4, 1)[0, 0, 0]
     assert_close(shown, (weight - weight.min()) / (weight.max() - weight.min()), atol=1e-3, rtol=0)
+
+
+def test_filters_can_be_enlarged_pixel_by_pixel():
+    network = nn.Conv2d(1, 2, 4)
+    small = tiles(filters_picture(network, columns=2, zoom=1), 4, 1)
+    large = tiles(filters_picture(network, columns=2, zoom=5), 20, 2)
+    assert torch.equal(large[..., ::5, ::5], small)
+    assert torch.equal(large[..., 4::5, 4::5], small)
 
 
 def test_what_cannot_be_drawn_is_refused():
