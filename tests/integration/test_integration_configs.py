@@ -65,7 +65,8 @@ def test_a_shipped_configuration_trains_a_batch_and_is_evaluated(gan_lightning, 
 def test_a_configuration_of_bigan_trains_a_batch_and_is_evaluated(gan_lightning, tmp_path, data_root, config):
     images = config.startswith(("bigan/data/", "bigan/images/"))
     # On 12,288 pixels the tuned probe takes its time.
-    tiny, protocols = ([*TINY_CONVNETS, "--transfer.tuned=null"], ("paper",)) if images else (TINY_MLP, BOTH)
+    tiny = [*TINY_CONVNETS, "--transfer.tuned=null"] if images else TINY_MLP
+    protocols = ("paper", "nearest") if images else (*BOTH, "nearest")
     results = trained_in_a_batch(gan_lightning, tmp_path, data_root, parts_with(config), *tiny)
     extractors = ["discriminator"] if config.endswith("discriminator.yaml") else ["encoder", "encoder_hidden"]
     assert trained_extractors(results) == {(e, p) for e in extractors for p in protocols}
