@@ -302,9 +302,7 @@ def _tuned_records(
     seed: int,
     report: Progress,
 ) -> list[TransferRecord]:
-    records = []
-    for done, (name, source) in enumerate(sources.items(), start=1):
-        started = time.perf_counter()
+    def measure(name: str) -> tuple[float, float | None]:
         probe = logistic_probe(
             features.train[name],
             features.train_labels,
@@ -315,28 +313,15 @@ def _tuned_records(
             seed=seed,
             name=name,
         )
-        records.append(
-            TransferRecord(
-                extractor=source.extractor,
-                weights=source.weights,
-                protocol="tuned",
-                epoch=None,
-                accuracy=probe.accuracy,
-                seconds=time.perf_counter() - started,
-                strength=probe.strength,
-                features=features.train[name].shape[1],
-            )
-        )
-        report("tuned probes", done, len(sources))
-    return records
+        return probe.accuracy, probe.strength
+
+    return _records_one_by_one("tuned", measure, sources, features, "tuned probes", report)
 
 
 def _nearest_records(
     protocol: NearestProtocol, sources: Mapping[str, _Source], features: _Features, report: Progress
 ) -> list[TransferRecord]:
-    records = []
-    for done, (name, source) in enumerate(sources.items(), start=1):
-        started = time.perf_counter()
+    def measure(name: str) -> tuple[float, float | None]:
         accuracy = nearest_accuracy(
             features.train[name],
             features.train_labels,
@@ -345,19 +330,37 @@ def _nearest_records(
             metric=protocol.metric,
             name=name,
         )
+        return accuracy, None
+
+    return _records_one_by_one("nearest", measure, sources, features, "nearest neighbours", report)
+
+
+def _records_one_by_one(
+    protocol: ProtocolName,
+    measure: Callable[[str], tuple[float, float | None]],
+    sources: Mapping[str, _Source],
+    features: _Features,
+    description: str,
+    report: Progress,
+) -> list[TransferRecord]:
+    """Return a record per source, of the accuracy and the strength that `measure` gives for its name."""
+    records = []
+    for done, (name, source) in enumerate(sources.items(), start=1):
+        started = time.perf_counter()
+        accuracy, strength = measure(name)
         records.append(
             TransferRecord(
                 extractor=source.extractor,
                 weights=source.weights,
-                protocol="nearest",
+                protocol=protocol,
                 epoch=None,
                 accuracy=accuracy,
                 seconds=time.perf_counter() - started,
-                strength=None,
+                strength=strength,
                 features=features.train[name].shape[1],
             )
         )
-        report("nearest neighbours", done, len(sources))
+        report(description, done, len(sources))
     return records
 
 

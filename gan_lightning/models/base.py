@@ -9,10 +9,10 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.core.optimizer import LightningOptimizer, do_nothing_closure
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 
 from gan_lightning.errors import NonFiniteError, SettingError
-from gan_lightning.interfaces import Batch
+from gan_lightning.interfaces import Batch, Images
 
 
 class AdversarialModule(LightningModule, ABC):
@@ -40,6 +40,27 @@ class AdversarialModule(LightningModule, ABC):
     @abstractmethod
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Do the paper's algorithm on one batch of (images, labels)."""
+
+    @abstractmethod
+    def held_out_losses(self, real: Images, rng: torch.Generator) -> Mapping[str, Tensor]:
+        """Return losses on images that are not trained on, under their names; `rng` draws the latents."""
+
+    @abstractmethod
+    def extractors(self) -> Mapping[str, nn.Module]:
+        """Return each extractor under its name; each maps images to features (batch, feature)."""
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Log the losses on held-out images, with batch norm's running statistics."""
+        self._log_held_out_losses("val", batch, batch_idx)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Log the losses on test images."""
+        self._log_held_out_losses("test", batch, batch_idx)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Return the labels and each extractor's features."""
+        images, labels = batch
+        return {"labels": labels} | {name: extractor(images) for name, extractor in self.extractors().items()}
 
     def setup(self, stage: str) -> None:
         """Refuse float16 loss scaling, whose scale would change between two steps of one batch; fit DDP to GANs.
@@ -127,6 +148,11 @@ class AdversarialModule(LightningModule, ABC):
         for name, tensor in checkpoint["state_dict"].items():
             if not bool(torch.isfinite(tensor).all()):
                 raise NonFiniteError(self._stopped_at(f"{name} is not finite"))
+
+    def _log_held_out_losses(self, stage: str, batch: Batch, batch_idx: int) -> None:
+        real, _ = batch
+        losses = self.held_out_losses(real, torch.Generator(self.device).manual_seed(batch_idx))
+        self.log_dict({f"{stage}/{name}": loss for name, loss in losses.items()}, batch_size=len(real), sync_dist=True)
 
     def _stopped_at(self, what: str) -> str:
         checkpoints = [getattr(callback, "last_model_path", "") for callback in self.trainer.checkpoint_callbacks]

@@ -159,22 +159,9 @@ class LatentModule(AdversarialModule):
         self.count(real, d_steps=int("discriminator_loss" in trained), g_steps=int(g_steps))
         self.log_dict({f"train/{name}": loss for name, loss in losses.items()}, prog_bar=True)
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Log the losses on held-out images, with batch norm's running statistics."""
-        self._log_losses("val", batch, batch_idx)
-
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Log the losses on test images."""
-        self._log_losses("test", batch, batch_idx)
-
-    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Return the labels and each extractor's features."""
-        images, labels = batch
-        return {"labels": labels} | {name: extractor(images) for name, extractor in self.extractors().items()}
-
-    @abstractmethod
-    def extractors(self) -> Mapping[str, nn.Module]:
-        """Return each extractor under its name; each maps images to features (batch, feature)."""
+    def held_out_losses(self, real: Images, rng: torch.Generator) -> Mapping[str, Tensor]:
+        """Return the losses."""
+        return self.losses(real, rng)
 
     def sample_latents(self, count: int, rng: torch.Generator | None = None) -> Latents:
         """Return `count` latents, uniform in [-1, 1]."""
@@ -219,11 +206,6 @@ class LatentModule(AdversarialModule):
             expect("encoder", shape("encoder", encoder, images), latents)
         if joint_discriminator is not None:
             expect("discriminator", shape("discriminator", joint_discriminator, generated, latents), ())
-
-    def _log_losses(self, stage: str, batch: Batch, batch_idx: int) -> None:
-        real, _ = batch
-        losses = self.losses(real, torch.Generator(self.device).manual_seed(batch_idx))
-        self.log_dict({f"{stage}/{name}": loss for name, loss in losses.items()}, batch_size=len(real), sync_dist=True)
 
 
 def to_latents(logits: Latents) -> Latents:

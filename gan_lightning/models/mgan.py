@@ -177,18 +177,14 @@ class MGAN(AdversarialModule):
             prog_bar=True,
         )
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Log the losses of D and C on held-out images, with batch norm's running statistics."""
-        self._log_losses("val", batch, batch_idx)
-
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Log the losses of D and C on test images."""
-        self._log_losses("test", batch, batch_idx)
-
-    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Return the labels and each extractor's features."""
-        images, labels = batch
-        return {"labels": labels} | {name: extractor(images) for name, extractor in self.extractors().items()}
+    def held_out_losses(self, real: Images, rng: torch.Generator) -> Mapping[str, Tensor]:
+        """Return the losses of D and C."""
+        fake, made_by = self.generate_batch(self.images_per_generator, rng)
+        fake_logits, class_logits = self.discriminate_and_classify(fake)
+        return {
+            "discriminator_loss": losses.discriminator_loss(self.discriminate(real), fake_logits),
+            "classifier_loss": losses.classification_loss(class_logits, made_by),
+        }
 
     def discriminate(self, images: Images) -> Float[Tensor, " batch"]:
         """Return D's logits."""
@@ -222,17 +218,3 @@ class MGAN(AdversarialModule):
     def extractors(self) -> Mapping[str, nn.Module]:
         """Return D and C without their heads: images to features (batch, feature_dim)."""
         return {"discriminator": self.discriminator, "classifier": self.classifier}
-
-    def _log_losses(self, stage: str, batch: Batch, batch_idx: int) -> None:
-        real, _ = batch
-        rng = torch.Generator(self.device).manual_seed(batch_idx)
-        fake, made_by = self.generate_batch(self.images_per_generator, rng)
-        fake_logits, class_logits = self.discriminate_and_classify(fake)
-        self.log_dict(
-            {
-                f"{stage}/discriminator_loss": losses.discriminator_loss(self.discriminate(real), fake_logits),
-                f"{stage}/classifier_loss": losses.classification_loss(class_logits, made_by),
-            },
-            batch_size=len(real),
-            sync_dist=True,
-        )
