@@ -203,7 +203,9 @@ class _Space:
         """
         largest = 0.0
         for name, vectors in zip(names, (queries, references), strict=True):
-            extremes = torch.stack([torch.stack(block.aminmax()) for block in vectors.split(rows)])
+            extremes = torch.empty(-(-len(vectors) // rows), 2, dtype=vectors.dtype, device=vectors.device)
+            for number, block in enumerate(vectors.split(rows)):
+                torch.aminmax(block, out=(extremes[number, 0], extremes[number, 1]))
             if not extremes.isfinite().all():
                 raise DataError(
                     f"{name} must be finite, got NaN or infinity; look for a diverged training run or damaged images."
@@ -387,12 +389,10 @@ def _without_copies(references: Tensor, count: int, rows: int) -> Int64[Tensor, 
     order = hashes.argsort(stable=True)
     _, sizes = torch.unique_consecutive(hashes[order], return_counts=True)
     firsts = order[sizes.cumsum(0) - sizes].repeat_interleave(sizes)  # the first of equal hash, for each in `order`
-    copies = torch.cat(
-        [
-            (references[a] == references[b]).all(dim=1)
-            for a, b in zip(order.split(rows), firsts.split(rows), strict=True)
-        ]
-    )
+    copies = torch.empty(len(references), dtype=torch.bool, device=references.device)
+    for start in range(0, len(references), rows):  # not a list of parts: those would break up the memory that is free
+        part = slice(start, start + rows)
+        copies[part] = (references[order[part]] == references[firsts[part]]).all(dim=1)
     # A reference's place among the copies of the first, which is a copy of itself. What only shares the hash is kept.
     seen = copies.cumsum(0)
     place = seen - 1 - (seen - copies.long())[(sizes.cumsum(0) - sizes).repeat_interleave(sizes)]
@@ -401,9 +401,11 @@ def _without_copies(references: Tensor, count: int, rows: int) -> Int64[Tensor, 
 
 def _zero_rows(queries: Tensor, references: Tensor, rows: int, names: tuple[str, str]) -> Bool[Tensor, " queries"]:
     """Return which queries are all zero, and warn of them and of references that are."""
-    zero_queries, zero_references = (
-        torch.cat([(block == 0).all(dim=1) for block in vectors.split(rows)]) for vectors in (queries, references)
-    )
+    zeros = [torch.empty(len(vectors), dtype=torch.bool, device=vectors.device) for vectors in (queries, references)]
+    for vectors, zero in zip((queries, references), zeros, strict=True):
+        for start in range(0, len(vectors), rows):
+            zero[start : start + rows] = (vectors[start : start + rows] == 0).all(dim=1)
+    zero_queries, zero_references = zeros
     if zero_queries.any() or zero_references.any():
         logger.warning(
             "%d of %d %s and %d of %d %s are all zero: without a direction, their cosine distance to anything is 1.",
