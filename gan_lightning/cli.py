@@ -1,8 +1,11 @@
 """The command line: LightningCLI with the framework's callbacks, and without its silent surprises."""
 
+import inspect
 import logging
+import pickle
 import sys
 import warnings
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +74,11 @@ class GanCLI(LightningCLI):
             SettingError: If the configuration sets it.
         """
         model = self._get(self.config, "model")
+        module, _, name = model["class_path"].rpartition(".")
+        defaults = inspect.signature(getattr(import_module(module), name)).parameters
         for name in LINKED:
-            if (value := model.get("init_args", {}).get(name)) is not None:
+            value = model.get("init_args", {}).get(name)
+            if value is not None and value != defaults[name].default:
                 raise SettingError(
                     f"model.{name} must not be set, got {value}: the data set gives it. Remove it, or set data.{name} "
                     "where the data set has that setting."
@@ -90,7 +96,7 @@ class GanCLI(LightningCLI):
         """Give the run's folder its configuration, and compare the model with the checkpoint.
 
         Raises:
-            SettingError: If the checkpoint does not exist or belongs to other settings.
+            SettingError: If the checkpoint is missing or belongs to other settings.
         """
         subcommand = str(self.subcommand)
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
@@ -99,21 +105,30 @@ class GanCLI(LightningCLI):
                     self.config.get(subcommand, self.config), skip_unset=False
                 )
         checkpoint = self._get(self.config, "ckpt_path")
-        if checkpoint is not None and checkpoint not in ("best", "last", "hpc", "registry"):
+        if checkpoint is not None:
             check_same_settings(self.model, Path(checkpoint))
+        elif subcommand not in ("fit", "None"):
+            raise SettingError(
+                f"ckpt_path must be given to {subcommand}, got none: without it the network would be untrained. "
+                "Pass the checkpoints/last.ckpt of a run, with the run's config.yaml."
+            )
 
 
 def check_same_settings(model: LightningModule, checkpoint: Path) -> None:
     """Check that a checkpoint was written by a model with the same settings.
 
     Raises:
-        SettingError: If there is no such file, or naming each setting that differs and both values.
+        SettingError: If there is no such file or it is no checkpoint, or naming what differs and both values.
     """
     if not checkpoint.is_file():
         raise SettingError(f"ckpt_path must be a checkpoint file, got '{checkpoint}', which does not exist.")
-    saved: dict[str, Any] = torch.load(checkpoint, weights_only=True, map_location="cpu", mmap=True).get(
-        "hyper_parameters", {}
-    )
+    try:
+        content: dict[str, Any] = torch.load(checkpoint, weights_only=True, map_location="cpu")
+        saved = content.get("hyper_parameters", {})
+    except (pickle.UnpicklingError, RuntimeError, EOFError, AttributeError) as error:
+        raise SettingError(
+            f"ckpt_path must be a checkpoint, got '{checkpoint}', which cannot be read as one ({error})."
+        ) from error
     differing = [
         f"model.{name} is {model.hparams[name]} here and {value} in the checkpoint"
         for name, value in saved.items()

@@ -33,7 +33,12 @@ class FeatureWriter(BasePredictionWriter):
         if folder is None or not predictions:
             return
         batches: Sequence[dict[str, Tensor]] = predictions
-        arrays = {name: torch.cat([batch[name] for batch in batches]).cpu().numpy() for name in batches[0]}
+        arrays = {name: _array(torch.cat([batch[name] for batch in batches])) for name in batches[0]}
         share = f"-{trainer.global_rank}" if trainer.world_size > 1 else ""
         with whole_file(folder / f"features{share}.npz") as path:
             np.savez(path, allow_pickle=False, **arrays)
+
+
+def _array(values: Tensor) -> np.ndarray:
+    """Return the values on the CPU; numpy has no bfloat16, which mixed precision leaves."""
+    return (values.float() if values.is_floating_point() else values).cpu().numpy()

@@ -50,8 +50,9 @@ class RunFolder(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Choose the folder, the same in all processes, and send checkpoints and metrics there."""
-        if self.path is not None or is_dry_run(trainer):
+        if is_dry_run(trainer):
             return
+        earlier, self._record = self.path, {}
         data = getattr(trainer, "datamodule", None)
         parts = [type(pl_module).__name__, getattr(data, "name", None) or (type(data).__name__ if data else None)]
         name = self.name or "-".join(part.lower() for part in parts if part)
@@ -59,10 +60,11 @@ class RunFolder(Callback):
         path = trainer.strategy.broadcast(str(Path(self.root, name, unique)))
         self.path = Path(path)
         for callback in trainer.checkpoint_callbacks:
-            if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
-                callback.dirpath = str(self.path / "checkpoints")
+            if isinstance(callback, ModelCheckpoint) and callback.dirpath in (None, _checkpoints(earlier)):
+                callback.dirpath = _checkpoints(self.path)
+        others = [logger for logger in trainer.loggers if logger is not self._logger]
         self._logger = CSVLogger(self.path, name="", version="")
-        trainer.loggers = [*trainer.loggers, self._logger]
+        trainer.loggers = [*others, self._logger]
         if stage != "fit":  # a fit has checks of the model's still to come
             self._begin(trainer)
 
@@ -112,6 +114,10 @@ class RunFolder(Callback):
         seconds = round(time.monotonic() - self._started, 1)
         self._record |= {"status": status, "error": error, "seconds": seconds}
         write_json(self.path / "run.json", self._record)
+
+
+def _checkpoints(path: Path | None) -> str | None:
+    return None if path is None else str(path / "checkpoints")
 
 
 def run_folder(trainer: Trainer) -> Path | None:

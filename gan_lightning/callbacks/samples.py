@@ -25,14 +25,21 @@ class SampleGrid(Callback):
             if value < least:
                 raise SettingError(f"samples.{name} must be at least {least}, got {value}.")
         self.every_n_epochs, self.columns, self.seed = every_n_epochs, columns, seed
+        self._undrawn: int | None = None
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw, if the epoch is one of those that are drawn."""
-        done = trainer.current_epoch + 1
-        if self.every_n_epochs and (done % self.every_n_epochs == 0 or done == trainer.max_epochs):
+        self._undrawn = trainer.current_epoch
+        if self.every_n_epochs and (trainer.current_epoch + 1) % self.every_n_epochs == 0:
             self._draw(trainer, pl_module, trainer.current_epoch)
 
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw the last epoch, however the training ended."""
+        if self.every_n_epochs and self._undrawn is not None:
+            self._draw(trainer, pl_module, self._undrawn)
+
     def _draw(self, trainer: Trainer, pl_module: LightningModule, epoch: int) -> None:
+        self._undrawn = None
         folder = run_folder(trainer)
         if folder is None or not trainer.is_global_zero or not isinstance(pl_module, GeneratesImages):
             return
@@ -40,7 +47,8 @@ class SampleGrid(Callback):
         from torchvision.utils import make_grid
 
         rng = torch.Generator(pl_module.device).manual_seed(self.seed)
-        with frozen({type(pl_module).__name__: pl_module}), torch.no_grad():
+        precise = trainer.precision_plugin.forward_context()
+        with frozen({type(pl_module).__name__: pl_module}), torch.no_grad(), precise:
             rows = pl_module.generate(self.columns, rng)
         grid = make_grid(rows.flatten(0, 1).float().cpu(), self.columns, normalize=True, value_range=(-1, 1))
         picture = to_pil_image(grid)

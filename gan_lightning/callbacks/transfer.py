@@ -1,5 +1,6 @@
 """When the frozen extractors are evaluated: after every fit, and under `test`."""
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields, is_dataclass
@@ -13,7 +14,7 @@ from rich.table import Table
 from torch import nn
 
 from gan_lightning.callbacks.run_folder import SCHEMA_VERSION, is_dry_run, run_folder, write_json
-from gan_lightning.errors import DataError
+from gan_lightning.errors import DataError, SettingError
 from gan_lightning.evaluation import (
     PAPER,
     TUNED,
@@ -68,6 +69,7 @@ class TransferEvaluation(Callback):
 
         Raises:
             DataError: If the data set has no labels or is not one that can be evaluated on.
+            SettingError: If the weights are not float32, or there can be no random-weights control.
         """
         if not self._applies(trainer, pl_module) or stage not in ("fit", "test"):
             return
@@ -82,6 +84,12 @@ class TransferEvaluation(Callback):
                 f"the transfer evaluation needs labels, and the data set {data.name} has none. "
                 "Use a labelled data set or switch it off with --transfer.enabled=false."
             )
+        if trainer.precision not in ("32-true", "bf16-mixed", "16-mixed"):
+            raise SettingError(
+                f"trainer.precision must keep float32 weights for the transfer evaluation, got '{trainer.precision}'. "
+                "Use '32-true' or 'bf16-mixed', or switch it off with --transfer.enabled=false."
+            )
+        untrained_extractors(pl_module, self.seed)  # fails now if it would fail after the training
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate what was trained, while devices and processes are still up."""
@@ -134,8 +142,10 @@ class TransferEvaluation(Callback):
             "transfer_seed": self.seed,
             "batch_norm": self.batch_norm,
             "protocols": {name: asdict(protocol) for name, protocol in self.protocols.items()},
-            "epochs": trainer.current_epoch,
-            "batches": trainer.global_step,
+            # Under `test` the trainer has not counted anything: the checkpoint tells what was trained.
+            "epochs": trainer.current_epoch if trainer.state.fn == "fit" else None,
+            "batches": trainer.global_step if trainer.state.fn == "fit" else None,
+            "checkpoint": trainer.ckpt_path,
             "records": [asdict(record) for record in self.records],
             "published": [asdict(figure) for figure in published],
         }
@@ -151,15 +161,20 @@ def _settings(data: object) -> Mapping[str, Any]:
 def untrained_extractors(model: LightningModule, seed: int) -> Mapping[str, nn.Module]:
     """Return the model's extractors as they are before any training, with weights drawn from `seed`.
 
-    A model that saved its hyper-parameters is built anew, so the weights have the model's own initial distribution;
+    A model that saved all its hyper-parameters is built anew, so the weights have the model's own initial distribution;
     another one's extractors are copied and their layers reset to torch's.
+
+    Raises:
+        SettingError: If a layer of such a copy cannot reset itself.
     """
     assert isinstance(model, HasExtractors)
-    if not model.hparams:
+    try:
+        arguments = inspect.signature(type(model)).bind(**model.hparams)
+    except TypeError:
         return {name: random_copy(extractor, seed) for name, extractor in model.extractors().items()}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return type(model)(**model.hparams).extractors()
+        return type(model)(*arguments.args, **arguments.kwargs).to(model.device).extractors()
 
 
 def transfer_table(records: Sequence[TransferRecord], published: Sequence[Published], data: str) -> Table:

@@ -128,8 +128,8 @@ class CelebA(ImageData):
         file = Path(self.root, "celeba", name)
         if not file.exists():
             raise self.missing(file)
-        rows = [line.split() for line in file.read_text().splitlines()[header:]]
         try:
+            rows = [line.split() for line in file.read_text(encoding="utf-8").splitlines()[header:]]
             values = np.array([list(map(int, row[1:])) for row in rows], np.int64).reshape(len(rows), columns)
         except ValueError as error:
             raise DataError(f"'{file}' must give {columns} whole numbers per image ({error}).") from error

@@ -52,13 +52,17 @@ class PaperProtocol:
     def __post_init__(self) -> None:
         """Refuse values that cannot be trained with."""
         if self.learning_rate <= 0:
-            raise SettingError(f"learning_rate must be above 0, got {self.learning_rate}; the paper's is 0.0002.")
+            raise SettingError(
+                f"transfer.paper.learning_rate must be above 0, got {self.learning_rate}; the paper's is 0.0002."
+            )
         if not 0 <= self.momentum < 1:
-            raise SettingError(f"momentum must be in [0, 1), got {self.momentum}; the paper's is 0.9.")
+            raise SettingError(f"transfer.paper.momentum must be in [0, 1), got {self.momentum}; the paper's is 0.9.")
         if self.batch_size < 1:
-            raise SettingError(f"batch_size must be at least 1, got {self.batch_size}; the paper's is 120.")
+            raise SettingError(
+                f"transfer.paper.batch_size must be at least 1, got {self.batch_size}; the paper's is 120."
+            )
         if self.epochs < 1:
-            raise SettingError(f"epochs must be at least 1, got {self.epochs}; the paper's is 20.")
+            raise SettingError(f"transfer.paper.epochs must be at least 1, got {self.epochs}; the paper's is 20.")
 
 
 @dataclass(frozen=True)
@@ -82,14 +86,18 @@ class TunedProtocol:
         """Refuse values that nothing can be chosen or fitted with."""
         if not self.strengths or min(self.strengths) <= 0:
             raise SettingError(
-                f"strengths must hold at least one value, all above 0, got {self.strengths}; try [0.01]."
+                f"transfer.tuned.strengths must hold at least one value, all above 0, got {self.strengths}; try [0.01]."
             )
         if not 0 < self.held_out < 1:
-            raise SettingError(f"held_out must be between 0 and 1, got {self.held_out}; 0.1 is usual.")
+            raise SettingError(f"transfer.tuned.held_out must be between 0 and 1, got {self.held_out}; 0.1 is usual.")
         if self.max_iterations < 1:
-            raise SettingError(f"max_iterations must be at least 1, got {self.max_iterations}; 500 is usual.")
+            raise SettingError(
+                f"transfer.tuned.max_iterations must be at least 1, got {self.max_iterations}; 500 is usual."
+            )
         if self.gradient_tolerance <= 0:
-            raise SettingError(f"gradient_tolerance must be above 0, got {self.gradient_tolerance}; try 0.0001.")
+            raise SettingError(
+                f"transfer.tuned.gradient_tolerance must be above 0, got {self.gradient_tolerance}; try 0.0001."
+            )
 
 
 PAPER = PaperProtocol()

@@ -155,8 +155,9 @@ class AdversarialModule(LightningModule, ABC):
         self.log_dict({f"{stage}/{name}": loss for name, loss in losses.items()}, batch_size=len(real), sync_dist=True)
 
     def _stopped_at(self, what: str) -> str:
-        checkpoints = [getattr(callback, "last_model_path", "") for callback in self.trainer.checkpoint_callbacks]
-        last = next(filter(None, checkpoints), "none was saved yet")
+        names = ("last_model_path", "best_model_path")  # without a metric, the best one is the newest
+        saved = [getattr(callback, name, "") for callback in self.trainer.checkpoint_callbacks for name in names]
+        last = next(filter(None, [*saved, self.trainer.ckpt_path]), "none was saved yet")
         return (
             f"{what} at step {self.trainer.global_step} of epoch {self.current_epoch}; training stops. "
             f"Last good checkpoint: {last}. Try lower learning rates."

@@ -116,6 +116,11 @@ class MGAN(AdversarialModule):
         for name in ("generators", "base_width", "feature_dim", "latent_dim", "fake_batch_size"):
             if (value := locals()[name]) < 1:
                 raise SettingError(f"model.{name} must be at least 1, got {value}.")
+        for name in ("class_weight", "generator_lr", "discriminator_lr", "classifier_lr"):
+            if (value := locals()[name]) < 0:
+                raise SettingError(f"model.{name} must be at least 0, got {value}.")
+        if not all(0 <= beta < 1 for beta in betas):
+            raise SettingError(f"model.betas must be in [0, 1), got {betas}. Table 1 has 0.5 and 0.999.")
         if fake_batch_size % generators:
             below = fake_batch_size - fake_batch_size % generators
             raise SettingError(

@@ -87,6 +87,19 @@ def test_two_runs_have_folders_of_their_own(tmp_path):
     assert {path.parent.name for path in runs(tmp_path)} == {"same"}
 
 
+def test_a_callback_that_is_used_again_makes_a_new_folder(tmp_path):
+    callback, model, data = RunFolder(str(tmp_path)), small(), Stripes()
+    used_again = trainer(callback, enable_checkpointing=True)
+    used_again.fit(model, data)
+    first = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    used_again.fit_loop.max_epochs = 4
+    used_again.fit(model, data)
+    folders = runs(tmp_path)
+    assert len(folders) == 2
+    assert all((folder / "metrics.csv").exists() and list(folder.glob("checkpoints/*")) for folder in folders)
+    assert all(path.stat().st_mtime_ns == changed for path, changed in first.items())
+
+
 def test_a_run_that_fails_says_why_in_its_folder(tmp_path):
     model = small()
 
@@ -134,7 +147,7 @@ def test_pictures_have_a_row_per_generator_and_go_to_the_folder_and_the_logger(t
     assert_close(shown, expected.detach(), rtol=0, atol=0.01)
 
 
-@pytest.mark.parametrize(("every", "expected"), [(0, []), (1, [0, 1, 2]), (2, [1, 2])])
+@pytest.mark.parametrize(("every", "expected"), [(0, []), (1, [0, 1, 2]), (2, [1, 2]), (5, [2])])
 def test_pictures_come_as_often_as_asked_and_at_the_end(tmp_path, every, expected):
     trainer(RunFolder(str(tmp_path)), SampleGrid(every_n_epochs=every), max_epochs=3).fit(small(), Stripes())
     assert sorted(path.name for path in tmp_path.rglob("*.png")) == [f"epoch-{epoch:04d}.png" for epoch in expected]
@@ -189,6 +202,11 @@ def test_data_that_cannot_be_evaluated_on_are_refused_before_training():
         trainer(transfer()).fit(small(), Stripes().train_dataloader())
 
 
+def test_untrained_extractors_are_on_the_models_device():
+    untrained = untrained_extractors(small().to("meta"), 0)["classifier"]
+    assert {parameter.device.type for parameter in untrained.parameters()} == {"meta"}
+
+
 def test_untrained_extractors_have_the_models_own_initial_distribution_and_repeat():
     model = small(shares_removed=4)
     before = torch.random.get_rng_state()
@@ -202,18 +220,20 @@ def test_untrained_extractors_have_the_models_own_initial_distribution_and_repea
 
 
 class Own(LightningModule):
-    """A user's model without saved hyper-parameters."""
+    """A user's model that saves some of its hyper-parameters, or none."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int, depth: int, saved: tuple[str, ...]) -> None:
         super().__init__()
+        self.save_hyperparameters(*saved) if saved else None
         self.network = nn.Sequential(nn.Flatten(), nn.Linear(1024, 6))
 
     def extractors(self) -> dict[str, nn.Module]:
         return {"mine": self.network}
 
 
-def test_untrained_extractors_of_a_model_without_saved_settings_are_reset_copies():
-    model = Own()
+@pytest.mark.parametrize("saved", [(), ("depth",)])
+def test_untrained_extractors_of_a_model_that_cannot_be_built_anew_are_reset_copies(saved):
+    model = Own(3, 4, saved)
     untrained = untrained_extractors(model, 0)["mine"]
     assert untrained[1].weight.shape == (6, 1024)
     assert not torch.equal(untrained[1].weight, model.network[1].weight)

@@ -49,9 +49,7 @@ def test_the_files_are_read_as_they_are_and_nothing_is_written(root, arrays, cap
 
 
 def test_a_subset_is_refused_by_default(root):
-    with pytest.raises(
-        DataError, match=r"t10k-images-idx3-ubyte(\.gz' is not the published file|' holds .* not 10,000)"
-    ):
+    with pytest.raises(DataError, match=r"t10k-images-idx3-ubyte(\.gz)?' is not the published file \(MD5\)"):
         MNIST(root).setup("test")
 
 

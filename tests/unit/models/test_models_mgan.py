@@ -1,6 +1,7 @@
 """M-GAN against Table 1 of Mao et al. 2022, and what each of its steps may move."""
 
 import itertools
+import re
 
 import pytest
 import torch
@@ -261,6 +262,8 @@ def test_resuming_gives_the_weights_of_a_run_that_was_not_interrupted(tmp_path):
         ({"fake_batch_size": 2}, r"got 2\. Use 3\."),
         ({"image_size": 64}, r"image_size must be 32 .* got 64\. Set data\.image_size to 32"),
         ({"generators": 0}, r"model\.generators must be at least 1, got 0"),
+        ({"class_weight": -0.1}, r"model\.class_weight must be at least 0, got -0\.1"),
+        ({"betas": (0.5, 1.0)}, r"model\.betas must be in \[0, 1\), got \(0\.5, 1\.0\)"),
     ],
 )
 def test_settings_that_table_1_cannot_take_are_refused(settings, message):
@@ -280,6 +283,20 @@ def test_a_loss_that_is_not_finite_stops_training_and_names_itself_and_the_step(
     expected = r"train/discriminator_loss became nan at step 2 of epoch 0; .*checkpoint: none was saved yet"
     with pytest.raises(NonFiniteError, match=expected):
         fit(model, batches(4))
+
+
+def test_the_last_good_checkpoint_is_named_where_there_is_one(tmp_path):
+    model = small()
+    original = model.generate_batch
+    model.generate_batch = lambda *args: _spoiled(original(*args), model.d_steps == 5)
+    with pytest.raises(NonFiniteError, match=r"Last good checkpoint: (\S+)\. Try") as raised:
+        fit(model, batches(4), max_epochs=3, enable_checkpointing=True, default_root_dir=tmp_path)
+    named = re.search(r"checkpoint: (\S+)\. Try", str(raised.value))[1]
+    assert torch.load(named, weights_only=True)["epoch"] == 0
+
+
+def _spoiled(made: tuple, spoil: bool) -> tuple:
+    return (made[0] * float("nan"), made[1]) if spoil else made
 
 
 def test_weights_that_are_not_finite_are_not_saved(tmp_path):
