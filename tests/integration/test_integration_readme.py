@@ -24,6 +24,15 @@ COMMANDS = [line for block in blocks("bash") for line in block.splitlines()]
 OURS = [command for command in COMMANDS if command.startswith("gan-lightning")]
 
 
+def test_nothing_is_left_to_fill_in_and_every_link_leads_somewhere():
+    for page in (ROOT / "README.md", ROOT / "docs/results.md"):
+        text = page.read_text()
+        assert "@@" not in text
+        links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
+        assert links
+        assert all((page.parent / link).exists() for link in links)
+
+
 def test_the_other_commands_are_those_that_the_makefile_and_ci_run():
     makefile = (ROOT / "Makefile").read_text()
     assert set(COMMANDS) - set(OURS) == {
