@@ -74,11 +74,13 @@ class GanCLI(LightningCLI):
             SettingError: If the configuration sets it.
         """
         model = self._get(self.config, "model")
-        module, _, name = model["class_path"].rpartition(".")
-        defaults = inspect.signature(getattr(import_module(module), name)).parameters
+        module, _, class_name = model["class_path"].rpartition(".")
+        parameters = inspect.signature(getattr(import_module(module), class_name)).parameters
         for name in LINKED:
             value = model.get("init_args", {}).get(name)
-            if value is not None and value != defaults[name].default:
+            # A class may hand the setting on in its **kwargs; then it has no default of its own.
+            default = parameters[name].default if name in parameters else None
+            if value is not None and value != default:
                 raise SettingError(
                     f"model.{name} must not be set, got {value}: the data set gives it. Remove it, or set data.{name} "
                     "where the data set has that setting."

@@ -43,18 +43,16 @@ class CIFAR10(ImageData):
         """
         from torchvision import datasets
 
-        published = datasets.CIFAR10
-        files = published.train_list if split == "train" else published.test_list
-        return read_batches(self, published.base_folder, files, "labels")
+        return read_batches(self, datasets.CIFAR10, split, "labels")
 
 
-def read_batches(data: ImageData, folder: str, files: list[list[str]], label_key: str) -> ImageStore:
-    """Return the images of pickled batches, one after the other.
+def read_batches(data: ImageData, published: Any, split: Split, label_key: str) -> ImageStore:
+    """Return the images of a split's pickled batches, one after the other.
 
     Args:
         data: Says where the folder is and whether to demand the published files.
-        folder: Folder within the root.
-        files: Name and published MD5 of each batch.
+        published: torchvision's class: says which files make a split, in which folder, and their MD5.
+        split: Which one to read.
         label_key: Entry of a batch that holds the labels.
 
     Raises:
@@ -63,8 +61,8 @@ def read_batches(data: ImageData, folder: str, files: list[list[str]], label_key
     from torchvision.datasets.utils import check_md5
 
     images, labels = [], []
-    for name, md5 in files:
-        file = Path(data.root, folder, name)
+    for name, md5 in published.train_list if split == "train" else published.test_list:
+        file = Path(data.root, published.base_folder, name)
         if not file.exists():
             raise data.missing(file)
         if not check_md5(file, md5):

@@ -37,6 +37,4 @@ class CIFAR100(ImageData):
         """
         from torchvision import datasets
 
-        published = datasets.CIFAR100
-        files = published.train_list if split == "train" else published.test_list
-        return read_batches(self, published.base_folder, files, "fine_labels")
+        return read_batches(self, datasets.CIFAR100, split, "fine_labels")

@@ -308,10 +308,14 @@ def test_a_users_model_may_have_defaults_for_what_the_data_set_gives(gan_lightni
         "class Mine(MGAN):\n"
         "    def __init__(self, channels: int = 1, image_size: int = 32):\n"
         "        super().__init__(channels, image_size, base_width=4, feature_dim=8)\n"
+        "class HandsOn(MGAN):\n"
+        "    def __init__(self, width: int = 4, **kwargs):\n"
+        "        super().__init__(base_width=width, **kwargs)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     run = ["--data=Digits", "--trainer.fast_dev_run=true", "--trainer.enable_progress_bar=false"]
     status, _, errors = gan_lightning("fit", "--model=mine.Mine", *run)
     assert status == 0, errors
-    status, _, errors = gan_lightning("fit", "--model=mine.Mine", "--model.channels=3", *run)
-    assert (status, "model.channels must not be set, got 3" in errors) == (2, True)
+    for model in ("mine.Mine", "mine.HandsOn"):
+        status, _, errors = gan_lightning("fit", f"--model={model}", "--model.channels=3", *run)
+        assert (status, "model.channels must not be set, got 3" in errors) == (2, True), errors
