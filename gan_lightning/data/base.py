@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 
 from gan_lightning.data.store import Batch, ImageStore, OrderedBatches, Pixels, ShuffledBatches
-from gan_lightning.data.transforms import Enlarge, flip_half, to_images
+from gan_lightning.data.transforms import Enlarge, centre_crop, flip_half, random_crop, to_images
 from gan_lightning.errors import DataError, SettingError
 from gan_lightning.interfaces import Images, LabelKind, Labels, Split
 
@@ -45,6 +45,8 @@ class ImageData(LightningDataModule, ABC):
         batch_size: Training images per step and process.
         evaluation_batch_size: Images per step and process when nothing is trained.
         image_size: Edge of the images in pixels.
+        crop_from: Edge that images are resized to before a square of `image_size` is cut out, at random when training
+            and else from the centre; by default they are resized to `image_size` itself.
         flip: Mirror training images left to right at random.
         limit: Keep only the first images of each split.
         seed: Decides, with the epoch, the order of the training images.
@@ -57,6 +59,7 @@ class ImageData(LightningDataModule, ABC):
     batch_size: int = 120
     evaluation_batch_size: int = 500
     image_size: int = 32
+    crop_from: int | None = None
     flip: bool = False
     limit: int | None = None
     seed: int = 0
@@ -82,6 +85,11 @@ class ImageData(LightningDataModule, ABC):
             value = getattr(self, setting)
             if value is not None and value < 1:
                 raise SettingError(f"{setting} must be at least 1, got {value}. Set --data.{setting}=1 or more.")
+        if self.crop_from is not None and self.crop_from < self.image_size:
+            raise SettingError(
+                f"crop_from must be at least image_size, {self.image_size}, got {self.crop_from}. "
+                f"Set --data.crop_from={self.image_size} or more, or leave it out."
+            )
         if self.seed < 0:
             raise SettingError(f"seed must be at least 0, got {self.seed}. Set --data.seed=0 or more.")
 
@@ -167,13 +175,15 @@ class ImageData(LightningDataModule, ABC):
         return self.val_dataloader()
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> tuple[Images, Labels]:
-        """Turn bytes into images, mirrored at random while training if `flip` says so."""
+        """Turn bytes into images; while training, cut out and mirrored at random if the settings say so."""
         pixels, labels = batch
-        images = self.to_images(pixels)
         if self.trainer is None:
-            return images, labels
-        if self.flip and self.trainer.training:
-            images = flip_half(images)
+            return self.to_images(pixels), labels
+        if self.trainer.training:
+            images = random_crop(self.whole_images(pixels), self.image_size)
+            images = flip_half(images) if self.flip else images
+        else:
+            images = self.to_images(pixels)
         # Lightning converts a batch to the precision of the run before it gets here, where it was bytes.
         return self.trainer.precision_plugin.convert_input(images), labels
 
@@ -186,8 +196,17 @@ class ImageData(LightningDataModule, ABC):
         return DeviceBatches(batches, device, self.to_images)
 
     def to_images(self, pixels: Pixels) -> Images:
-        """Return stored images as networks see them."""
-        return to_images(pixels, self.image_size, self.enlarge)
+        """Return stored images as networks see them when nothing is trained."""
+        return centre_crop(self.whole_images(pixels), self.image_size)
+
+    def whole_images(self, pixels: Pixels) -> Images:
+        """Return stored images before a square is cut out."""
+        return to_images(pixels, self.whole_size, self.enlarge)
+
+    @property
+    def whole_size(self) -> int:
+        """Edge of the images before a square is cut out, pixels."""
+        return self.crop_from or self.image_size
 
     def missing(self, path: Path) -> DataError:
         """Return the error for files that are not there."""

@@ -99,7 +99,7 @@ class CelebA(ImageData):
             raise DataError(f"'{images}' holds no image of the {split} split. Fetch it anew.")
         labels = self.read_labels(chosen)
         files = [images / name for name in chosen]
-        pixels = decoded(files, self.image_size, self.crop_size, self.cache_dir, f"{self.name}-{split}")
+        pixels = decoded(files, self.whole_size, self.crop_size, self.cache_dir, f"{self.name}-{split}")
         return ImageStore(pixels, labels)
 
     def read_labels(self, names: list[str]) -> Int64[torch.Tensor, " count"] | Int64[torch.Tensor, "count 40"]:

@@ -23,8 +23,8 @@ class ImageFolder(ImageData):
 
     Where `<root>/train` exists it is the training split, and `<root>/val` or else `<root>/test` the test split;
     otherwise a fixed share of the files is held out. Images become RGB; the shorter side is resized to
-    `image_size` and the centre is kept. The classes alternate in stored order, so `limit` keeps all of them.
-    `verify` has no effect.
+    `image_size`, or `crop_from`, and the centre is kept. The classes alternate in stored order, so `limit` keeps all of
+    them. `verify` has no effect.
 
     Args:
         root: Folder of the images.
@@ -92,7 +92,7 @@ class ImageFolder(ImageData):
         """
         samples = self.samples(split)[: self.limit]
         files, labels = [file for file, _ in samples], torch.tensor([label for _, label in samples])
-        pixels = decoded(files, self.image_size, None, self.cache_dir, f"{self.name}-{split}")
+        pixels = decoded(files, self.whole_size, None, self.cache_dir, f"{self.name}-{split}")
         return ImageStore(pixels, labels)
 
     def samples(self, split: Split) -> Samples:

@@ -60,7 +60,7 @@ class MNIST(ImageData):
             SettingError: Padding cannot make an image smaller.
         """
         super().__post_init__()
-        if self.enlarge == "pad" and self.image_size < EDGE:
+        if self.enlarge == "pad" and self.whole_size < EDGE:
             raise SettingError(
                 f"image_size must be at least {EDGE} with enlarge=pad, got {self.image_size}. "
                 "Set --data.enlarge=resize."

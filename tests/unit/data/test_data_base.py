@@ -134,6 +134,33 @@ def test_a_trainer_feeds_images_in_range_and_mirrors_only_while_training(tmp_pat
     assert 30 < mirrored["train"] < 70 if flip else mirrored["train"] == 0
 
 
+def test_squares_are_cut_at_random_places_while_training_and_from_the_centre_otherwise(tmp_path):
+    torch.manual_seed(0)
+    data, model = Digits(batch_size=50, limit=60, image_size=6, crop_from=8), Recorder()
+    trainer(tmp_path, max_epochs=1, enable_checkpointing=False).fit(model, data)
+    whole = {split: data.whole_images(data.store(split).images) for split in ("train", "test")}
+    places = set()
+    for stage, _, images in model.fed:
+        for number, image in enumerate(images):
+            if stage == "evaluation":
+                assert torch.equal(image, whole["test"][number, :, 1:7, 1:7])
+                continue
+            found = [(r, c) for r in range(3) for c in range(3)
+                     if (whole["train"][:, :, r : r + 6, c : c + 6] == image).flatten(1).all(1).any()]  # fmt: skip
+            assert found
+            places.update(found)
+    assert len(places) == 9
+    batches = data.evaluation_batches("train", torch.device("cpu"))
+    assert torch.equal(torch.cat([images for images, _ in batches]), whole["train"][:, :, 1:7, 1:7])
+
+
+def test_a_square_larger_than_the_image_is_refused():
+    with pytest.raises(
+        SettingError, match=r"crop_from must be at least image_size, 64, got 63\. Set --data\.crop_from=64"
+    ):
+        ImageFolder("here", image_size=64, crop_from=63)
+
+
 def test_validation_test_and_prediction_see_the_test_split_in_stored_order(tmp_path):
     data, model, run = Digits(evaluation_batch_size=100), Recorder(), trainer(tmp_path)
     expected = data.store("test").labels.tolist()

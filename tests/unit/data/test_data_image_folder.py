@@ -144,3 +144,13 @@ def test_real_folders_decode(shared_data, tmp_path):
     faces = ImageFolder(shared_data / "anime-faces" / "images", cache_dir=tmp_path, limit=50)
     assert faces.label_kind == "none"
     assert faces.store("test").images.shape == (50, 3, 64, 64)
+
+
+def test_images_are_decoded_at_the_size_that_squares_are_cut_from(tree, opened):
+    data = opened(tree, crop_from=12)
+    stored = data.store("train").images
+    first, label = data.samples("train")[0]
+    np.testing.assert_array_equal(stored[0].numpy(), read_square(first, 12, None))
+    images, labels = next(iter(data.evaluation_batches("train", torch.device("cpu"))))
+    assert (images.shape[2:], labels[0]) == ((8, 8), label)
+    torch.testing.assert_close(images[0], stored[0, :, 2:10, 2:10] / 127.5 - 1)
