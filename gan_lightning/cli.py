@@ -17,7 +17,16 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 import gan_lightning.data
 import gan_lightning.models  # noqa: F401 (imported, so that --model and --data know the classes by their short names)
 from gan_lightning import __version__
-from gan_lightning.callbacks import FeatureWriter, LossBar, RunFolder, SampleGrid, TransferEvaluation
+from gan_lightning.callbacks import (
+    FeaturePictures,
+    FeatureWriter,
+    FrozenDepth,
+    LossBar,
+    Reconstructions,
+    RunFolder,
+    SampleGrid,
+    TransferEvaluation,
+)
 from gan_lightning.errors import SettingError, UserError
 
 LINKED = ("channels", "image_size", "num_classes")
@@ -48,8 +57,11 @@ class GanCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the framework's callbacks as groups of settings, and the links from data to model."""
-        # TransferEvaluation before RunFolder: it checks the labels before a folder is made.
+        # Before RunFolder come those that check something before a folder is made.
         parser.add_lightning_class_args(TransferEvaluation, "transfer")
+        parser.add_lightning_class_args(FrozenDepth, "depth")
+        parser.add_lightning_class_args(Reconstructions, "reconstructions")
+        parser.add_lightning_class_args(FeaturePictures, "pictures")
         parser.add_lightning_class_args(RunFolder, "run")
         parser.add_lightning_class_args(SampleGrid, "samples")
         parser.add_lightning_class_args(FeatureWriter, "features")

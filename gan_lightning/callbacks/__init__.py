@@ -1,9 +1,21 @@
 """When to evaluate, draw and write; never how."""
 
+from gan_lightning.callbacks.depth import FrozenDepth
+from gan_lightning.callbacks.pictures import FeaturePictures
 from gan_lightning.callbacks.predictions import FeatureWriter
 from gan_lightning.callbacks.progress import LossBar
+from gan_lightning.callbacks.reconstructions import Reconstructions
 from gan_lightning.callbacks.run_folder import RunFolder
 from gan_lightning.callbacks.samples import SampleGrid
 from gan_lightning.callbacks.transfer import TransferEvaluation
 
-__all__ = ["FeatureWriter", "LossBar", "RunFolder", "SampleGrid", "TransferEvaluation"]
+__all__ = [
+    "FeaturePictures",
+    "FeatureWriter",
+    "FrozenDepth",
+    "LossBar",
+    "Reconstructions",
+    "RunFolder",
+    "SampleGrid",
+    "TransferEvaluation",
+]

@@ -1,7 +1,13 @@
-"""The progress bar, with the losses under names that fit beside it."""
+"""Progress bars: of the training, with the losses under names that fit beside it, and of what comes after it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
+from rich import get_console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 
 class LossBar(RichProgressBar):
@@ -17,3 +23,21 @@ class LossBar(RichProgressBar):
             for name, value in metrics.items()
             if name != "v_num"
         }
+
+
+@contextmanager
+def progress_bars(trainer: Trainer) -> Iterator[Any]:
+    """Yield what draws a rich bar per part of the evaluation, or None where the trainer shows no bars."""
+    if trainer.progress_bar_callback is None or not trainer.is_global_zero:
+        yield None
+        return
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=get_console()) as bars:
+        tasks: dict[str, Any] = {}
+
+        def progress(description: str, done: int, total: int) -> None:
+            if description not in tasks:
+                tasks[description] = bars.add_task(description, total=total)
+            bars.update(tasks[description], completed=done, total=total)
+
+        yield progress

@@ -16,9 +16,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from jaxtyping import Float
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
+from rich import get_console
+from torch import Tensor
 
 SCHEMA_VERSION = 1
 """Version of the layout of `run.json` and `results.json`; raised when a reader would have to change."""
@@ -73,9 +76,9 @@ class RunFolder(Callback):
         self._begin(trainer)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Note that the run finished."""
-        if not trainer.interrupted:
-            self._end(trainer, "finished")
+        """Note that the run finished, and say where it is."""
+        if not trainer.interrupted and self._end(trainer, "finished"):
+            get_console().print(f"Run folder: {self.path}", soft_wrap=True)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Note why the run ended."""
@@ -108,12 +111,14 @@ class RunFolder(Callback):
         if self.config is not None:
             write_text(self.path / "config.yaml", self.config)
 
-    def _end(self, trainer: Trainer, status: str, error: str | None = None) -> None:
+    def _end(self, trainer: Trainer, status: str, error: str | None = None) -> bool:
+        """Note how the run ended; return whether this process had one to note it of."""
         if self.path is None or self._record.get("status") != "running" or not trainer.is_global_zero:
-            return
+            return False
         seconds = round(time.monotonic() - self._started, 1)
         self._record |= {"status": status, "error": error, "seconds": seconds}
         write_json(self.path / "run.json", self._record)
+        return True
 
 
 def _checkpoints(path: Path | None) -> str | None:
@@ -139,6 +144,28 @@ def whole_file(path: Path) -> Iterator[Path]:
         temporary = Path(folder, path.name)
         yield temporary
         temporary.replace(path)
+
+
+def write_picture(trainer: Trainer, name: str, picture: Float[Tensor, "3 height width"], key: str) -> None:
+    """Write a picture in [0, 1] as a PNG into the run's folder, and give it to the loggers that take pictures.
+
+    Args:
+        trainer: Of the run; only its first process writes.
+        name: Path below the run's folder, without `.png`.
+        picture: As `torchvision.utils.make_grid` returns it.
+        key: Its name for loggers.
+    """
+    if not trainer.is_global_zero:
+        return
+    from torchvision.transforms.functional import to_pil_image
+
+    image = to_pil_image(picture)
+    if (folder := run_folder(trainer)) is not None:
+        with whole_file(folder / f"{name}.png") as path:
+            image.save(path)
+    for logger in trainer.loggers:
+        if hasattr(logger, "log_image"):
+            logger.log_image(key, [image], step=trainer.global_step)
 
 
 def write_text(path: Path, text: str) -> None:

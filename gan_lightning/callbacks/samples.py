@@ -3,7 +3,7 @@
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from gan_lightning.callbacks.run_folder import run_folder, whole_file
+from gan_lightning.callbacks.run_folder import run_folder, write_picture
 from gan_lightning.errors import SettingError
 from gan_lightning.evaluation import frozen
 from gan_lightning.interfaces import GeneratesImages
@@ -40,10 +40,8 @@ class SampleGrid(Callback):
 
     def _draw(self, trainer: Trainer, pl_module: LightningModule, epoch: int) -> None:
         self._undrawn = None
-        folder = run_folder(trainer)
-        if folder is None or not trainer.is_global_zero or not isinstance(pl_module, GeneratesImages):
+        if run_folder(trainer) is None or not trainer.is_global_zero or not isinstance(pl_module, GeneratesImages):
             return
-        from torchvision.transforms.functional import to_pil_image
         from torchvision.utils import make_grid
 
         rng = torch.Generator(pl_module.device).manual_seed(self.seed)
@@ -51,9 +49,4 @@ class SampleGrid(Callback):
         with frozen({type(pl_module).__name__: pl_module}), torch.no_grad(), precise:
             rows = pl_module.generate(self.columns, rng)
         grid = make_grid(rows.flatten(0, 1).float().cpu(), self.columns, normalize=True, value_range=(-1, 1))
-        picture = to_pil_image(grid)
-        with whole_file(folder / "samples" / f"epoch-{epoch:04d}.png") as path:
-            picture.save(path)
-        for logger in trainer.loggers:
-            if hasattr(logger, "log_image"):
-                logger.log_image("samples", [picture], step=trainer.global_step)
+        write_picture(trainer, f"samples/epoch-{epoch:04d}", grid, "samples")

@@ -1,20 +1,19 @@
 """When the frozen extractors are evaluated: after every fit, and under `test`."""
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, fields, is_dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from rich import get_console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from torch import nn
 
-from gan_lightning.callbacks.run_folder import SCHEMA_VERSION, is_dry_run, run_folder, write_json
-from gan_lightning.errors import DataError, SettingError
+from gan_lightning.callbacks.after_training import AfterTraining, check_labelled, provenance
+from gan_lightning.callbacks.progress import progress_bars
+from gan_lightning.callbacks.run_folder import is_dry_run, run_folder, write_json
 from gan_lightning.evaluation import (
     PAPER,
     TUNED,
@@ -31,7 +30,7 @@ from gan_lightning.interfaces import HasExtractors, LabelledImages
 from gan_lightning.published import Published, published_for
 
 
-class TransferEvaluation(Callback):
+class TransferEvaluation(AfterTraining):
     """Freezes the model's extractors after a fit, or under `test`, and measures what their features are worth.
 
     Prints one table, logs `transfer/<extractor>/<protocol>/accuracy` and writes `results.json` to the run's folder.
@@ -71,43 +70,20 @@ class TransferEvaluation(Callback):
             DataError: If the data set has no labels or is not one that can be evaluated on.
             SettingError: If the weights are not float32, or there can be no random-weights control.
         """
-        if not self._applies(trainer, pl_module) or stage not in ("fit", "test"):
+        if is_dry_run(trainer) or not self.applies(trainer, pl_module) or stage not in ("fit", "test"):
             return
-        data = getattr(trainer, "datamodule", None)
-        if not isinstance(data, LabelledImages):
-            raise DataError(
-                f"the transfer evaluation needs a data module that declares labelled images, got "
-                f"{type(data).__name__}. Use one of gan_lightning.data or switch it off with --transfer.enabled=false."
-            )
-        if data.label_kind == "none":
-            raise DataError(
-                f"the transfer evaluation needs labels, and the data set {data.name} has none. "
-                "Use a labelled data set or switch it off with --transfer.enabled=false."
-            )
-        if trainer.precision not in ("32-true", "bf16-mixed", "16-mixed"):
-            raise SettingError(
-                f"trainer.precision must keep float32 weights for the transfer evaluation, got '{trainer.precision}'. "
-                "Use '32-true' or 'bf16-mixed', or switch it off with --transfer.enabled=false."
-            )
+        check_labelled(trainer, "the transfer evaluation", "switch it off with --transfer.enabled=false")
         untrained_extractors(pl_module, self.seed)  # fails now if it would fail after the training
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Evaluate what was trained, while devices and processes are still up."""
-        self._evaluate(trainer, pl_module)
+    def applies(self, trainer: Trainer, pl_module: LightningModule) -> bool:
+        """Return whether the model has extractors."""
+        return self.enabled and isinstance(pl_module, HasExtractors)
 
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Evaluate what was loaded."""
-        self._evaluate(trainer, pl_module)
-
-    def _applies(self, trainer: Trainer, pl_module: LightningModule) -> bool:
-        return self.enabled and not is_dry_run(trainer) and isinstance(pl_module, HasExtractors)
-
-    def _evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not self._applies(trainer, pl_module):
-            return
+    def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Evaluate the extractors, then print, log and write what came out."""
         assert isinstance(pl_module, HasExtractors)
         data: LabelledImages = trainer.datamodule  # type: ignore[attr-defined]
-        with _progress_bars(trainer) as progress:
+        with progress_bars(trainer) as progress:
             self.records = evaluate_transfer(
                 pl_module.extractors(),
                 data,
@@ -127,35 +103,19 @@ class TransferEvaluation(Callback):
         console = get_console()
         console.print(transfer_table(self.records, published, data.name))
         if (folder := run_folder(trainer)) is not None:
-            write_json(folder / "results.json", self._results(trainer, pl_module, data, published))
-            console.print(f"Run folder: {folder}", soft_wrap=True)
+            write_json(folder / "results.json", self._results(trainer, pl_module, published))
 
     def _results(
-        self, trainer: Trainer, pl_module: LightningModule, data: LabelledImages, published: Sequence[Published]
+        self, trainer: Trainer, pl_module: LightningModule, published: Sequence[Published]
     ) -> Mapping[str, Any]:
         return {
-            "schema_version": SCHEMA_VERSION,
-            "model": type(pl_module).__name__,
-            "model_settings": dict(pl_module.hparams),
-            "data": data.name,
-            "data_settings": _settings(data),
+            **provenance(trainer, pl_module),
             "transfer_seed": self.seed,
             "batch_norm": self.batch_norm,
             "protocols": {name: asdict(protocol) for name, protocol in self.protocols.items()},
-            # Under `test` the trainer has not counted anything: the checkpoint tells what was trained.
-            "epochs": trainer.current_epoch if trainer.state.fn == "fit" else None,
-            "batches": trainer.global_step if trainer.state.fn == "fit" else None,
-            "checkpoint": trainer.ckpt_path,
             "records": [asdict(record) for record in self.records],
             "published": [asdict(figure) for figure in published],
         }
-
-
-def _settings(data: object) -> Mapping[str, Any]:
-    """Return the constructor arguments of a data set that is a dataclass, as the project's are."""
-    if not is_dataclass(data):
-        return {}
-    return {setting.name: getattr(data, setting.name) for setting in fields(data) if setting.init}
 
 
 def untrained_extractors(model: LightningModule, seed: int) -> Mapping[str, nn.Module]:
@@ -196,21 +156,3 @@ def transfer_table(records: Sequence[TransferRecord], published: Sequence[Publis
             f"{row.seconds:.1f}",
         )
     return table
-
-
-@contextmanager
-def _progress_bars(trainer: Trainer) -> Iterator[Any]:
-    """Yield what draws a rich bar per part of the evaluation, or None where the trainer shows no bars."""
-    if trainer.progress_bar_callback is None or not trainer.is_global_zero:
-        yield None
-        return
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=get_console()) as bars:
-        tasks: dict[str, Any] = {}
-
-        def progress(description: str, done: int, total: int) -> None:
-            if description not in tasks:
-                tasks[description] = bars.add_task(description, total=total)
-            bars.update(tasks[description], completed=done, total=total)
-
-        yield progress

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from gan_lightning.data.store import Pixels
 from gan_lightning.interfaces import Images
+from gan_lightning.resizing import resized
 
 Enlarge = Literal["pad", "resize"]
 BLACK = -1.0
@@ -30,7 +31,7 @@ def to_images(pixels: Pixels, size: int, enlarge: Enlarge) -> Float[Tensor, "bat
         left, top = (size - width) // 2, (size - height) // 2
         return F.pad(images, (left, size - width - left, top, size - height - top), value=BLACK)
     # The weights of an interpolation sum to 1 only up to rounding.
-    return F.interpolate(images, (size, size), mode="bilinear", antialias=True).clamp_(-1, 1)
+    return resized(images, size).clamp_(-1, 1)
 
 
 def centre_crop(images: Images, size: int) -> Float[Tensor, "batch channels {size} {size}"]:

@@ -25,7 +25,7 @@ from gan_lightning.evaluation.nearest import (
     nearest_accuracy,
     nearest_neighbours,
 )
-from gan_lightning.evaluation.pictures import filters_picture, neighbours_picture, reconstructions_picture
+from gan_lightning.evaluation.pictures import filters_picture, first_images, neighbours_picture, reconstructions_picture
 from gan_lightning.evaluation.reconstruction import Reconstruction, image_reconstruction, latent_reconstruction
 from gan_lightning.evaluation.tensors import TensorBatches, TensorImages
 from gan_lightning.evaluation.transfer import (
@@ -65,6 +65,7 @@ __all__ = [
     "evaluate_transfer",
     "extract_features",
     "filters_picture",
+    "first_images",
     "fit_logistic",
     "frozen",
     "frozen_depth",

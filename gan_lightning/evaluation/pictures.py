@@ -8,10 +8,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gan_lightning.errors import SettingError
-from gan_lightning.evaluation.features import extract_features
+from gan_lightning.evaluation.features import extract_features, frozen
 from gan_lightning.evaluation.nearest import Metric, nearest_neighbours
-from gan_lightning.evaluation.tensors import TensorBatches
 from gan_lightning.interfaces import ImageBatches, Images
+from gan_lightning.processes import gather_objects, gather_rows, process_count, process_rank
 
 
 def neighbours_picture(
@@ -28,8 +28,9 @@ def neighbours_picture(
 
     Args:
         extractor: Maps images to features; frozen meanwhile.
-        queries: On the device of the extractor.
-        batches: Images to find neighbours among; of one process. They are read twice.
+        queries: On the device of the extractor; the same on every process, as `first_images` gives them.
+        batches: Images to find neighbours among; where several processes run, this process's share. They are read
+            twice, and once more to count the shares.
         count: Neighbours per query.
         metric: Distance between features.
         name: The extractor's name in an error.
@@ -42,13 +43,29 @@ def neighbours_picture(
     Source:
         Donahue et al. 2017, Figure 5.
     """
-    asked = TensorBatches(queries, torch.zeros(len(queries), dtype=torch.int64, device=queries.device), 256)
     features, _ = extract_features({name: extractor}, batches)
-    query_features, _ = extract_features({name: extractor}, asked)
+    with frozen({name: extractor}), torch.no_grad():
+        asked = extractor(queries).flatten(1).float()
     names = f"features of the queries by {name!r}", f"features of the images by {name!r}"
-    nearest = nearest_neighbours(query_features[name], features[name], count, metric, names=names)
+    nearest = nearest_neighbours(asked, features[name], count, metric, names=names)
     found = _images_at(batches, nearest.flatten()).unflatten(0, nearest.shape)
     return _grid(torch.cat([queries[:, None], found], dim=1).flatten(0, 1), count + 1, value_range)
+
+
+def first_images(batches: ImageBatches, count: int) -> Images:
+    """Return the first images of the stored order, or all where there are fewer.
+
+    Args:
+        batches: Where several processes run, this process's share; all of them get the same images.
+        count: How many.
+    """
+    found: list[Tensor] = []
+    for images, _ in batches:
+        found.append(images[: count - sum(map(len, found))])
+        if sum(map(len, found)) == count:
+            break
+    mine = torch.cat(found)
+    return gather_rows(mine, gather_objects(len(mine)))[:count]
 
 
 def reconstructions_picture(
@@ -74,7 +91,12 @@ def reconstructions_picture(
 
 
 def filters_picture(
-    network: nn.Module, *, image_shape: tuple[int, int, int] | None = None, columns: int = 16, zoom: int = 4
+    network: nn.Module,
+    *,
+    image_shape: tuple[int, int, int] | None = None,
+    most: int | None = None,
+    columns: int = 16,
+    zoom: int | None = None,
 ) -> Float[Tensor, "3 picture_height picture_width"]:
     """Return the filters that touch the image, each stretched to the whole range from black to white.
 
@@ -84,8 +106,9 @@ def filters_picture(
     Args:
         network: D, E or G.
         image_shape: Channels, height and width; asked of a network of linear layers.
+        most: Draw no more than the first ones.
         columns: Filters in a row.
-        zoom: Edge of a filter's pixel in the picture, pixels; filters are small.
+        zoom: Edge of a filter's pixel in the picture, pixels; by default what makes a filter about 44 wide.
 
     Raises:
         SettingError: No layer's filters look like images.
@@ -93,7 +116,8 @@ def filters_picture(
     Source:
         Donahue et al. 2017, Figure 3.
     """
-    filters = _image_filters(network, image_shape).detach()
+    filters = _image_filters(network, image_shape).detach()[:most]
+    zoom = zoom or max(1, round(44 / filters.shape[-1]))
     if filters.shape[1] not in (1, 3):
         raise SettingError(
             f"network must have filters of 1 or 3 channels where it touches the image, got {filters.shape[1]}; "
@@ -128,11 +152,15 @@ def _images_at(batches: ImageBatches, indices: Tensor) -> Tensor:
     """Return the images at these places of the stored order, one of which may be asked for again."""
     wanted, places = torch.unique(indices, return_inverse=True)
     found, start = [], 0
+    if process_count() > 1:
+        shares = gather_objects(sum(len(images) for images, _ in batches))
+        start = sum(shares[: process_rank()])
     for images, _ in batches:
         here = wanted[(wanted >= start) & (wanted < start + len(images))] - start
         found.append(images[here.to(images.device)])
         start += len(images)
-    images = torch.cat(found)
+    mine = torch.cat(found)
+    images = gather_rows(mine, gather_objects(len(mine)))  # shares in rank order hold ascending places
     return images[places.to(images.device)]
 
 

@@ -5,6 +5,7 @@ Each is therefore given beside the same distance to another sample's reconstruct
 shows that the reconstruction is one of its own image.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ from torch import Tensor
 
 from gan_lightning.errors import DataError
 from gan_lightning.interfaces import ImageBatches
+from gan_lightning.processes import gather_objects
+from gan_lightning.resizing import resized
 
 Encode = Callable[[Tensor], Tensor]
 Decode = Callable[[Tensor], Tensor]
@@ -38,10 +41,12 @@ class Reconstruction:
 def image_reconstruction(batches: ImageBatches, encode: Encode, decode: Decode, *, seed: int = 0) -> Reconstruction:
     """Return how far images are from G(E(x)).
 
+    Where several processes run, each gives its share, and all return the figures of all.
+
     Args:
         batches: Images and labels, which are not looked at; a batch of one image joins no average.
         encode: E, images to latents; in the mode and on the device that it is to be evaluated on.
-        decode: G, latents to images as large as those given.
+        decode: G, latents to images. If they are smaller than those given, these are compared at that size.
         seed: For which other image takes each one's place, within its batch.
 
     Raises:
@@ -90,24 +95,27 @@ def _distances(
     batches: Iterable[Tensor], reconstruct: Callable[[Tensor], Tensor], name: str, seed: int
 ) -> Reconstruction:
     rng = torch.Generator().manual_seed(seed)
-    own = other = 0.0
-    count = 0
+    sums = torch.zeros(3, dtype=torch.float64)  # of distances, of distances to another sample, of samples
     for samples in batches:
         if len(samples) < 2:
             continue
         reconstructed = reconstruct(samples)
+        if samples.ndim == reconstructed.ndim == 4 and samples.shape[2:] != reconstructed.shape[2:]:
+            samples = resized(samples, reconstructed.shape[-1])
         if reconstructed.shape != samples.shape:
             raise DataError(
                 f"{name} must have the shape of what it reconstructs, {tuple(samples.shape)}, got "
-                f"{tuple(reconstructed.shape)}; resize or reshape within encode or decode."
+                f"{tuple(reconstructed.shape)}; reshape within encode or decode."
             )
         differences = (samples - reconstructed).flatten(1).double()
         others = derangement(len(samples), rng).to(samples.device)
-        own += differences.norm(dim=1).sum().item()
-        other += (samples[others] - reconstructed).flatten(1).double().norm(dim=1).sum().item()
-        count += len(samples)
+        to_others = (samples[others] - reconstructed).flatten(1).double()
+        own, other = (each.norm(dim=1).sum().item() for each in (differences, to_others))
+        sums += torch.tensor([own, other, len(samples)], dtype=torch.float64)
+    sums = torch.stack(gather_objects(sums)).sum(dim=0)  # objects: not every backend sums tensors on the CPU
+    distance, other_distance, count = sums.tolist()
     if count == 0:
         raise DataError("Reconstructions need a batch of at least two samples, got none; use larger batches.")
-    if not torch.tensor(own).isfinite():
+    if not math.isfinite(distance):
         raise DataError(f"{name} must be finite, got NaN or infinity; look for a diverged training run.")
-    return Reconstruction(own / count, other / count, count)
+    return Reconstruction(distance / count, other_distance / count, int(count))

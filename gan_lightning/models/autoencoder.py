@@ -19,7 +19,8 @@ from gan_lightning import losses
 from gan_lightning.errors import SettingError
 from gan_lightning.interfaces import Images, Latents
 from gan_lightning.models.bigan_networks import Networks
-from gan_lightning.models.latent import DecayedAdam, LatentModule, resized, to_latents
+from gan_lightning.models.latent import DecayedAdam, LatentModule, to_latents
+from gan_lightning.resizing import resized
 
 
 class Autoencoder(LatentModule):

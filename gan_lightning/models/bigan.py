@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from gan_lightning import losses
 from gan_lightning.interfaces import Batch, Images, Latents
 from gan_lightning.models.bigan_networks import Networks
-from gan_lightning.models.latent import DecayedAdam, LatentModule, full_precision, resized, to_latents
+from gan_lightning.models.latent import DecayedAdam, LatentModule, full_precision, to_latents
+from gan_lightning.resizing import resized
 
 
 class BiGAN(LatentModule):

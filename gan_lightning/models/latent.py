@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
@@ -211,17 +210,6 @@ class LatentModule(AdversarialModule):
 def to_latents(logits: Latents) -> Latents:
     """Return the sigmoid of E's output, scaled to [-1, 1], where the latents are."""
     return 2 * torch.sigmoid(logits) - 1
-
-
-def resized(images: Images, size: int) -> Float[Tensor, "batch channels {size} {size}"]:
-    """Return g_X(x), images of another size, or the same ones where they have it.
-
-    Source:
-        Donahue et al. 2017, section 3.5: "g_X is an image resizing function that downsamples a high resolution image".
-    """
-    if images.shape[-1] == size:
-        return images
-    return F.interpolate(images, (size, size), mode="bilinear", antialias=True)
 
 
 def full_precision(logits: Tensor) -> Tensor:

@@ -19,6 +19,9 @@ from gan_lightning.evaluation import (
     estimate_batch_norm_statistics,
     evaluate_transfer,
     extract_features,
+    first_images,
+    image_reconstruction,
+    neighbours_picture,
 )
 
 CPU = torch.device("cpu")
@@ -55,7 +58,12 @@ def measure() -> dict:
             evaluate_transfer(extractors, images, protocols=protocols)
         except DataError as error:
             errors.append(str(error))
+    train = data().evaluation_batches("train", CPU)
+    queries = first_images(train, 14)
     return {
+        "first": [first_images(train, count) for count in (3, 14, 30)],
+        "neighbours": neighbours_picture(network().eval(), queries, train, count=3),
+        "reconstruction": image_reconstruction(train, lambda images: images, lambda latents: latents / 2),
         "features": extract_features(
             {"model": network(), "pixels": RawPixels()}, data().evaluation_batches("train", CPU)
         ),
@@ -115,3 +123,14 @@ def test_an_error_of_the_first_process_and_an_empty_share_are_raised_by_both(two
         assert len(result["errors"]) == 2
         assert "train features of 'a (trained weights)' must be finite" in result["errors"][0]
         assert "Every process must have an image to extract features from, got [1, 0]" in result["errors"][1]
+
+
+def test_pictures_and_reconstructions_are_those_of_all_shares(two):
+    alone, images = measure(), data().evaluation_batches("train", CPU).images
+    for result in two:
+        for count, first in zip((3, 14, 30), result["first"], strict=True):
+            assert torch.equal(first, images[:count])
+        assert_close(result["neighbours"], alone["neighbours"])
+        assert result["reconstruction"] == two[0]["reconstruction"]
+        assert result["reconstruction"].samples == 23
+        assert_close(result["reconstruction"].distance, alone["reconstruction"].distance)

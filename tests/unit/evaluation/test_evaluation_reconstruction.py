@@ -4,6 +4,7 @@ from torch import nn
 
 from gan_lightning.errors import DataError
 from gan_lightning.evaluation.reconstruction import derangement, image_reconstruction, latent_reconstruction
+from gan_lightning.resizing import resized
 
 
 def image_batches(sizes=(4, 3, 1)):
@@ -44,6 +45,17 @@ def test_the_distance_is_the_mean_norm_in_the_units_of_the_data():
 def test_one_image_for_everything_is_no_better_than_its_baseline():
     found = image_reconstruction(image_batches((4, 4)), flatten, lambda latents: 0 * unflatten(latents))
     assert found.distance == pytest.approx(found.other_distance)
+
+
+def test_images_are_compared_at_the_size_that_is_generated():
+    rng = torch.Generator().manual_seed(0)
+    images = torch.rand(6, 3, 8, 8, generator=rng) * 2 - 1
+    seen = []
+    found = image_reconstruction(
+        [(images, torch.zeros(6))], lambda x: seen.append(x) or x, lambda z: resized(z, 4) + 0.25, seed=0
+    )
+    assert torch.equal(seen[0], images)  # the encoder sees all pixels
+    assert found.distance == pytest.approx(0.25 * 48**0.5, rel=1e-5)
 
 
 def test_latents_are_compared_after_generating_and_encoding():

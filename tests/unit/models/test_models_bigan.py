@@ -21,7 +21,8 @@ from gan_lightning.models import (
     LatentRegressor,
     PermutationInvariantNetworks,
 )
-from gan_lightning.models.latent import LatentModule, resized
+from gan_lightning.models.latent import LatentModule
+from gan_lightning.resizing import resized
 
 SMALL = PermutationInvariantNetworks(latent_dim=3, width=8)
 SMALL_IMAGES = ImageNetworks(latent_dim=3, base_width=2, encoder_width=6)

@@ -1,0 +1,18 @@
+"""Images of one size made into another's, the same way wherever it is done."""
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+
+def resized(
+    images: Float[Tensor, "batch channels height width"], size: int
+) -> Float[Tensor, "batch channels {size} {size}"]:
+    """Return g_X(x), images of another size (bilinear, with antialiasing), or the same ones where they have it.
+
+    Source:
+        Donahue et al. 2017, section 3.5: "g_X is an image resizing function that downsamples a high resolution image".
+    """
+    if images.shape[-2:] == (size, size):
+        return images
+    return F.interpolate(images, (size, size), mode="bilinear", antialias=True)
