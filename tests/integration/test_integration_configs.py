@@ -70,6 +70,8 @@ def test_a_configuration_of_bigan_trains_a_batch_and_is_evaluated(gan_lightning,
     results = trained_in_a_batch(gan_lightning, tmp_path, data_root, parts_with(config), *tiny)
     extractors = ["discriminator"] if config.endswith("discriminator.yaml") else ["encoder", "encoder_hidden"]
     assert trained_extractors(results) == {(e, p) for e in extractors for p in protocols}
+    assert len(list(tmp_path.rglob("pictures/reconstructions.png"))) == ("encoder" in extractors)
+    assert len(list(tmp_path.rglob("pictures/neighbours-*.png"))) == (len(extractors) if images else 0)
     assert results["batch_norm"] == "real"
     networks = results["model_settings"]["networks"]
     assert networks["class"] == ("ImageNetworks" if images else "PermutationInvariantNetworks")
