@@ -45,7 +45,8 @@ class FeaturePictures(AfterTraining):
         Raises:
             SettingError: If there are fewer.
         """
-        if not self.neighbours or is_dry_run(trainer) or not self.applies(trainer, pl_module) or stage == "predict":
+        drawn = self.neighbours and stage in ("fit", "test") and not is_dry_run(trainer)
+        if not drawn or not self.applies(trainer, pl_module):
             return
         data: LabelledImages = trainer.datamodule  # type: ignore[attr-defined]
         count = len(first_images(data.evaluation_batches("train", torch.device("cpu")), self.neighbours))
