@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from gan_lightning.nets.layers import ParallelProjection
+from gan_lightning.nets.layers import Affine, ParallelProjection
 
 COPIES, LATENT, CHANNELS, SIZE, COUNT = 3, 7, 5, 4, 6
 
@@ -77,3 +77,12 @@ def test_each_copy_normalises_with_its_own_statistics(layers):
     alone = batched(latents)
     latents[1] *= 10  # another copy's latents must not matter
     assert_close(batched(latents)[:COUNT], alone[:COUNT])
+
+
+def test_a_dark_pixel_in_bfloat16_survives_the_way_to_minus_one_and_back():
+    dark = torch.tensor([1e-3, 0.3], dtype=torch.bfloat16, requires_grad=True)
+    back = Affine(0.5, 0.5)(Affine(2.0, -1.0)(dark))
+    assert_close(back, dark.detach().float(), rtol=1e-3, atol=0)
+    back.sum().backward()
+    assert_close(dark.grad.float(), torch.ones(2))
+    assert Affine(2.0, 0.0)(torch.ones(1, dtype=torch.float64)).dtype == torch.float64
