@@ -7,6 +7,7 @@ from gan_lightning.models.gan import GAN
 from gan_lightning.models.latent import DecayedAdam
 from gan_lightning.models.latent_regressor import LatentRegressor
 from gan_lightning.models.mgan import MGAN
+from gan_lightning.updates import Direct, GeneratorUpdate, InverseExamples
 
 __all__ = [
     "GAN",
@@ -14,7 +15,10 @@ __all__ = [
     "Autoencoder",
     "BiGAN",
     "DecayedAdam",
+    "Direct",
+    "GeneratorUpdate",
     "ImageNetworks",
+    "InverseExamples",
     "LatentRegressor",
     "Networks",
     "PermutationInvariantNetworks",
