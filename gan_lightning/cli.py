@@ -17,7 +17,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 import gan_lightning.data
 import gan_lightning.models  # noqa: F401 (imported, so that --model and --data know the classes by their short names)
 from gan_lightning import __version__
-from gan_lightning.callbacks import FeatureWriter, LossBar, RunFolder, SampleGrid, TransferEvaluation
+from gan_lightning.callbacks import FeatureWriter, LossBar, RunFolder, SampleGrid, SubproblemMonitor, TransferEvaluation
 from gan_lightning.errors import SettingError, UserError
 
 LINKED = ("channels", "image_size", "num_classes")
@@ -52,6 +52,7 @@ class GanCLI(LightningCLI):
         parser.add_lightning_class_args(TransferEvaluation, "transfer")
         parser.add_lightning_class_args(RunFolder, "run")
         parser.add_lightning_class_args(SampleGrid, "samples")
+        parser.add_lightning_class_args(SubproblemMonitor, "subproblem")
         parser.add_lightning_class_args(FeatureWriter, "features")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults(

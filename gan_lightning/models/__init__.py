@@ -3,6 +3,7 @@
 from gan_lightning.models.autoencoder import Autoencoder
 from gan_lightning.models.bigan import BiGAN
 from gan_lightning.models.bigan_networks import ImageNetworks, Networks, PermutationInvariantNetworks
+from gan_lightning.models.dcgan_networks import TutorialNetworks
 from gan_lightning.models.gan import GAN
 from gan_lightning.models.latent import DecayedAdam
 from gan_lightning.models.latent_regressor import LatentRegressor
@@ -22,4 +23,5 @@ __all__ = [
     "LatentRegressor",
     "Networks",
     "PermutationInvariantNetworks",
+    "TutorialNetworks",
 ]
