@@ -7,7 +7,9 @@ Source:
     Weber 2021, *The Hidden Tasks of Generative Adversarial Networks*, section 4.2, eqs. 14 to 16.
 """
 
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -41,7 +43,7 @@ class Spectrum:
 
 
 class InductiveBias:
-    """K_θ(x) of a network at an input.
+    """K_θ(x) of a network at an input, with the weights that it has now.
 
     Args:
         network: Run in the mode in which it is. In train mode batch norm has the batch's statistics, so K is that of
@@ -54,19 +56,25 @@ class InductiveBias:
         self, network: nn.Module, *inputs: object, select: Callable[[Tensor], Tensor] | None = None
     ) -> None:
         self.network, self.inputs, self.select = network, inputs, select
-        every = {name: weight.detach() for name, weight in network.named_parameters()}
+        # A weight may have several names. Those of one layer under two names must not be given twice: functional_call
+        # would leave its substitutes behind in the layer.
+        self._names: dict[Tensor, list[str]] = {}
+        for path, layer in network.named_modules():
+            for name, weight in layer.named_parameters(path, recurse=False):
+                self._names.setdefault(weight, []).append(name)
         # Weights that x does not depend on have no part in K, and may be many: those of D beside G.
-        trial = {name: weight.clone().requires_grad_() for name, weight in every.items()}
-        with torch.enable_grad(), torch.random.fork_rng(devices=[]):
-            x = self._run(trial)
-            gradients = torch.autograd.grad(x.sum(), list(trial.values()), allow_unused=True)
-        used = zip(every.items(), gradients, strict=True)
-        self.weights: Weights = {name: weight for (name, weight), gradient in used if gradient is not None}
+        with _differentiable(self._names), torch.enable_grad():
+            x = self._run({})
+            gradients = torch.autograd.grad(x.sum(), list(self._names), allow_unused=True)
+        used = [weight for weight, gradient in zip(self._names, gradients, strict=True) if gradient is not None]
+        self._names = {weight: self._names[weight] for weight in used}
+        self.weights: Weights = {names[0]: weight.detach().clone() for weight, names in self._names.items()}
         self.output = x.detach()
 
     def _run(self, weights: Weights) -> Tensor:
+        named = {name: weights[names[0]] for names in self._names.values() for name in names if weights}
         with resting_statistics(self.network):
-            output = functional_call(self.network, dict(weights), self.inputs)
+            output = functional_call(self.network, named, self.inputs, tie_weights=False)
         return output if self.select is None else self.select(output)
 
     def pull_back(self, v: Tensor) -> Weights:
@@ -80,7 +88,10 @@ class InductiveBias:
 
     def push_forward(self, change: Weights) -> Tensor:
         """Return J u, the change of x to first order when the weights change by u."""
-        return jvp(self._run, (dict(self.weights),), (dict(change),))[1]
+        with warnings.catch_warnings():
+            # torch's own: its first jvp in a process compiles decompositions in a way that torch deprecates.
+            warnings.filterwarnings("ignore", message=".*torch.jit.script", category=FutureWarning)
+            return jvp(self._run, (dict(self.weights),), (dict(change),))[1]
 
     def __matmul__(self, v: Tensor) -> Tensor:
         """Return K v, by one product with Jᵀ and one with J.
@@ -170,6 +181,19 @@ class InductiveBias:
         change = self.pull_back(gradient)
         with torch.no_grad():
             return self._run({name: weight - rate * change[name] for name, weight in self.weights.items()})
+
+
+@contextmanager
+def _differentiable(weights: Iterable[Tensor]) -> Iterator[None]:
+    """Let gradients reach weights that may be frozen."""
+    frozen = [weight for weight in weights if not weight.requires_grad]
+    for weight in frozen:
+        weight.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for weight in frozen:
+            weight.requires_grad_(False)
 
 
 def _spectrum(trace: float, square: float, values: int) -> Spectrum:
