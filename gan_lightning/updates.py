@@ -1,7 +1,7 @@
 """How a generator is updated: directly, or through inverse examples and a regression on them.
 
-A model gives its generator's loss as a `GeneratorLoss`, which knows how it depends on the images. An update says what the
-generator's weights descend on: that loss itself, or the distance to better images that the discriminator asks for.
+A model gives its generator's loss as a `GeneratorLoss`, which knows how it depends on the images. An update says what
+the generator's weights descend on: that loss itself, or the distance to better images that the discriminator asks for.
 
 Source:
     Weber 2021, *The Hidden Tasks of Generative Adversarial Networks*, sections 3.1, 4.1 and 6.
@@ -27,7 +27,6 @@ from pickle import UnpicklingError
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -110,6 +109,7 @@ class GeneratorUpdate(ABC):
             retain_graph: Whether the graph of `loss.value` is still needed afterwards.
         """
 
+    @abstractmethod
     def check(self, channels: int, image_size: int) -> None:
         """Check that the update can work on such images.
 
@@ -139,6 +139,9 @@ class Direct(GeneratorUpdate):
     def objective(self, loss: GeneratorLoss, *, retain_graph: bool = False) -> Scalar:
         """Return the loss itself."""
         return loss.value
+
+    def check(self, channels: int, image_size: int) -> None:
+        """Accept all images."""
 
 
 # Discrepancies δ(f(x), y*) of D's label y = σ(logit) from y* = "real" = 1: Weber 2021, eqs. 2 and 7.

@@ -52,9 +52,7 @@ class InductiveBias:
         select: The part of the network's output that is x; where not given, all of it.
     """
 
-    def __init__(
-        self, network: nn.Module, *inputs: object, select: Callable[[Tensor], Tensor] | None = None
-    ) -> None:
+    def __init__(self, network: nn.Module, *inputs: object, select: Callable[[Tensor], Tensor] | None = None) -> None:
         self.network, self.inputs, self.select = network, inputs, select
         # A weight may have several names. Those of one layer under two names must not be given twice: functional_call
         # would leave its substitutes behind in the layer.
@@ -83,7 +81,7 @@ class InductiveBias:
         Args:
             v: Of x's shape.
         """
-        _, vector_jacobian = vjp(self._run, dict(self.weights))
+        vector_jacobian = vjp(self._run, dict(self.weights))[1]
         return vector_jacobian(v)[0]
 
     def push_forward(self, change: Weights) -> Tensor:

@@ -62,8 +62,9 @@ def measured_agreement(loss: GeneratorLoss, update: InverseExamples) -> Gradient
     """
     weights = [p for network in loss.networks for p in network.parameters() if p.requires_grad]
     objective = update.objective(loss, retain_graph=True)
-    gradients = [torch.autograd.grad(each, weights, retain_graph=True) for each in (objective, loss.value)]
-    return gradient_agreement(*gradients, update.inversion_rate)
+    of_regression = torch.autograd.grad(objective, weights, retain_graph=True)
+    of_loss = torch.autograd.grad(loss.value, weights, retain_graph=True)
+    return gradient_agreement(of_regression, of_loss, update.inversion_rate)
 
 
 def inverse_examples_picture(

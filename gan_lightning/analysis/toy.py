@@ -70,9 +70,7 @@ def regression_gradient(
     return (generated - targets).T @ latents / len(latents)
 
 
-def closed_form(
-    latents: Float[Tensor, "points augmented"], targets: Points
-) -> Float[Tensor, "dimensions augmented"]:
+def closed_form(latents: Float[Tensor, "points augmented"], targets: Points) -> Float[Tensor, "dimensions augmented"]:
     """Return B = X'ᵀ Z̃ (Z̃ᵀ Z̃)⁻¹, the regression's solution.
 
     Source:
@@ -154,7 +152,7 @@ class ToyHistory:
         return {name: error / error[0] for name, error in found.items()}
 
 
-def train_toy(settings: ToyGAN = ToyGAN()) -> ToyHistory:  # noqa: B008 (frozen)
+def train_toy(settings: ToyGAN = ToyGAN()) -> ToyHistory:
     """Train the toy.
 
     Source:
@@ -194,9 +192,9 @@ EARLY_COLOUR, LATE_COLOUR = (205, 220, 240), (20, 60, 140)
 def toy_picture(history: ToyHistory, *, ellipses: int = 12) -> "Image":
     """Return a picture of mean and covariance over training.
 
-    Left, the first two dimensions: the ellipse of one standard deviation of the generated data at some steps, from light
-    to dark, with the path of their mean, and in red the data's. Right: the distances of mean and covariance from the
-    data's, as shares of those at the start.
+    Left, the first two dimensions: the ellipse of one standard deviation of the generated data at some steps, from
+    light to dark, with the path of their mean, and in red the data's. Right: the distances of mean and covariance from
+    the data's, as shares of those at the start.
 
     Args:
         history: A training in two dimensions or more.

@@ -49,15 +49,19 @@ class SubproblemMonitor(Callback):
         probes: int = 8,
         seed: int = 0,
     ) -> None:
-        for name, least in (("every_n_batches", 0), ("every_n_epochs", 0), ("columns", 1), ("images", 1), ("probes", 1)):
+        for name, least in (
+            ("every_n_batches", 0),
+            ("every_n_epochs", 0),
+            ("columns", 1),
+            ("images", 1),
+            ("probes", 1),
+        ):
             if (value := locals()[name]) < least:
                 raise SettingError(f"subproblem.{name} must be at least {least}, got {value}.")
         self.every_n_batches, self.every_n_epochs = every_n_batches, every_n_epochs
         self.columns, self.images, self.probes, self.seed = columns, images, probes, seed
 
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
         """Look on at the generator's step, if the batch is one of those that are measured or drawn."""
         if not isinstance(pl_module, UpdatesGenerator) or is_dry_run(trainer):
             return
@@ -158,9 +162,7 @@ def generator_spectra(model: nn.Module, images: int, probes: int, seed: int) -> 
         drawn = _Drawn(model.eval(), images, seed)
         device = next(model.parameters()).device
         rng = torch.Generator(device).manual_seed(seed)
-        return [
-            InductiveBias(drawn, select=lambda x, i=i: x[i]).estimated_spectrum(probes, rng) for i in range(images)
-        ]
+        return [InductiveBias(drawn, select=lambda x, i=i: x[i]).estimated_spectrum(probes, rng) for i in range(images)]
     finally:
         for layer, training in modes.items():
             layer.training = training

@@ -140,9 +140,7 @@ class AdversarialModule(LightningModule, ABC):
         gradients = self._gradients(objective, generators, retain_graph or bool(beside))
         return gradients | (self._gradients(loss.value, beside, retain_graph) if beside else {})
 
-    def _gradients(
-        self, loss: Tensor, parameters: Sequence[Tensor], retain_graph: bool
-    ) -> dict[Tensor, Tensor | None]:
+    def _gradients(self, loss: Tensor, parameters: Sequence[Tensor], retain_graph: bool) -> dict[Tensor, Tensor | None]:
         # Alone, autograd leaves out what leads to other optimizers' weights. Where several processes run, the reducer
         # waits for every weight in the graph.
         only = {"inputs": parameters} if self.trainer.world_size == 1 else {}

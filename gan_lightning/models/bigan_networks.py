@@ -263,6 +263,11 @@ class ImageNetworks(Networks):
 
 
 def check_positive(**settings: int) -> None:
+    """Check settings of networks.
+
+    Raises:
+        SettingError: If one is below 1.
+    """
     for name, value in settings.items():
         if value < 1:
             raise SettingError(f"model.networks.{name} must be at least 1, got {value}.")

@@ -55,7 +55,9 @@ class DecayedAdam:
                 "1 keeps the learning rate as it is."
             )
         if not self.epsilon > 0:
-            raise SettingError(f"model.optimizer.epsilon must be above 0, got {self.epsilon}. Adam's usual one is 1e-8.")
+            raise SettingError(
+                f"model.optimizer.epsilon must be above 0, got {self.epsilon}. Adam's usual one is 1e-8."
+            )
 
     def over(self, networks: Sequence[nn.Module]) -> torch.optim.Adam:
         """Return Adam over the networks' parameters, those with weight decay first."""

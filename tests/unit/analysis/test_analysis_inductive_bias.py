@@ -1,5 +1,6 @@
 """The inductive bias K_θ(x) against the Jacobian written out, and the Taylor polynomial that it is part of."""
 
+import itertools
 import math
 
 import pytest
@@ -16,14 +17,19 @@ from gan_lightning.models import TutorialNetworks
 def small(*, training: bool = True) -> tuple[nn.Module, torch.Tensor]:
     torch.manual_seed(0)
     network = nn.Sequential(
-        nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Unflatten(1, (4, 1, 1)), nn.ConvTranspose2d(4, 1, 2), nn.Tanh()
+        nn.Linear(3, 4),
+        nn.BatchNorm1d(4),
+        nn.Tanh(),
+        nn.Unflatten(1, (4, 1, 1)),
+        nn.ConvTranspose2d(4, 1, 2),
+        nn.Tanh(),
     )
     network.double().train(training)
     return network, torch.randn(5, 3, dtype=torch.float64)
 
 
 def jacobian(network: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
-    """Return ∂x/∂θ as a matrix, by reverse mode on the statistics of the batch or, in eval mode, on the running ones."""
+    """Return ∂x/∂θ as a matrix; in train mode, batch norm keeps no count meanwhile."""
     weights = {name: weight.detach() for name, weight in network.named_parameters()}
     for layer in network.modules():
         if isinstance(layer, nn.BatchNorm1d) and layer.training:
@@ -106,7 +112,7 @@ def test_the_error_of_the_first_order_prediction_falls_as_the_square_of_the_rate
     gradient = bias.output - torch.randn_like(bias.output)  # of ½ ‖x - y‖²
     rates = [10.0**-power for power in range(1, 6)]
     errors = [(bias.stepped(gradient, rate) - bias.predicted(gradient, rate)).norm().item() for rate in rates]
-    slopes = [math.log10(a / b) for a, b in zip(errors, errors[1:], strict=False)]
+    slopes = [math.log10(a / b) for a, b in itertools.pairwise(errors)]
     assert len(slopes) == 4
     assert_close(torch.tensor(slopes[1:]), torch.tensor([2.0] * 3), rtol=0, atol=0.05)  # three decades
 
@@ -150,7 +156,9 @@ def test_random_products_estimate_trace_and_effective_rank():
 def test_a_dense_k_too_large_to_hold_says_its_size_and_names_the_products():
     networks = TutorialNetworks(latent_dim=2, base_width=1)
     bias = InductiveBias(networks.generator(3, 64), torch.randn(16, 2))
-    with pytest.raises(SettingError, match=r"got 196608: K would need 144\.0 GiB, .* allows 1\.0\. Use products, .*@ v"):
+    with pytest.raises(
+        SettingError, match=r"got 196608: K would need 144\.0 GiB, .* allows 1\.0\. Use products, .*@ v"
+    ):
         bias.dense()
     with pytest.raises(SettingError, match=r"K would need 144\.0 GiB"):
         bias.spectrum()

@@ -13,7 +13,8 @@ from gan_lightning.updates import GeneratorLoss, InverseExample, InverseExamples
 
 
 def test_ratio_and_angle_are_those_of_the_gradients_of_all_weights_together():
-    found = gradient_agreement([torch.tensor([3.0]), torch.tensor([[4.0, 0.0]])], [torch.tensor([0.0]), torch.tensor([[0.0, 2.0]])], 0.5)  # fmt: skip
+    regression = [torch.tensor([3.0]), torch.tensor([[4.0, 0.0]])]
+    found = gradient_agreement(regression, [torch.tensor([0.0]), torch.tensor([[0.0, 2.0]])], 0.5)
     assert_close((found.ratio, found.angle), (5.0, 90.0))
     same = gradient_agreement([torch.tensor([0.2, 0.4])], [torch.tensor([1.0, 2.0])], 0.2)
     assert_close(same.ratio, 1.0)

@@ -86,14 +86,14 @@ def test_pictures_and_the_inductive_bias_come_every_n_epochs(tmp_path):
     assert [len(recorder.under(name)) for name in ("amplification", "trace", "effective_rank")] == [2, 2, 2]
     assert all(1 <= rank <= 36 for rank in recorder.under("effective_rank").values())
     assert min(recorder.under("amplification").values()) > 1
-    rows = list(csv.DictReader(Path(run, "metrics.csv").open()))
+    rows = list(csv.DictReader(Path(run, "metrics.csv").read_text().splitlines()))
     assert len([row for row in rows if row["subproblem/trace"]]) == 2  # figures stand once, not in each later row
 
 
 def test_the_inductive_bias_is_that_of_the_generator_at_images_from_the_same_latents():
     model = gan()
     state = torch.get_rng_state()
-    found = generator_spectra(model, images=2, probes=200, seed=3)
+    found = generator_spectra(model, images=2, probes=60, seed=3)
     assert torch.equal(torch.get_rng_state(), state)
     assert model.training
     assert model.generator.hidden2[1].training
@@ -101,7 +101,7 @@ def test_the_inductive_bias_is_that_of_the_generator_at_images_from_the_same_lat
     latents = model.sample_latents(2, torch.Generator().manual_seed(3))
     for i, spectrum in enumerate(found):
         exact = InductiveBias(model.generator, latents, select=lambda x, i=i: x[i]).spectrum()
-        assert_close((spectrum.trace, spectrum.effective_rank), (exact.trace, exact.effective_rank), rtol=0.2, atol=0)
+        assert_close((spectrum.trace, spectrum.effective_rank), (exact.trace, exact.effective_rank), rtol=0.25, atol=0)
     assert found[0] != found[1]
 
 

@@ -82,7 +82,9 @@ def test_the_discriminators_features_are_its_last_maps():
 
 @pytest.mark.parametrize("model", [BiGAN, LatentRegressor])
 def test_a_model_with_an_encoder_is_refused(model):
-    with pytest.raises(SettingError, match=r"must have an encoder for this model, got TutorialNetworks: .*ImageNetworks"):
+    with pytest.raises(
+        SettingError, match=r"must have an encoder for this model, got TutorialNetworks: .*ImageNetworks"
+    ):
         model(3, 64, TUTORIAL)
 
 

@@ -1,4 +1,4 @@
-"""How a generator is updated is a part of any adversarial model: the same split, and the same step where it is exact."""
+"""How a generator is updated is a part of any adversarial model: one split, and where it is exact the same step."""
 
 from collections import Counter
 
