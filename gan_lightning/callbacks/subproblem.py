@@ -1,6 +1,7 @@
 """When the two sub-problems of the generator's step are measured and drawn."""
 
 from collections.abc import Callable, Mapping
+from operator import itemgetter
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -162,7 +163,8 @@ def generator_spectra(model: nn.Module, images: int, probes: int, seed: int) -> 
         drawn = _Drawn(model.eval(), images, seed)
         device = next(model.parameters()).device
         rng = torch.Generator(device).manual_seed(seed)
-        return [InductiveBias(drawn, select=lambda x, i=i: x[i]).estimated_spectrum(probes, rng) for i in range(images)]
+        biases = (InductiveBias(drawn, select=itemgetter(i)) for i in range(images))
+        return [bias.estimated_spectrum(probes, rng) for bias in biases]
     finally:
         for layer, training in modes.items():
             layer.training = training
