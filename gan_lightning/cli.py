@@ -25,6 +25,7 @@ from gan_lightning.callbacks import (
     Reconstructions,
     RunFolder,
     SampleGrid,
+    SubproblemMonitor,
     TransferEvaluation,
 )
 from gan_lightning.errors import SettingError, UserError
@@ -64,6 +65,7 @@ class GanCLI(LightningCLI):
         parser.add_lightning_class_args(FeaturePictures, "pictures")
         parser.add_lightning_class_args(RunFolder, "run")
         parser.add_lightning_class_args(SampleGrid, "samples")
+        parser.add_lightning_class_args(SubproblemMonitor, "subproblem")
         parser.add_lightning_class_args(FeatureWriter, "features")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults(

@@ -1,11 +1,13 @@
 """Every objective of the papers, as a pure function of logits.
 
 All take logits (before the sigmoid or softmax) and return a mean over images in nats, computed with softplus and
-log-softmax so that no logit is large enough to overflow. Only `reconstruction_loss` is of images.
+log-softmax so that no logit is large enough to overflow. Only `reconstruction_loss` is of images, and only
+`squared_label_loss` and `absolute_label_loss` are distances between probabilities.
 """
 
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
@@ -40,6 +42,30 @@ def generator_loss(fake_logits: Logits) -> Scalar:
         D rejects the samples.
     """
     return F.softplus(-fake_logits).mean()
+
+
+def squared_label_loss(fake_logits: Logits) -> Scalar:
+    """Return E (D(G(z)) - 1)², the squared distance of D's label from that of a real image.
+
+    Returns:
+        Mean over images, in [0, 1].
+
+    Source:
+        Weber 2021, eq. 7 with ℓ2 for δ; Mao et al. 2017.
+    """
+    return torch.sigmoid(-fake_logits).square().mean()
+
+
+def absolute_label_loss(fake_logits: Logits) -> Scalar:
+    """Return E |D(G(z)) - 1|, the distance of D's label from that of a real image.
+
+    Returns:
+        Mean over images, in [0, 1].
+
+    Source:
+        Weber 2021, eq. 7 with ℓ1 for δ.
+    """
+    return torch.sigmoid(-fake_logits).mean()
 
 
 def classification_loss(class_logits: Float[Tensor, "batch classes"], classes: Int64[Tensor, " batch"]) -> Scalar:

@@ -7,6 +7,7 @@ from gan_lightning.callbacks.progress import LossBar
 from gan_lightning.callbacks.reconstructions import Reconstructions
 from gan_lightning.callbacks.run_folder import RunFolder
 from gan_lightning.callbacks.samples import SampleGrid
+from gan_lightning.callbacks.subproblem import SubproblemMonitor
 from gan_lightning.callbacks.transfer import TransferEvaluation
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     "Reconstructions",
     "RunFolder",
     "SampleGrid",
+    "SubproblemMonitor",
     "TransferEvaluation",
 ]

@@ -1,7 +1,7 @@
 """What every adversarial model does alike: stepping optimizers by hand, counting, and stopping at a NaN."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,10 @@ from torch import Tensor, nn
 
 from gan_lightning.errors import NonFiniteError, SettingError
 from gan_lightning.interfaces import Batch, Images
+from gan_lightning.updates import Direct, GeneratorLoss, GeneratorUpdate, resting_statistics
+
+Loss = Tensor | GeneratorLoss
+"""What an optimizer steps on; a generator's loss says how it depends on the images."""
 
 
 class AdversarialModule(LightningModule, ABC):
@@ -30,6 +34,8 @@ class AdversarialModule(LightningModule, ABC):
     def __init__(self) -> None:
         super().__init__()
         self.automatic_optimization = False
+        self.generator_update: GeneratorUpdate = Direct()
+        self.generator_observer: Callable[[GeneratorLoss], None] | None = None
         for counter in ("images_seen", "d_steps", "g_steps"):
             self.register_buffer(counter, torch.zeros((), dtype=torch.int64))
 
@@ -90,32 +96,72 @@ class AdversarialModule(LightningModule, ABC):
             optimizers = [optimizers]
         return [optimizer for optimizer in optimizers if isinstance(optimizer, LightningOptimizer)]
 
-    def step(self, losses: Mapping[LightningOptimizer, Tensor], *, counts: bool = False) -> None:
+    def step(self, losses: Mapping[LightningOptimizer, Loss], *, counts: bool = False) -> None:
         """Step each optimizer on the gradient of its own loss, all gradients taken at the present weights.
 
-        A parameter that several optimizers hold gets from each the gradient of that optimizer's loss. No gradient
-        stays behind.
+        A parameter that several optimizers hold gets from each the gradient of that optimizer's loss. The weights of a
+        generator whose loss is a `GeneratorLoss` step as `generator_update` says. No gradient stays behind.
 
         Args:
             losses: Loss per optimizer; the losses may share parts of their graphs.
             counts: Whether this is the batch's step that advances `trainer.global_step`; it does so by one.
         """
-        gradients: list[list[Tensor | None]] = []
+        gradients: list[dict[Tensor, Tensor | None]] = []
         for i, (optimizer, loss) in enumerate(losses.items()):
-            # Alone, autograd leaves out what leads to other optimizers' weights. Where several processes run, the
-            # reducer waits for every weight in the graph.
-            only = {"inputs": _parameters(optimizer)} if self.trainer.world_size == 1 else {}
-            self.manual_backward(loss, retain_graph=i + 1 < len(losses), **only)
-            gradients.append([parameter.grad for parameter in _parameters(optimizer)])
-            self.zero_grad(set_to_none=True)
-        for i, (optimizer, own_gradients) in enumerate(zip(losses, gradients, strict=True)):
-            for parameter, gradient in zip(_parameters(optimizer), own_gradients, strict=True):
+            retain_graph, parameters = i + 1 < len(losses), _parameters(optimizer)
+            if isinstance(loss, GeneratorLoss):
+                gradients.append(self._generator_gradients(loss, parameters, retain_graph))
+            else:
+                gradients.append(self._gradients(loss, parameters, retain_graph))
+        for i, ((optimizer, loss), own_gradients) in enumerate(zip(losses.items(), gradients, strict=True)):
+            for parameter, gradient in own_gradients.items():
                 parameter.grad = gradient
+            if isinstance(loss, GeneratorLoss) and self.generator_update.plain_descent:
+                _descend(loss.networks)
             if not counts or i > 0:
                 # Lightning counts every optimizer's step; these hooks, which it sets anew for each batch, do so.
                 optimizer._on_before_step = optimizer._on_after_step = do_nothing_closure
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
+
+    def _generator_gradients(
+        self, loss: GeneratorLoss, parameters: Sequence[Tensor], retain_graph: bool
+    ) -> dict[Tensor, Tensor | None]:
+        """Return the gradient of the update's objective for the generator, and of the loss for what is beside it."""
+        if self.generator_observer is not None:
+            self.generator_observer(loss)
+        own = {weight for network in loss.networks for weight in network.parameters()}
+        beside = [parameter for parameter in parameters if parameter not in own]
+        with resting_statistics(self):
+            objective = self.generator_update.objective(loss, retain_graph=retain_graph or bool(beside))
+        if objective is loss.value:
+            return self._gradients(loss.value, parameters, retain_graph)
+        generators = [parameter for parameter in parameters if parameter in own]
+        gradients = self._gradients(objective, generators, retain_graph or bool(beside))
+        return gradients | (self._gradients(loss.value, beside, retain_graph) if beside else {})
+
+    def _gradients(self, loss: Tensor, parameters: Sequence[Tensor], retain_graph: bool) -> dict[Tensor, Tensor | None]:
+        # Alone, autograd leaves out what leads to other optimizers' weights. Where several processes run, the reducer
+        # waits for every weight in the graph.
+        only = {"inputs": parameters} if self.trainer.world_size == 1 else {}
+        self.manual_backward(loss, retain_graph=retain_graph, **only)
+        gradients = {parameter: parameter.grad for parameter in parameters}
+        self.zero_grad(set_to_none=True)
+        return gradients
+
+    def update_generator_by(self, update: GeneratorUpdate, channels: int, image_size: int) -> None:
+        """Set how the generator is updated.
+
+        Args:
+            update: The update.
+            channels: Channels of the generator's images.
+            image_size: Height and width of the generator's images, pixels.
+
+        Raises:
+            SettingError: If the update cannot work on such images.
+        """
+        update.check(channels, image_size)
+        self.generator_update = update
 
     def count(self, real: Tensor, *, d_steps: int, g_steps: int) -> None:
         """Add a batch of real images and its steps to the counters."""
@@ -162,6 +208,21 @@ class AdversarialModule(LightningModule, ABC):
             f"{what} at step {self.trainer.global_step} of epoch {self.current_epoch}; training stops. "
             f"Last good checkpoint: {last}. Try lower learning rates."
         )
+
+
+def loss_values(losses: Mapping[str, Loss]) -> dict[str, Tensor]:
+    """Return each loss's value."""
+    return {name: loss.value if isinstance(loss, GeneratorLoss) else loss for name, loss in losses.items()}
+
+
+@torch.no_grad()
+def _descend(networks: Sequence[nn.Module]) -> None:
+    """Subtract each weight's gradient, which is then used up: an optimizer passes over weights without one."""
+    for network in networks:
+        for weight in network.parameters():
+            if weight.grad is not None:
+                weight.sub_(weight.grad)
+                weight.grad = None
 
 
 def _parameters(optimizer: LightningOptimizer) -> list[Tensor]:

@@ -11,6 +11,8 @@ Deviations:
       in the authors' code.
     - Alternating, both steps use the same images and latents; the paper draws them "independently for each update
       step".
+    - G and E share a loss. Another `generator_update` than the direct one is G's alone: E, which makes no images,
+      always steps on the loss.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,9 +23,11 @@ from torch import Tensor, nn
 
 from gan_lightning import losses
 from gan_lightning.interfaces import Batch, Images, Latents
+from gan_lightning.models.base import Loss
 from gan_lightning.models.bigan_networks import Networks
 from gan_lightning.models.latent import DecayedAdam, LatentModule, full_precision, to_latents
 from gan_lightning.resizing import resized
+from gan_lightning.updates import Direct, GeneratorLoss, GeneratorUpdate
 
 
 class BiGAN(LatentModule):
@@ -38,6 +42,7 @@ class BiGAN(LatentModule):
         optimizer: Adam's settings, the same for all networks.
         simultaneous: Whether all networks step at once, or D first and then G and E against the new D.
         inverse_objective: Whether G and E minimise -Λ, D's loss with the labels swapped, or the minimax game's own V.
+        generator_update: How the generator's weights follow its loss.
 
     Raises:
         SettingError: If the images are smaller than the generator's, or the networks do not fit each other.
@@ -51,8 +56,10 @@ class BiGAN(LatentModule):
         optimizer: DecayedAdam = DecayedAdam(),  # noqa: B008 (frozen)
         simultaneous: bool = True,
         inverse_objective: bool = True,
+        generator_update: GeneratorUpdate = Direct(),  # noqa: B008 (frozen)
     ) -> None:
         super().__init__(channels, image_size, networks, optimizer)
+        self.update_generator_by(generator_update, channels, self.generated_size)
         self.save_hyperparameters()
         self.simultaneous = simultaneous
         self.objective = losses.inverse_objective_loss if inverse_objective else losses.original_objective_loss
@@ -68,39 +75,43 @@ class BiGAN(LatentModule):
             "discriminator_loss": [self.discriminator],
         }
 
-    def losses(self, real: Images, rng: torch.Generator | None = None) -> Mapping[str, Tensor]:
+    def losses(self, real: Images, rng: torch.Generator | None = None) -> Mapping[str, Loss]:
         """Return the loss of G and E, and D's."""
         latents = self.sample_latents(len(real), rng)
         fake, encoded = self.generator(latents), to_latents(self.encoder(real))
-        real_logits, fake_logits = self.discriminate(real, encoded), self.discriminate(fake, latents)
+        real_logits = self.discriminate(real, encoded)
+        objective = self.generator_encoder_loss(fake, latents, real_logits)
         return {
-            "generator_encoder_loss": self.objective(real_logits, fake_logits),
-            "discriminator_loss": losses.discriminator_loss(real_logits, fake_logits),
+            "generator_encoder_loss": objective,
+            "discriminator_loss": losses.discriminator_loss(real_logits, objective.logits),
         }
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Step D, G and E at once on one forward pass, or in turn."""
         if self.simultaneous:
             super().training_step(batch, batch_idx)
-        else:
-            self.alternate(batch)
-
-    def alternate(self, batch: Batch) -> None:
-        """Step D on pairs that G and E do not get gradients from, then G and E against the D that has moved."""
+            return
         real, _ = batch
-        step_ge, step_d = self.optimizer_list()
         latents = self.sample_latents(len(real))
         fake, encoded = self.generator(latents), to_latents(self.encoder(real))
+        self.alternate(
+            real,
+            lambda: losses.discriminator_loss(
+                self.discriminate(real, encoded.detach()), self.discriminate(fake.detach(), latents)
+            ),
+            lambda: self.generator_encoder_loss(fake, latents, self.discriminate(real, encoded)),
+        )
 
-        real_logits, fake_logits = self.discriminate(real, encoded.detach()), self.discriminate(fake.detach(), latents)
-        discriminator_loss = losses.discriminator_loss(real_logits, fake_logits)
-        self.check_finite({"train/discriminator_loss": discriminator_loss})
-        self.step({step_d: discriminator_loss})
+    def generator_encoder_loss(
+        self, fake: Images, latents: Latents, real_logits: Float[Tensor, " batch"]
+    ) -> GeneratorLoss:
+        """Return the loss of G and E."""
 
-        objective = self.objective(self.discriminate(real, encoded), self.discriminate(fake, latents))
-        self.check_finite({"train/generator_encoder_loss": objective})
-        self.step({step_ge: objective}, counts=True)
-        self.finish_batch(real, {"generator_encoder_loss": objective, "discriminator_loss": discriminator_loss})
+        def judge(images: Tensor) -> tuple[Tensor, Tensor]:
+            fake_logits = self.discriminate(images, latents)
+            return self.objective(real_logits, fake_logits), fake_logits
+
+        return GeneratorLoss(fake, judge, [self.generator])
 
     def discriminate(self, images: Images, latents: Latents) -> Float[Tensor, " batch"]:
         """Return D's logits for pairs; images larger than the generator's are resized: D(g_X(x), z)."""

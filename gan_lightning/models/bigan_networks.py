@@ -1,6 +1,7 @@
 """The networks of BiGAN and its baselines: the multi-layer perceptrons for MNIST, and the convnets for images.
 
-A model gets one of `PermutationInvariantNetworks` and `ImageNetworks`, or your own class with the same four methods.
+A model gets one of `PermutationInvariantNetworks` and `ImageNetworks`, or your own class with the same four methods;
+`dcgan_networks` has another one.
 
 Source:
     Donahue et al. 2017, *Adversarial Feature Learning*, section 4 and appendix C. "The authors' code" below is the
@@ -112,7 +113,7 @@ class PermutationInvariantNetworks(Networks):
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        _check_positive(latent_dim=self.latent_dim, width=self.width)
+        check_positive(latent_dim=self.latent_dim, width=self.width)
         _check_rows(self.latents_enter, ("hidden1", "hidden2", "output"))
 
     def generated_size(self, image_size: int) -> int:
@@ -230,7 +231,7 @@ class ImageNetworks(Networks):
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        _check_positive(latent_dim=self.latent_dim, base_width=self.base_width, encoder_width=self.encoder_width)
+        check_positive(latent_dim=self.latent_dim, base_width=self.base_width, encoder_width=self.encoder_width)
         _check_rows(self.latents_enter, ("conv1", "conv2", "conv3", "conv4", "output"))
         if self.encoder_width % 6:
             raise SettingError(
@@ -261,7 +262,12 @@ class ImageNetworks(Networks):
         return JointDiscriminator(dcgan_discriminator(channels, self.base_width), self.latent_dim, self.latents_enter)
 
 
-def _check_positive(**settings: int) -> None:
+def check_positive(**settings: int) -> None:
+    """Check settings of networks.
+
+    Raises:
+        SettingError: If one is below 1.
+    """
     for name, value in settings.items():
         if value < 1:
             raise SettingError(f"model.networks.{name} must be at least 1, got {value}.")

@@ -1,10 +1,12 @@
-"""The standard GAN, whose discriminator is the baseline "D".
+"""The standard GAN: as the baseline "D", whose discriminator is measured, and as DCGAN.
 
 Source:
-    Goodfellow et al. 2014; as a baseline, Donahue et al. 2017, section 4.1, "Discriminator", and appendices B and C.
+    Goodfellow et al. 2014; as a baseline, Donahue et al. 2017, section 4.1, "Discriminator", and appendices B and C; as
+    DCGAN, Weber 2021, section 6, with the networks and settings of PyTorch's tutorial (`configs/dcgan/celeba.yaml`).
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -12,9 +14,11 @@ from torch import Tensor, nn
 
 from gan_lightning import losses
 from gan_lightning.errors import SettingError
-from gan_lightning.interfaces import Images
+from gan_lightning.interfaces import Batch, Images
+from gan_lightning.models.base import Loss
 from gan_lightning.models.bigan_networks import Networks
 from gan_lightning.models.latent import DecayedAdam, LatentModule, full_precision
+from gan_lightning.updates import Direct, GeneratorLoss, GeneratorUpdate
 
 
 class GAN(LatentModule):
@@ -23,8 +27,12 @@ class GAN(LatentModule):
     Args:
         channels: Channels of the images; the data set tells.
         image_size: Height and width of the images, pixels; the data set tells. What the generator makes.
-        networks: The architecture: `PermutationInvariantNetworks`, `ImageNetworks`, or a class of your own.
+        networks: The architecture: `PermutationInvariantNetworks`, `ImageNetworks`, `TutorialNetworks`, or a class of
+            your own.
         optimizer: Adam's settings, the same for both networks.
+        simultaneous: Whether both networks step at once, or D first and then G against the new D.
+        latent_prior: Distribution of the latents' values: `uniform` in [-1, 1], or `normal` with variance 1.
+        generator_update: How the generator's weights follow its loss.
 
     Raises:
         SettingError: If the images are not of the generator's size.
@@ -39,10 +47,15 @@ class GAN(LatentModule):
         image_size: int,
         networks: Networks,
         optimizer: DecayedAdam = DecayedAdam(),  # noqa: B008 (frozen)
+        simultaneous: bool = True,
+        latent_prior: Literal["uniform", "normal"] = "uniform",
+        generator_update: GeneratorUpdate = Direct(),  # noqa: B008 (frozen)
     ) -> None:
         super().__init__(channels, image_size, networks, optimizer)
         check_generated_size(self)
+        self.update_generator_by(generator_update, channels, image_size)
         self.save_hyperparameters()
+        self.simultaneous, self.normal_latents = simultaneous, latent_prior == "normal"
         self.generator = networks.generator(channels, image_size)
         self.discriminator = networks.discriminator(channels, image_size)
         self.check_networks()
@@ -51,14 +64,36 @@ class GAN(LatentModule):
         """Return G and D."""
         return {"generator_loss": [self.generator], "discriminator_loss": [self.discriminator]}
 
-    def losses(self, real: Images, rng: torch.Generator | None = None) -> Mapping[str, Tensor]:
+    def losses(self, real: Images, rng: torch.Generator | None = None) -> Mapping[str, Loss]:
         """Return G's and D's losses."""
         fake = self.generator(self.sample_latents(len(real), rng))
-        real_logits, fake_logits = self.discriminate(real), self.discriminate(fake)
+        real_logits, generator_loss = self.discriminate(real), self.generator_loss(fake)
         return {
-            "generator_loss": losses.generator_loss(fake_logits),
-            "discriminator_loss": losses.discriminator_loss(real_logits, fake_logits),
+            "generator_loss": generator_loss,
+            "discriminator_loss": losses.discriminator_loss(real_logits, generator_loss.logits),
         }
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        """Step D and G at once on one forward pass, or in turn."""
+        if self.simultaneous:
+            super().training_step(batch, batch_idx)
+            return
+        real, _ = batch
+        fake = self.generator(self.sample_latents(len(real)))
+        self.alternate(
+            real,
+            lambda: losses.discriminator_loss(self.discriminate(real), self.discriminate(fake.detach())),
+            lambda: self.generator_loss(fake),
+        )
+
+    def generator_loss(self, fake: Images) -> GeneratorLoss:
+        """Return G's loss."""
+
+        def judge(images: Tensor) -> tuple[Tensor, Tensor]:
+            fake_logits = self.discriminate(images)
+            return losses.generator_loss(fake_logits), fake_logits
+
+        return GeneratorLoss(fake, judge, [self.generator])
 
     def discriminate(self, images: Images) -> Float[Tensor, " batch"]:
         """Return D's logits."""

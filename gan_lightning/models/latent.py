@@ -8,7 +8,7 @@ Source:
 import copy
 import math
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,8 +19,9 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from gan_lightning.errors import SettingError
 from gan_lightning.interfaces import Batch, Images, Latents
-from gan_lightning.models.base import AdversarialModule
+from gan_lightning.models.base import AdversarialModule, Loss, loss_values
 from gan_lightning.models.bigan_networks import Networks
+from gan_lightning.updates import GeneratorLoss
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class DecayedAdam:
         weight_decay: Factor of the ℓ2 penalty's gradient, which is added to the loss's (not AdamW's decay); on weights
             that multiply, not on biases or batch norm's gains.
         final_share: Share of the learning rate that is left at the end.
+        epsilon: ε, added to the denominator of Adam's step; below it gradients no longer cancel out of the step.
 
     Source:
         Donahue et al. 2017, appendix C, "Optimization": from 2e-4 to 2e-6, "starting halfway through training".
@@ -42,6 +44,7 @@ class DecayedAdam:
     betas: tuple[float, float] = (0.5, 0.999)
     weight_decay: float = 2.5e-5
     final_share: float = 0.01
+    epsilon: float = 1e-8
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -49,6 +52,10 @@ class DecayedAdam:
             raise SettingError(
                 f"model.optimizer.final_share must be above 0 and at most 1, got {self.final_share}. "
                 "1 keeps the learning rate as it is."
+            )
+        if not self.epsilon > 0:
+            raise SettingError(
+                f"model.optimizer.epsilon must be above 0, got {self.epsilon}. Adam's usual one is 1e-8."
             )
 
     def over(self, networks: Sequence[nn.Module]) -> torch.optim.Adam:
@@ -59,7 +66,7 @@ class DecayedAdam:
             {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
         ]
         # Fused, one pass over the weights: the MLPs have 6 million, and the plain loop takes as long as the networks.
-        return torch.optim.Adam(groups, lr=self.learning_rate, betas=self.betas, fused=True)
+        return torch.optim.Adam(groups, lr=self.learning_rate, betas=self.betas, eps=self.epsilon, fused=True)
 
     def share(self, progress: float) -> float:
         """Return the learning rate's share of its start after this part of training, in [0, 1]."""
@@ -70,10 +77,10 @@ torch.serialization.add_safe_globals([DecayedAdam])  # checkpoints hold a model'
 
 
 class LatentModule(AdversarialModule):
-    """A model with a generator of images from latents z ~ U(-1, 1), whose networks all step at once.
+    """A model with a generator of images from latents, whose networks all step at once unless it says otherwise.
 
     One forward pass gives all losses, and every optimizer steps on the gradient of its own, taken at the weights before
-    any step.
+    any step. Latents are z ~ U(-1, 1), or z ~ N(0, 1) where `normal_latents` is set.
 
     Args:
         channels: Channels of the images; the data set tells.
@@ -90,6 +97,7 @@ class LatentModule(AdversarialModule):
     """
 
     generator: nn.Sequential
+    normal_latents: bool = False
 
     def __init__(self, channels: int, image_size: int, networks: Networks, optimizer: DecayedAdam) -> None:
         super().__init__()
@@ -109,7 +117,7 @@ class LatentModule(AdversarialModule):
         """Return the networks that each loss trains, under the loss's name: one optimizer each."""
 
     @abstractmethod
-    def losses(self, real: Images, rng: torch.Generator | None = None) -> Mapping[str, Tensor]:
+    def losses(self, real: Images, rng: torch.Generator | None = None) -> Mapping[str, Loss]:
         """Return the losses, under the names of `trained`, from one forward pass of each network on each input."""
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -143,9 +151,30 @@ class LatentModule(AdversarialModule):
         """Step all networks at once."""
         real, _ = batch
         losses = self.losses(real)
-        self.check_finite({f"train/{name}": loss for name, loss in losses.items()})
+        values = loss_values(losses)
+        self.check_finite({f"train/{name}": value for name, value in values.items()})
         self.step(dict(zip(self.optimizer_list(), losses.values(), strict=True)), counts=True)
-        self.finish_batch(real, losses)
+        self.finish_batch(real, values)
+
+    def alternate(
+        self, real: Images, discriminator_loss: Callable[[], Tensor], generator_loss: Callable[[], GeneratorLoss]
+    ) -> None:
+        """Step D, then the generator's side against the D that has moved.
+
+        Args:
+            real: The batch.
+            discriminator_loss: Gives D's loss, on images that the generator's side gets no gradients from.
+            generator_loss: Gives the generator's loss, once D has moved.
+        """
+        generator_name, discriminator_name = self.trained()
+        step_g, step_d = self.optimizer_list()
+        discriminator = discriminator_loss()
+        self.check_finite({f"train/{discriminator_name}": discriminator})
+        self.step({step_d: discriminator})
+        generator = generator_loss()
+        self.check_finite({f"train/{generator_name}": generator.value})
+        self.step({step_g: generator}, counts=True)
+        self.finish_batch(real, {generator_name: generator.value, discriminator_name: discriminator})
 
     def finish_batch(self, real: Images, losses: Mapping[str, Tensor]) -> None:
         """Step the schedules, count and log."""
@@ -160,10 +189,12 @@ class LatentModule(AdversarialModule):
 
     def held_out_losses(self, real: Images, rng: torch.Generator) -> Mapping[str, Tensor]:
         """Return the losses."""
-        return self.losses(real, rng)
+        return loss_values(self.losses(real, rng))
 
     def sample_latents(self, count: int, rng: torch.Generator | None = None) -> Latents:
-        """Return `count` latents, uniform in [-1, 1]."""
+        """Return `count` latents from their prior."""
+        if self.normal_latents:
+            return torch.randn(count, self.latent_dim, device=self.device, generator=rng)
         return 2 * torch.rand(count, self.latent_dim, device=self.device, generator=rng) - 1
 
     def decode(self, latents: Latents) -> Images:

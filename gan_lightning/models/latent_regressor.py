@@ -17,10 +17,12 @@ from torch import Tensor, nn
 from gan_lightning import losses
 from gan_lightning.errors import SettingError
 from gan_lightning.interfaces import Images, Latents
+from gan_lightning.models.base import Loss
 from gan_lightning.models.bigan_networks import Networks
 from gan_lightning.models.gan import check_generated_size
 from gan_lightning.models.latent import DecayedAdam, LatentModule, full_precision, to_latents
 from gan_lightning.resizing import resized
+from gan_lightning.updates import Direct, GeneratorLoss, GeneratorUpdate
 
 
 class LatentRegressor(LatentModule):
@@ -35,6 +37,7 @@ class LatentRegressor(LatentModule):
         gan_checkpoint: Checkpoint of a finished `GAN`: its generator stays as it is, and the encoder alone is trained.
             Where not given, the GAN is trained at the same time.
         optimizer: Adam's settings, the same for all networks.
+        generator_update: How the generator's weights follow its loss, the joint one's latent loss included.
 
     Raises:
         SettingError: If a setting is out of range, or the images are not of the generator's size.
@@ -48,6 +51,7 @@ class LatentRegressor(LatentModule):
         joint_weight: float = 0.0,
         gan_checkpoint: str | None = None,
         optimizer: DecayedAdam = DecayedAdam(),  # noqa: B008 (frozen)
+        generator_update: GeneratorUpdate = Direct(),  # noqa: B008 (frozen)
     ) -> None:
         super().__init__(channels, image_size, networks, optimizer)
         check_generated_size(self)
@@ -58,6 +62,12 @@ class LatentRegressor(LatentModule):
                 f"model.joint_weight must be 0 with a gan_checkpoint, got {joint_weight}: the generator of a finished "
                 "GAN is not trained. Leave one of the two out."
             )
+        if gan_checkpoint is not None and generator_update != Direct():
+            raise SettingError(
+                f"model.generator_update must be Direct with a gan_checkpoint, got {type(generator_update).__name__}: "
+                "the generator of a finished GAN is not trained. Leave one of the two out."
+            )
+        self.update_generator_by(generator_update, channels, image_size)
         self.save_hyperparameters()
         self.joint_weight, self.gan_checkpoint = joint_weight, gan_checkpoint
         self.generator = networks.generator(channels, image_size)
@@ -75,20 +85,28 @@ class LatentRegressor(LatentModule):
             "discriminator_loss": [self.discriminator],
         }
 
-    def losses(self, real: Images, rng: torch.Generator | None = None) -> Mapping[str, Tensor]:
+    def losses(self, real: Images, rng: torch.Generator | None = None) -> Mapping[str, Loss]:
         """Return E's loss, and G's and D's unless they are finished."""
         latents = self.sample_latents(len(real), rng)
+
+        def latent_loss(images: Tensor) -> Tensor:
+            return losses.latent_loss(full_precision(self.encoder(images)), latents)
+
         if self.discriminator is None:
             with torch.no_grad():
                 fake = self.generator(latents)
-            return {"latent_loss": losses.latent_loss(full_precision(self.encoder(fake)), latents)}
+            return {"latent_loss": latent_loss(fake)}
+
+        def judge(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            fake_logits, latent = self.discriminate(images), latent_loss(images)
+            return losses.generator_loss(fake_logits) + self.joint_weight * latent, fake_logits, latent
+
         fake = self.generator(latents)
-        real_logits, fake_logits = self.discriminate(real), self.discriminate(fake)
-        latent_loss = losses.latent_loss(full_precision(self.encoder(fake)), latents)
+        real_logits, generator_loss = self.discriminate(real), GeneratorLoss(fake, judge, [self.generator])
         return {
-            "latent_loss": latent_loss,
-            "generator_loss": losses.generator_loss(fake_logits) + self.joint_weight * latent_loss,
-            "discriminator_loss": losses.discriminator_loss(real_logits, fake_logits),
+            "latent_loss": generator_loss.others[0],
+            "generator_loss": generator_loss,
+            "discriminator_loss": losses.discriminator_loss(real_logits, generator_loss.logits),
         }
 
     def setup(self, stage: str) -> None:

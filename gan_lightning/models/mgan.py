@@ -30,6 +30,7 @@ from gan_lightning.interfaces import Batch, Images
 from gan_lightning.models.base import AdversarialModule
 from gan_lightning.nets.blocks import conv, linear, transposed_conv
 from gan_lightning.nets.layers import ParallelProjection
+from gan_lightning.updates import Direct, GeneratorLoss, GeneratorUpdate
 
 IMAGE_SIZE = 32
 """The one size that Table 1 takes: a 4x4 map doubled three times."""
@@ -80,6 +81,7 @@ class MGAN(AdversarialModule):
         discriminator_lr: Adam's learning rate for D.
         classifier_lr: Adam's learning rate for C.
         betas: Adam's β1 and β2, for all three.
+        generator_update: How the generators' weights follow their loss.
 
     Raises:
         SettingError: If a setting is outside of what Table 1's networks take.
@@ -101,6 +103,7 @@ class MGAN(AdversarialModule):
         discriminator_lr: float = 2e-4,
         classifier_lr: float = 2e-4,
         betas: tuple[float, float] = (0.5, 0.999),
+        generator_update: GeneratorUpdate = Direct(),  # noqa: B008 (frozen)
     ) -> None:
         super().__init__()
         if image_size != IMAGE_SIZE:
@@ -127,6 +130,7 @@ class MGAN(AdversarialModule):
                 f"model.fake_batch_size must be a multiple of model.generators ({generators}), got {fake_batch_size}. "
                 f"Use {f'{below} or ' if below else ''}{below + generators}."
             )
+        self.update_generator_by(generator_update, channels, image_size)
         self.save_hyperparameters()
         self.generators, self.latent_dim, self.shared_latents = generators, latent_dim, shared_latents
         self.images_per_generator = fake_batch_size // generators
@@ -167,20 +171,29 @@ class MGAN(AdversarialModule):
         self.step({step_d: discriminator_loss, step_c: classifier_loss})
 
         with self.toggled_optimizer(step_g):
-            fake_logits, class_logits = self.discriminate_and_classify(fake)
-            generator_loss = losses.mixture_generator_loss(fake_logits, class_logits, made_by, self.class_weight)
-            self.check_finite({"train/generator_loss": generator_loss})
+            generator_loss = self.generator_loss(fake, made_by)
+            self.check_finite({"train/generator_loss": generator_loss.value})
             self.step({step_g: generator_loss}, counts=True)
 
         self.count(real, d_steps=1, g_steps=1)
         self.log_dict(
             {
-                "train/generator_loss": generator_loss,
+                "train/generator_loss": generator_loss.value,
                 "train/discriminator_loss": discriminator_loss,
                 "train/classifier_loss": classifier_loss,
             },
             prog_bar=True,
         )
+
+    def generator_loss(self, fake: Images, made_by: Int64[Tensor, " batch"]) -> GeneratorLoss:
+        """Return the generators' loss."""
+
+        def judge(images: Tensor) -> tuple[Tensor, Tensor]:
+            fake_logits, class_logits = self.discriminate_and_classify(images)
+            loss = losses.mixture_generator_loss(fake_logits, class_logits, made_by, self.class_weight)
+            return loss, fake_logits
+
+        return GeneratorLoss(fake, judge, [self.generator_heads, self.generator_trunk])
 
     def held_out_losses(self, real: Images, rng: torch.Generator) -> Mapping[str, Tensor]:
         """Return the losses of D and C."""

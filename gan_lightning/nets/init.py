@@ -3,6 +3,7 @@
 from typing import TypeVar
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 Layer = TypeVar("Layer", bound=nn.Module)
 
@@ -17,3 +18,16 @@ def init_normal_(layer: Layer, std: float = 0.02) -> Layer:
     if getattr(layer, "bias", None) is not None:
         nn.init.zeros_(layer.get_parameter("bias"))
     return layer
+
+
+def init_gains_(network: Layer, std: float = 0.02) -> Layer:
+    """Draw the gains of all batch norms in a network from N(1, std²), set their biases to 0, and return the network.
+
+    Source:
+        PyTorch's DCGAN tutorial, `weights_init`.
+    """
+    for layer in network.modules():
+        if isinstance(layer, _BatchNorm) and layer.affine:
+            nn.init.normal_(layer.weight, mean=1.0, std=std)
+            nn.init.zeros_(layer.bias)
+    return network

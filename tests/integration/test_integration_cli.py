@@ -16,6 +16,8 @@ TINY = [
     "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false",
     "--transfer.paper.epochs=3", "--transfer.tuned.strengths=[0.01]",
 ]  # fmt: skip
+UPDATE = "--model.generator_update"
+SPLIT = [f"{UPDATE}=InverseExamples"]
 
 
 def only_run(folder: Path) -> Path:
@@ -186,6 +188,11 @@ def test_a_checkpoint_never_overrides_the_command_line(finished, gan_lightning, 
         (["--transfer.batch_norm=batch"], "batch_norm"),
         (["--samples.columns=0"], "samples.columns must be at least 1, got 0"),
         (["--data.batch_size=0"], "batch_size must be at least 1, got 0"),
+        ([*SPLIT, f"{UPDATE}.inversion_rate=0"], "model.generator_update.inversion_rate must be above 0, got 0"),
+        ([*SPLIT, f"{UPDATE}.inversion_steps=0"], "model.generator_update.inversion_steps must be at least 1, got 0"),
+        ([*SPLIT, f"{UPDATE}.regression=huber"], "model.generator_update.regression must be one of sum, half_sum"),
+        ([*SPLIT, f"{UPDATE}.regression=perceptual", f"{UPDATE}.perceptual.network=no.where"], "got 'no.where'"),
+        (["--subproblem.every_n_batches=-1"], "subproblem.every_n_batches must be at least 0, got -1"),
     ],
 )
 def test_bad_input_ends_before_training_with_one_clear_line(gan_lightning, tmp_path, arguments, message):

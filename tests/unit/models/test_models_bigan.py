@@ -29,6 +29,7 @@ SMALL_IMAGES = ImageNetworks(latent_dim=3, base_width=2, encoder_width=6)
 
 VARIANTS = {
     "gan": lambda networks=SMALL, size=6, **s: GAN(1, size, networks, **s),
+    "gan, alternating": lambda networks=SMALL, size=6, **s: GAN(1, size, networks, simultaneous=False, **s),
     "bigan": lambda networks=SMALL, size=6, **s: BiGAN(1, size, networks, **s),
     "bigan, original objective": lambda networks=SMALL, size=6, **s: BiGAN(
         1, size, networks, inverse_objective=False, **s
@@ -80,7 +81,7 @@ def plain_losses(variant: str, model: LatentModule, real: torch.Tensor, z: torch
         return [(d_loss, [model.discriminator]), (ge_loss, [model.generator, model.encoder])]
     d = lambda x: model.discriminator(x).squeeze(1)  # noqa: E731
     d_loss, g_loss = bce(d(real), 1) + bce(d(g().detach()), 0), bce(d(g()), 1)
-    if variant == "gan":
+    if variant.startswith("gan"):
         return [(d_loss, [model.discriminator]), (g_loss, [model.generator])]
     target, found = (z + 1) / 2, torch.sigmoid(model.encoder(g()))
     latent = -(target * found.log() + (1 - target) * (1 - found).log()).mean(1).mean()
@@ -116,8 +117,8 @@ def test_a_batch_is_the_algorithm_written_out(variant, networks, size, monkeypat
     reference.double().train()
     real, z = next(iter(loader))[0].double(), 2 * uniform - 1
     parts = range(len(plain_losses(variant, reference, real, z)))
-    if variant == "bigan, alternating":
-        for part in parts:  # D first; then G and E, against the new D
+    if variant.endswith("alternating"):
+        for part in parts:  # D first; then G (and E), against the new D
             for weight, value in first_adam_step(*plain_losses(variant, reference, real, z)[part], adam):
                 weight.data = value
     else:
@@ -134,9 +135,10 @@ def test_no_network_runs_twice_on_the_same_input(variant):
         if (network := getattr(model, name, None)) is not None:
             network.register_forward_hook(lambda *_, name=name: runs.update([name]))
     fit(model, batches(1))
-    pairs = 4 if variant == "bigan, alternating" else 2  # real and fake, and once more against the D that has moved
+    alternating = variant.endswith("alternating")
+    pairs = 4 if alternating else 2  # real and fake, and once more against the D that has moved
     expected = {
-        "gan": {"generator": 1, "discriminator": 2},
+        "gan": {"generator": 1, "discriminator": 3 if alternating else 2},
         "bigan": {"generator": 1, "encoder": 1, "discriminator": pairs},
         "lr": {"generator": 1, "encoder": 1, "discriminator": 2},
         "jlr": {"generator": 1, "encoder": 1, "discriminator": 2},
@@ -155,6 +157,8 @@ def moved(model: LatentModule, before: dict) -> set[str]:
     [
         ("gan", "generator_loss", {"generator"}),
         ("gan", "discriminator_loss", {"discriminator"}),
+        ("gan, alternating", "generator_loss", {"generator"}),
+        ("gan, alternating", "discriminator_loss", {"discriminator"}),
         ("bigan", "generator_encoder_loss", {"generator", "encoder"}),
         ("bigan", "discriminator_loss", {"discriminator"}),
         ("bigan, alternating", "generator_encoder_loss", {"generator", "encoder"}),
@@ -237,6 +241,13 @@ def test_training_without_an_end_is_refused():
         fit(VARIANTS["gan"](), batches(1), max_epochs=-1)
 
 
+def test_adams_epsilon_is_a_setting():
+    adam = DecayedAdam(epsilon=1e-20).over([nn.Linear(2, 2)])
+    assert {group["eps"] for group in adam.param_groups} == {1e-20}
+    with pytest.raises(SettingError, match=r"model\.optimizer\.epsilon must be above 0, got 0\.0"):
+        DecayedAdam(epsilon=0.0)
+
+
 @pytest.mark.parametrize("share", [0.0, 1.5])
 def test_a_final_share_outside_0_to_1_is_refused(share):
     with pytest.raises(SettingError, match=rf"final_share must be above 0 and at most 1, got {share}"):
@@ -275,14 +286,14 @@ def test_the_models_declare_what_others_may_do_with_them(variant, networks, size
     images = torch.rand(4, 1, size, size) * 2 - 1
     assert isinstance(model, HasExtractors)
     assert isinstance(model, GeneratesImages)
-    assert isinstance(model, EncodesImages) == (variant != "gan")
+    assert isinstance(model, EncodesImages) == (not variant.startswith("gan"))
     drawn, again = (model.generate(3, torch.Generator().manual_seed(1)) for _ in range(2))
     assert drawn.shape == (1, 3, 1, size, size)
     assert drawn.abs().max() <= 1
     assert torch.equal(drawn, again)
     hidden = 8 if networks is SMALL else 16 * 16
     shapes = {name: extractor(images).shape for name, extractor in model.extractors().items()}
-    if variant == "gan":
+    if variant.startswith("gan"):
         # DCGAN's last maps, where D is not the encoder's AlexNet
         assert shapes == {"discriminator": (4, 8 if networks is SMALL else 16 * 16)}
         return

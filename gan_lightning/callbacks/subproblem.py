@@ -1,0 +1,170 @@
+"""When the two sub-problems of the generator's step are measured and drawn."""
+
+from collections.abc import Callable, Mapping
+from operator import itemgetter
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor, nn
+
+from gan_lightning.analysis.inductive_bias import InductiveBias, Spectrum
+from gan_lightning.analysis.subproblem import inverse_examples_picture, measured_agreement
+from gan_lightning.callbacks.run_folder import is_dry_run, run_folder, whole_file
+from gan_lightning.errors import SettingError
+from gan_lightning.interfaces import GeneratesImages, Images
+from gan_lightning.updates import GeneratorLoss, InverseExamples, UpdatesGenerator, resting_statistics
+
+HIDDEN = InverseExamples(regression="half_sum", regression_rate=1.0)
+"""What direct training does without saying so, by eq. 13; a model's own inverse examples stand in for it."""
+
+
+class SubproblemMonitor(Callback):
+    """Measures, while a generator trains, how its two sub-problems stand to its step; off unless asked for.
+
+    On batches: `subproblem/gradient_ratio`, ‖∇_θ ℓ‖ / (η ‖∇_θ L‖), and `subproblem/gradient_angle`, the angle between
+    the two in degrees, of the model's own inverse examples, or, where it trains directly, of those that it trains on
+    without saying so: then they must be 1 and 0. After epochs: `subproblem/trace` and `subproblem/effective_rank` of
+    the inductive bias K_θ(x), in eval mode, the means over some images, always from the same latents; and a picture of
+    the last batch's x, x', their difference and the same amplified, in `subproblem/` of the run's folder, with its
+    factor as `subproblem/amplification`.
+
+    Neither weights, batch-norm statistics nor the random numbers of the training change. Models without a generator of
+    images are passed over.
+
+    Args:
+        every_n_batches: Batches between two measurements of the gradients, each of which costs about three more
+            backward passes; 0 measures none.
+        every_n_epochs: Epochs between two pictures and measurements of the inductive bias; 0 makes none.
+        columns: Images in a row of the picture.
+        images: Images that the inductive bias is measured at.
+        probes: Random products per image that estimate trace and effective rank.
+        seed: Seed of the latents and of the products.
+    """
+
+    def __init__(
+        self,
+        every_n_batches: int = 0,
+        every_n_epochs: int = 0,
+        columns: int = 10,
+        images: int = 4,
+        probes: int = 8,
+        seed: int = 0,
+    ) -> None:
+        for name, least in (
+            ("every_n_batches", 0),
+            ("every_n_epochs", 0),
+            ("columns", 1),
+            ("images", 1),
+            ("probes", 1),
+        ):
+            if (value := locals()[name]) < least:
+                raise SettingError(f"subproblem.{name} must be at least {least}, got {value}.")
+        self.every_n_batches, self.every_n_epochs = every_n_batches, every_n_epochs
+        self.columns, self.images, self.probes, self.seed = columns, images, probes, seed
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
+        """Look on at the generator's step, if the batch is one of those that are measured or drawn."""
+        if not isinstance(pl_module, UpdatesGenerator) or is_dry_run(trainer):
+            return
+        measures = self.every_n_batches > 0 and trainer.global_step % self.every_n_batches == 0
+        draws = self._due(trainer) and trainer.is_last_batch
+        if measures or draws:
+            pl_module.generator_observer = self._observer(trainer, pl_module, measures, draws)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
+    ) -> None:
+        """Look away."""
+        if isinstance(pl_module, UpdatesGenerator):
+            pl_module.generator_observer = None
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure the inductive bias, if the epoch is one of those."""
+        if not self._due(trainer) or is_dry_run(trainer) or not isinstance(pl_module, GeneratesImages):
+            return
+        if not isinstance(pl_module, UpdatesGenerator):
+            return
+        with trainer.precision_plugin.forward_context():
+            spectra = generator_spectra(pl_module, self.images, self.probes, self.seed)
+        names = ("trace", "effective_rank")
+        _log(trainer, {name: sum(getattr(s, name) for s in spectra) / len(spectra) for name in names})
+
+    def _due(self, trainer: Trainer) -> bool:
+        return self.every_n_epochs > 0 and (trainer.current_epoch + 1) % self.every_n_epochs == 0
+
+    def _observer(
+        self, trainer: Trainer, pl_module: LightningModule, measures: bool, draws: bool
+    ) -> Callable[[GeneratorLoss], None]:
+        assert isinstance(pl_module, UpdatesGenerator)
+        update = pl_module.generator_update
+        explicit = update if isinstance(update, InverseExamples) else HIDDEN
+
+        def observe(loss: GeneratorLoss) -> None:
+            metrics: dict[str, float] = {}
+            with resting_statistics(pl_module):
+                if measures:
+                    agreement = measured_agreement(loss, explicit)
+                    metrics |= {"gradient_ratio": agreement.ratio, "gradient_angle": agreement.angle}
+                if draws:
+                    picture, factor = inverse_examples_picture(
+                        explicit.invert(loss, retain_graph=True), columns=self.columns
+                    )
+                    metrics |= {"amplification": factor}
+                    self._draw(trainer, picture)
+            _log(trainer, metrics)
+
+        return observe
+
+    def _draw(self, trainer: Trainer, picture: Tensor) -> None:
+        folder = run_folder(trainer)
+        if folder is None or not trainer.is_global_zero:
+            return
+        from torchvision.transforms.functional import to_pil_image
+
+        image = to_pil_image(picture)
+        with whole_file(folder / "subproblem" / f"epoch-{trainer.current_epoch:04d}.png") as path:
+            image.save(path)
+        for logger in trainer.loggers:
+            if hasattr(logger, "log_image"):
+                logger.log_image("subproblem", [image], step=trainer.global_step)
+
+
+def _log(trainer: Trainer, metrics: Mapping[str, float]) -> None:
+    """Log figures once: what a model logs stands in every later row of its epoch, as if measured again."""
+    for logger in trainer.loggers if trainer.is_global_zero else []:
+        logger.log_metrics({f"subproblem/{name}": value for name, value in metrics.items()}, step=trainer.global_step)
+
+
+class _Drawn(nn.Module):
+    """The images that a model draws with a seed, as a function of its weights."""
+
+    def __init__(self, model: nn.Module, count: int, seed: int) -> None:
+        super().__init__()
+        self.model, self.count, self.seed = model, count, seed
+
+    def forward(self) -> Images:
+        """Return the first generator's images."""
+        assert isinstance(self.model, GeneratesImages)
+        weight = next(self.model.parameters())
+        return self.model.generate(self.count, torch.Generator(weight.device).manual_seed(self.seed))[0]
+
+
+def generator_spectra(model: nn.Module, images: int, probes: int, seed: int) -> list[Spectrum]:
+    """Return what is known of K_θ(x) at images that a model draws with a seed; in eval mode, and nothing changes.
+
+    Args:
+        model: Has `generate`; of several generators the first is measured.
+        images: Number of images.
+        probes: Random products per image.
+        seed: Of the latents and of the products.
+    """
+    modes = {layer: layer.training for layer in model.modules()}
+    try:
+        drawn = _Drawn(model.eval(), images, seed)
+        device = next(model.parameters()).device
+        rng = torch.Generator(device).manual_seed(seed)
+        biases = (InductiveBias(drawn, select=itemgetter(i)) for i in range(images))
+        return [bias.estimated_spectrum(probes, rng) for bias in biases]
+    finally:
+        for layer, training in modes.items():
+            layer.training = training

@@ -1,0 +1,500 @@
+"""How a generator is updated: directly, or through inverse examples and a regression on them.
+
+A model gives its generator's loss as a `GeneratorLoss`, which knows how it depends on the images. An update says what
+the generator's weights descend on: that loss itself, or the distance to better images that the discriminator asks for.
+
+Source:
+    Weber 2021, *The Hidden Tasks of Generative Adversarial Networks*, sections 3.1, 4.1 and 6.
+
+Deviations:
+    - The paper's L is of one image, a model's loss is the mean over a batch. Its gradient with respect to the whole
+      batch of images gives x', so that eq. 13 holds for the batch exactly, batch norm in D included. For the term of
+      one image η is then η_inv / batch size, as it is in the paper's own experiment (`BCELoss` and `MSELoss` with
+      `reduction="sum"`).
+    - An inverse example is kept as x and x' - x. At η_inv = 2e-4 a value of a batch of images moves by about 1e-7, the
+      size of float32's rounding errors: a regression on the rounded x' would be one on these, too.
+    - The ℓ1 loss is a sum, the reading under which its η_reg of 0.5 is that of the sum of squares.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import import_module
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from gan_lightning import losses
+from gan_lightning.errors import SettingError
+from gan_lightning.interfaces import Images
+from gan_lightning.losses import Logits, Scalar
+
+VALUE_RANGE = (-1.0, 1.0)
+"""Of images."""
+
+Judge = Callable[[Tensor], tuple[Tensor, ...]]
+"""From images to the generator's loss, D's logits, and more."""
+
+
+class GeneratorLoss:
+    """A generator's loss, and how it depends on the images.
+
+    Args:
+        images: What the generator has made, with its graph. The loss may hang on the generator's weights through these
+            alone.
+        judge: Gives the loss of images, D's logits for them, and whatever else the model computes on the way; all but
+            the images (latents, real images, weights) is the same in each call. It is called on `images` once.
+        networks: The generator. The optimizer may hold others beside it, such as an encoder: these step on `value`.
+
+    Attributes:
+        value: The loss, with its graph.
+        logits: D's logits for `images`, with their graph.
+        others: What else `judge` gave.
+    """
+
+    value: Scalar
+    logits: Logits
+
+    def __init__(self, images: Images, judge: Judge, networks: Sequence[nn.Module]) -> None:
+        self.images, self.judge, self.networks = images, judge, networks
+        self.value, self.logits, *self.others = judge(images)
+
+
+@dataclass(frozen=True, eq=False)
+class InverseExample:
+    """Better images: x' = x + displacement.
+
+    Attributes:
+        start: x, what the generator made.
+        displacement: x' - x, exact where x' in float32 is not.
+    """
+
+    start: Images
+    displacement: Images
+
+    @property
+    def targets(self) -> Images:
+        """x', rounded."""
+        return self.start + self.displacement
+
+    def residual(self, images: Images) -> Images:
+        """Return x(θ) - x', as exact as the displacement where x(θ) = x."""
+        return (images - self.start) - self.displacement
+
+
+class GeneratorUpdate(ABC):
+    """What a generator's weights descend on. A subclass is a frozen dataclass, so that checkpoints may hold it."""
+
+    def __init_subclass__(cls) -> None:
+        """Let checkpoints, which are loaded without running any code of theirs, hold the settings."""
+        torch.serialization.add_safe_globals([cls])
+
+    @property
+    def plain_descent(self) -> bool:
+        """Whether the weights move by the gradient itself, not by the model's optimizer."""
+        return False
+
+    @abstractmethod
+    def objective(self, loss: GeneratorLoss, *, retain_graph: bool = False) -> Scalar:
+        """Return what the generator's weights descend on, with a graph that leads to them.
+
+        Args:
+            loss: The model's generator loss.
+            retain_graph: Whether the graph of `loss.value` is still needed afterwards.
+        """
+
+    @abstractmethod
+    def check(self, channels: int, image_size: int) -> None:
+        """Check that the update can work on such images.
+
+        Raises:
+            SettingError: If it cannot.
+        """
+
+
+@runtime_checkable
+class UpdatesGenerator(Protocol):
+    """A model whose generator is updated so, and that lets others look on."""
+
+    generator_update: GeneratorUpdate
+
+    generator_observer: Callable[[GeneratorLoss], None] | None
+    """Called with the loss before each step of the generator; it may compute gradients, but must keep the graph."""
+
+
+@dataclass(frozen=True)
+class Direct(GeneratorUpdate):
+    """The generator descends on its loss, through the discriminator.
+
+    Source:
+        Weber 2021, eq. 8.
+    """
+
+    def objective(self, loss: GeneratorLoss, *, retain_graph: bool = False) -> Scalar:
+        """Return the loss itself."""
+        return loss.value
+
+    def check(self, channels: int, image_size: int) -> None:
+        """Accept all images."""
+
+
+# Discrepancies δ(f(x), y*) of D's label y = σ(logit) from y* = "real" = 1: Weber 2021, eqs. 2 and 7.
+DISCREPANCIES: Mapping[str, Callable[[Logits], Scalar]] = {
+    "bce": losses.generator_loss,
+    "l2": losses.squared_label_loss,
+    "l1": losses.absolute_label_loss,
+}
+
+
+def squared_error(images: Images, examples: InverseExample) -> Scalar:
+    """Return ‖x(θ) - x'‖², over all values of all images.
+
+    Source:
+        Weber 2021, section 6.1: `MSELoss(reduction="sum")`.
+    """
+    return examples.residual(images).square().sum()
+
+
+def half_squared_error(images: Images, examples: InverseExample) -> Scalar:
+    """Return ℓ = ½ ‖x(θ) - x'‖².
+
+    Source:
+        Weber 2021, eq. 11.
+    """
+    return squared_error(images, examples) / 2
+
+
+def mean_squared_error(images: Images, examples: InverseExample) -> Scalar:
+    """Return the mean of (x(θ) - x')², over all values of all images.
+
+    Source:
+        Weber 2021, section 6.2.
+    """
+    return examples.residual(images).square().mean()
+
+
+def absolute_error(images: Images, examples: InverseExample) -> Scalar:
+    """Return Σ |x(θ) - x'|, over all values of all images.
+
+    Source:
+        Weber 2021, section 6.2.
+    """
+    return examples.residual(images).abs().sum()
+
+
+def structural_dissimilarity(images: Images, examples: InverseExample) -> Scalar:
+    """Return 1 - SSIM(x(θ), x'), the mean over images; in float64, since close images differ in the last digits only.
+
+    Source:
+        Wang et al. 2004; named in Weber 2021, section 1.
+    """
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    targets = examples.start.double() + examples.displacement.double()
+    similarity = structural_similarity_index_measure(
+        images.double(), targets, data_range=VALUE_RANGE[1] - VALUE_RANGE[0]
+    )
+    assert isinstance(similarity, Tensor)
+    return (1 - similarity).to(images.dtype)
+
+
+REGRESSIONS: Mapping[str, Callable[[Images, InverseExample], Scalar]] = {
+    "sum": squared_error,
+    "half_sum": half_squared_error,
+    "mean": mean_squared_error,
+    "l1": absolute_error,
+    "ssim": structural_dissimilarity,
+}
+
+SSIM_WINDOW = 11
+"""Edge of SSIM's window, pixels; a smaller image has no place for it."""
+
+
+@dataclass(frozen=True)
+class PerceptualNetwork:
+    """A network whose features tell how far images are from each other.
+
+    Args:
+        network: Import path of a class or function that makes it, without arguments: `torchvision.models.vgg16`.
+        weights: File of its state dict; where not given, the weights are those that it is made with.
+        layers: Names of the submodules whose outputs are compared; where empty, the network's own output is.
+
+    Source:
+        Dosovitskiy & Brox 2016; named in Weber 2021, section 1.
+    """
+
+    network: str
+    weights: str | None = None
+    layers: tuple[str, ...] = ()
+
+    def distance(self, images: Images, examples: InverseExample) -> Scalar:
+        """Return the mean squared difference between the features of x(θ) and of x', summed over the layers.
+
+        The features are compared in the images' own precision: x' must differ from x by more than that.
+        """
+        network = _loaded(self).to(images.device, images.dtype)
+        with torch.no_grad():
+            wanted = self._features(network, examples.targets)
+        found = self._features(network, images)
+        distances = [(a - b).square().mean() for a, b in zip(found, wanted, strict=True)]
+        return torch.stack(distances).sum()
+
+    def check(self, channels: int, image_size: int) -> None:
+        """Load the network and show it an image.
+
+        Raises:
+            SettingError: If there is no such network, its weights do not fit, or it cannot take the images.
+        """
+        network = _loaded(self)
+        try:
+            self._features(network, torch.zeros(2, channels, image_size, image_size))
+        except (RuntimeError, ValueError) as error:
+            raise SettingError(
+                f"{PERCEPTUAL}.network must take images of {channels} channels and {image_size} pixels, got "
+                f"'{self.network}', which does not ({error})."
+            ) from error
+
+    def _features(self, network: nn.Module, images: Images) -> list[Tensor]:
+        if not self.layers:
+            return [network(images)]
+        found: dict[str, Tensor] = {}
+        handles = [
+            network.get_submodule(name).register_forward_hook(lambda _, __, out, name=name: found.update({name: out}))
+            for name in self.layers
+        ]
+        try:
+            network(images)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return [found[name] for name in self.layers]
+
+
+torch.serialization.add_safe_globals([PerceptualNetwork])
+
+PERCEPTUAL = "model.generator_update.perceptual"
+
+
+@lru_cache(maxsize=1)
+def _loaded(settings: PerceptualNetwork) -> nn.Module:
+    """Return the network, frozen and at rest; it is no part of the model and of its checkpoints."""
+    module, _, name = settings.network.rpartition(".")
+    try:
+        network = getattr(import_module(module), name)()
+        if not isinstance(network, nn.Module):
+            raise TypeError(f"it gives a {type(network).__name__}, not a torch.nn.Module")
+    except (ImportError, ValueError, AttributeError, TypeError) as error:
+        raise SettingError(
+            f"{PERCEPTUAL}.network must be the import path of what makes a network without arguments, got "
+            f"'{settings.network}' ({error}). An example is torchvision.models.vgg16."
+        ) from error
+    if settings.weights is not None:
+        try:
+            network.load_state_dict(torch.load(Path(settings.weights), weights_only=True, map_location="cpu"))
+        except (OSError, UnpicklingError, RuntimeError, TypeError, EOFError, AttributeError) as error:
+            raise SettingError(
+                f"{PERCEPTUAL}.weights must be a file with the state dict of '{settings.network}', got "
+                f"'{settings.weights}', which is not ({error})."
+            ) from error
+    known = dict(network.named_modules())
+    if unknown := [layer for layer in settings.layers if layer not in known]:
+        raise SettingError(
+            f"{PERCEPTUAL}.layers must be modules of '{settings.network}', got '{unknown[0]}'. "
+            f"It has {', '.join(filter(None, known))}."
+        )
+    return network.eval().requires_grad_(False)
+
+
+@dataclass(frozen=True)
+class InverseExamples(GeneratorUpdate):
+    """The generator's step in its two hidden parts: images that D likes better, and a regression on them.
+
+    The discriminator reaches the generator through these images alone: its graph is not part of the regression's.
+    Encoders and other networks that a model trains with its generator step on the model's loss, as ever.
+
+    Args:
+        inversion_rate: η_inv, the learning rate of the images.
+        inversion_steps: Steps from x to x'. Each one but the first costs a forward pass of the discriminator, of which
+            its batch-norm statistics take no notice.
+        inversion_optimizer: How the images descend: `sgd`, or `adam`, whose first step moves each value by η_inv.
+        inversion_momentum: Momentum of `sgd`; it tells from the second step on.
+        discrepancy: What the images descend on: the model's `own` generator loss, or the distance of D's label from
+            "real": `bce`, `l2` or `l1`.
+        total_variation: Weight of the images' total variation, beside the discrepancy; sum over an image's pairs of
+            neighbours, mean over images.
+        stay_close: Weight of ‖x' - x‖², beside the discrepancy; mean over images. It tells from the second step on.
+        clamp: Whether x' is held to the range of images, [-1, 1].
+        regression: Distance of the generator's output from x': `sum`, `half_sum` or `mean` of squares, `l1`, `ssim` or
+            `perceptual`.
+        perceptual: The network of `perceptual`.
+        regression_rate: η_reg, which multiplies the regression's gradient.
+        regression_optimizer: What applies that gradient: the generator's `own` optimizer, or `sgd`, θ - η_reg ∇ℓ
+            without momentum, decay or schedule.
+
+    Raises:
+        SettingError: If a setting is out of range.
+
+    Source:
+        Weber 2021, eqs. 3, 4, 11 and 13, and section 6. Defaults are those of section 6.1.
+
+    Deviations, where the paper is silent:
+        - The generator's own optimizer applies the regression's gradient. Under Adam a constant factor such as η then
+          cancels, but not beside Adam's ε and not beside a weight decay, which weigh 1/η times as much as in direct
+          training. `regression_rate` of 0.5 / `inversion_rate` (with `sum`) undoes that: the gradient is the loss's.
+        - SSIM and perceptual distances have no first-order part at x' = x: at a small η_inv their gradients are small
+          as well.
+    """
+
+    inversion_rate: float = 2e-4
+    inversion_steps: int = 1
+    inversion_optimizer: str = "sgd"
+    inversion_momentum: float = 0.0
+    discrepancy: str = "own"
+    total_variation: float = 0.0
+    stay_close: float = 0.0
+    clamp: bool = False
+    regression: str = "sum"
+    perceptual: PerceptualNetwork | None = None
+    regression_rate: float = 0.5
+    regression_optimizer: str = "own"
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        for name in ("inversion_rate", "regression_rate"):
+            if not (value := getattr(self, name)) > 0:
+                raise SettingError(f"model.generator_update.{name} must be above 0, got {value}. The paper has 2e-4.")
+        if self.inversion_steps < 1:
+            raise SettingError(
+                f"model.generator_update.inversion_steps must be at least 1, got {self.inversion_steps}. "
+                "Without a step x' would be x, and the generator would have nothing to learn."
+            )
+        if not 0 <= self.inversion_momentum < 1:
+            raise SettingError(
+                f"model.generator_update.inversion_momentum must be in [0, 1), got {self.inversion_momentum}."
+            )
+        for name in ("total_variation", "stay_close"):
+            if (value := getattr(self, name)) < 0:
+                raise SettingError(f"model.generator_update.{name} must be at least 0, got {value}.")
+        for name, known in {
+            "inversion_optimizer": ("sgd", "adam"),
+            "discrepancy": ("own", *DISCREPANCIES),
+            "regression": (*REGRESSIONS, "perceptual"),
+            "regression_optimizer": ("own", "sgd"),
+        }.items():
+            if (choice := getattr(self, name)) not in known:
+                raise SettingError(f"model.generator_update.{name} must be one of {', '.join(known)}, got '{choice}'.")
+        if self.inversion_momentum and self.inversion_optimizer != "sgd":
+            raise SettingError(
+                f"model.generator_update.inversion_momentum must be 0 with inversion_optimizer "
+                f"'{self.inversion_optimizer}', got {self.inversion_momentum}. Momentum is a setting of 'sgd'."
+            )
+        if (self.regression == "perceptual") != (self.perceptual is not None):
+            raise SettingError(
+                f"{PERCEPTUAL} must be given with regression 'perceptual' and with no other, got "
+                f"{self.perceptual} with '{self.regression}'. {PERCEPTUAL}.network names a network."
+            )
+
+    @property
+    def plain_descent(self) -> bool:
+        """Whether θ moves by η_reg ∇ℓ itself."""
+        return self.regression_optimizer == "sgd"
+
+    def check(self, channels: int, image_size: int) -> None:
+        """Check that the regression can compare such images.
+
+        Raises:
+            SettingError: If they are too small for SSIM, or no images for the perceptual network.
+        """
+        if self.regression == "ssim" and image_size < SSIM_WINDOW:
+            raise SettingError(
+                f"model.generator_update.regression must not be 'ssim' for images below {SSIM_WINDOW} pixels, the size "
+                f"of its window, got images of {image_size}. Use larger images or another loss."
+            )
+        if self.perceptual is not None:
+            self.perceptual.check(channels, image_size)
+
+    def objective(self, loss: GeneratorLoss, *, retain_graph: bool = False) -> Scalar:
+        """Return η_reg ℓ(x(θ), x'), whose gradient is to be the generator's."""
+        examples = self.invert(loss, retain_graph=retain_graph)
+        images = loss.images.to(examples.displacement.dtype)
+        return self.regression_rate * self.regression_loss(images, examples)
+
+    def regression_loss(self, images: Images, examples: InverseExample) -> Scalar:
+        """Return ℓ(x(θ), x')."""
+        if self.perceptual is not None:
+            return self.perceptual.distance(images, examples)
+        return REGRESSIONS[self.regression](images, examples)
+
+    def invert(self, loss: GeneratorLoss, *, retain_graph: bool = False) -> InverseExample:
+        """Return x', images in the neighbourhood of the generator's that D takes for real ones more readily.
+
+        Args:
+            loss: The model's generator loss; its graph gives the first step.
+            retain_graph: Whether that graph is still needed afterwards.
+
+        Source:
+            Weber 2021, eqs. 3 and 4.
+        """
+        images, value, logits = loss.images, loss.value, loss.logits
+        start = images.detach().to(torch.promote_types(images.dtype, torch.float32))
+        displacement = torch.zeros_like(start).requires_grad_()
+        optimizer = self._optimizer(displacement)
+        for step in range(self.inversion_steps):
+            if step > 0:
+                retain_graph, images = False, (start + displacement.detach()).requires_grad_()
+                with torch.enable_grad():
+                    value, logits, *_ = loss.judge(images)
+            discrepancy = value if self.discrepancy == "own" else DISCREPANCIES[self.discrepancy](logits)
+            (gradient,) = torch.autograd.grad(discrepancy, images, retain_graph=retain_graph)
+            displacement.grad = gradient.to(start.dtype) + self._regularisers_gradient(start, displacement.detach())
+            optimizer.step()
+            if self.clamp:
+                with torch.no_grad():
+                    displacement.copy_(displacement.clamp(VALUE_RANGE[0] - start, VALUE_RANGE[1] - start))
+        return InverseExample(start, displacement.detach())
+
+    def _optimizer(self, displacement: Tensor) -> torch.optim.Optimizer:
+        if self.inversion_optimizer == "adam":
+            # torch's ε of 1e-8 is about as large as the gradient of a mean loss with respect to one value of an image.
+            return torch.optim.Adam([displacement], lr=self.inversion_rate, eps=1e-16)
+        return torch.optim.SGD([displacement], lr=self.inversion_rate, momentum=self.inversion_momentum)
+
+    def _regularisers_gradient(self, start: Images, displacement: Images) -> Tensor:
+        """Return the gradient of the terms beside the discrepancy in the paper's compound loss."""
+        gradient = 2 * self.stay_close * displacement / len(start)
+        if self.total_variation > 0:
+            with torch.enable_grad():
+                images = (start + displacement).requires_grad_()
+                variation = self.total_variation * mean_total_variation(images)
+            gradient = gradient + torch.autograd.grad(variation, images)[0]
+        return gradient
+
+
+def mean_total_variation(images: Images) -> Scalar:
+    """Return the sum of |differences| between vertical and horizontal neighbours in an image, mean over images.
+
+    Source:
+        Mahendran & Vedaldi 2015; named in Weber 2021, section 3.1.
+    """
+    from torchmetrics.functional.image import total_variation
+
+    return total_variation(images, reduction="mean")
+
+
+@contextmanager
+def resting_statistics(network: nn.Module) -> Iterator[None]:
+    """Run layers of batch norm on their batch's statistics, or in eval mode on their own, without keeping count."""
+    norms = [layer for layer in network.modules() if isinstance(layer, _BatchNorm) and layer.track_running_stats]
+    for layer in norms:
+        layer.track_running_stats = False
+    try:
+        yield
+    finally:
+        for layer in norms:
+            layer.track_running_stats = True
