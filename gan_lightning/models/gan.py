@@ -35,7 +35,7 @@ class GAN(LatentModule):
         generator_update: How the generator's weights follow its loss.
 
     Raises:
-        SettingError: If the images are not of the generator's size.
+        SettingError: If a setting is out of range, or the images are not of the generator's size.
 
     Deviations:
         The generator minimises -E log D(G(z)), the GAN's part of the inverse objective Λ; appendix B says so of BiGAN.
@@ -53,6 +53,8 @@ class GAN(LatentModule):
     ) -> None:
         super().__init__(channels, image_size, networks, optimizer)
         check_generated_size(self)
+        if latent_prior not in ("uniform", "normal"):
+            raise SettingError(f"model.latent_prior must be uniform or normal, got '{latent_prior}'.")
         self.update_generator_by(generator_update, channels, image_size)
         self.save_hyperparameters()
         self.simultaneous, self.normal_latents = simultaneous, latent_prior == "normal"

@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+import jaxtyping
 import pytest
 import torch
 from lightning.pytorch import Trainer, seed_everything
@@ -240,6 +241,12 @@ def test_a_gan_alternates_as_the_tutorial_does():
     for key, value in reference.state_dict().items():
         if "running" in key:
             assert_close(ours.state_dict()[key], value, rtol=1e-9, atol=1e-12)
+
+
+def test_another_prior_is_refused(monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # which would refuse it by its type
+    with pytest.raises(SettingError, match=r"model\.latent_prior must be uniform or normal, got 'sphere'"):
+        GAN(1, 6, SMALL, latent_prior="sphere")
 
 
 def test_normal_latents_have_mean_0_and_variance_1():
