@@ -3,17 +3,25 @@
 import sys
 
 from gan_lightning import __version__
+from gan_lightning.errors import UserError, exit_with
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; `--version` answers without loading the framework."""
+    """Run the command line; what does not train answers without loading the framework."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments == ["--version"]:
         print(f"gan-lightning {__version__}")
-        return
-    from gan_lightning.cli import run
+    elif arguments[:1] == ["sweep"]:
+        from gan_lightning.sweeps.command import main as sweep
 
-    run(arguments)
+        try:
+            raise SystemExit(sweep(arguments[1:]))
+        except UserError as error:
+            exit_with(error)
+    else:
+        from gan_lightning.cli import run
+
+        run(arguments)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
@@ -18,13 +19,11 @@ import gan_lightning.data
 import gan_lightning.models  # noqa: F401 (imported, so that --model and --data know the classes by their short names)
 from gan_lightning import __version__
 from gan_lightning.callbacks import FeatureWriter, LossBar, RunFolder, SampleGrid, TransferEvaluation
-from gan_lightning.errors import SettingError, UserError
+from gan_lightning.errors import SettingError, UserError, exit_with
+from gan_lightning.swept import check_swept, swept_parameters
 
 LINKED = ("channels", "image_size", "num_classes")
 """What the data set tells the model, where the model asks for it."""
-
-USAGE_ERROR = 2
-"""Exit status of an error that the user can put right."""
 
 
 class GanCLI(LightningCLI):
@@ -68,11 +67,13 @@ class GanCLI(LightningCLI):
         """Keep a checkpoint from overriding the command line: compare instead, once the model exists."""
 
     def before_instantiate_classes(self) -> None:
-        """Refuse a value for a setting that the data set gives, which would be dropped without a word.
+        """Refuse what would be dropped without a word: a setting that the data set gives, a swept value.
 
         Raises:
-            SettingError: If the configuration sets it.
+            SettingError: If the configuration sets the former, or a sweep's trial would not use its parameters.
         """
+        if point := swept_parameters():
+            check_swept(point, yaml.safe_load(self._parser(self.subcommand).dump(self._chosen(), skip_unset=False)))
         model = self._get(self.config, "model")
         module, _, class_name = model["class_path"].rpartition(".")
         parameters = inspect.signature(getattr(import_module(module), class_name)).parameters
@@ -85,6 +86,10 @@ class GanCLI(LightningCLI):
                     f"model.{name} must not be set, got {value}: the data set gives it. Remove it, or set data.{name} "
                     "where the data set has that setting."
                 )
+
+    def _chosen(self) -> Any:
+        """Return the configuration of the subcommand."""
+        return self.config.get(str(self.subcommand), self.config)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Return the trainer, with the project's progress bar unless the configuration has one or wants none."""
@@ -103,9 +108,7 @@ class GanCLI(LightningCLI):
         subcommand = str(self.subcommand)
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, RunFolder):
-                callback.config = self._parser(self.subcommand).dump(
-                    self.config.get(subcommand, self.config), skip_unset=False
-                )
+                callback.config = self._parser(self.subcommand).dump(self._chosen(), skip_unset=False)
         checkpoint = self._get(self.config, "ckpt_path")
         if checkpoint is not None:
             check_same_settings(self.model, Path(checkpoint))
@@ -160,8 +163,7 @@ def run(arguments: list[str]) -> None:
     except Exception as exception:
         if (error := _user_error(exception)) is None:
             raise
-        print(f"gan-lightning: error: {' '.join(str(error).split())}", file=sys.stderr)
-        raise SystemExit(USAGE_ERROR) from exception
+        exit_with(error)
 
 
 def _user_error(exception: BaseException | None) -> UserError | None:

@@ -1,16 +1,11 @@
 """One folder per run, with everything that is needed to understand it and to do it again."""
 
-import json
 import os
 import platform
 import secrets
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -20,8 +15,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 
-SCHEMA_VERSION = 1
-"""Version of the layout of `run.json` and `results.json`; raised when a reader would have to change."""
+from gan_lightning.files import SCHEMA_VERSION, write_json, write_text
 
 _PACKAGES = ("gan-lightning", "torch", "lightning", "torchvision", "torchmetrics", "numpy", "scikit-learn", "wandb")
 
@@ -129,34 +123,6 @@ def run_folder(trainer: Trainer) -> Path | None:
 def is_dry_run(trainer: Trainer) -> bool:
     """Return whether the trainer was asked to try a batch and to leave nothing behind (`fast_dev_run`)."""
     return bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Yield a path to write to; the file takes its place under `path` when the block ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as folder:
-        temporary = Path(folder, path.name)
-        yield temporary
-        temporary.replace(path)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
-    with whole_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON file, whole or not at all."""
-    write_text(path, json.dumps(value, indent=2, default=_plain) + "\n")
-
-
-def _plain(value: object) -> object:
-    """Return what JSON can hold: the settings of a dataclass and its class, or else a text."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {"class": type(value).__name__} | asdict(value)
-    return str(value)
 
 
 def git_commit() -> str | None:

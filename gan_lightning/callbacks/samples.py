@@ -3,9 +3,10 @@
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from gan_lightning.callbacks.run_folder import run_folder, whole_file
+from gan_lightning.callbacks.run_folder import run_folder
 from gan_lightning.errors import SettingError
 from gan_lightning.evaluation import frozen
+from gan_lightning.files import whole_file
 from gan_lightning.interfaces import GeneratesImages
 
 

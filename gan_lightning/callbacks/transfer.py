@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from torch import nn
 
-from gan_lightning.callbacks.run_folder import SCHEMA_VERSION, is_dry_run, run_folder, write_json
+from gan_lightning.callbacks.run_folder import is_dry_run, run_folder
 from gan_lightning.errors import DataError, SettingError
 from gan_lightning.evaluation import (
     PAPER,
@@ -27,6 +27,7 @@ from gan_lightning.evaluation import (
     random_copy,
     summary,
 )
+from gan_lightning.files import SCHEMA_VERSION, write_json
 from gan_lightning.interfaces import HasExtractors, LabelledImages
 from gan_lightning.published import Published, published_for
 

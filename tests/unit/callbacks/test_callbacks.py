@@ -16,10 +16,10 @@ from torch.testing import assert_close
 from torch.utils.data import DataLoader, TensorDataset
 
 from gan_lightning.callbacks import LossBar, RunFolder, SampleGrid, TransferEvaluation
-from gan_lightning.callbacks.run_folder import whole_file, write_json
 from gan_lightning.callbacks.transfer import untrained_extractors
 from gan_lightning.errors import DataError, SettingError
 from gan_lightning.evaluation import PaperProtocol, TensorImages, TunedProtocol
+from gan_lightning.files import whole_file, write_json
 from gan_lightning.models import MGAN
 
 
