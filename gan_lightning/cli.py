@@ -72,8 +72,6 @@ class GanCLI(LightningCLI):
         Raises:
             SettingError: If the configuration sets the former, or a sweep's trial would not use its parameters.
         """
-        if point := swept_parameters():
-            check_swept(point, yaml.safe_load(self._parser(self.subcommand).dump(self._chosen(), skip_unset=False)))
         model = self._get(self.config, "model")
         module, _, class_name = model["class_path"].rpartition(".")
         parameters = inspect.signature(getattr(import_module(module), class_name)).parameters
@@ -86,6 +84,8 @@ class GanCLI(LightningCLI):
                     f"model.{name} must not be set, got {value}: the data set gives it. Remove it, or set data.{name} "
                     "where the data set has that setting."
                 )
+        if point := swept_parameters():
+            check_swept(point, yaml.safe_load(self._parser(self.subcommand).dump(self._chosen(), skip_unset=False)))
 
     def _chosen(self) -> Any:
         """Return the configuration of the subcommand."""

@@ -187,4 +187,4 @@ def last_words(log: Path) -> str:
     """Return the line of an output that says why the process failed."""
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     said = [line for line in lines if "error:" in line.lower()]
-    return (said or lines or ["it printed nothing"])[-1]
+    return (said or lines or ["it printed nothing"])[-1].removeprefix("gan-lightning: error: ")

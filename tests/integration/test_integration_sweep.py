@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gan_lightning.sweeps.command import check_keys, main
-from gan_lightning.sweeps.spec import load_sweep
+from gan_lightning.sweeps.check import error_of
+from gan_lightning.sweeps.command import main
 
 ROOT = Path(__file__).parents[2]
 TINY = [
@@ -51,48 +51,57 @@ def test_a_sweep_trains_each_point_and_a_trial_that_fails_says_why(sweep_file, t
     run = tmp_path / "runs/s" / by_value[10]["id"] / by_value[10]["run_folder"]
     assert json.loads((run / "run.json").read_text())["seed"] == 1
     assert yaml.safe_load((run / "config.yaml").read_text())["model"]["init_args"]["generators"] == 10
-    assert f"{json.loads((run / 'results.json').read_text())['records'][0]['accuracy']:.2f}" in printed
+    records = json.loads((run / "results.json").read_text())["records"]
+    (accuracy,) = (r["accuracy"] for r in records if (r["extractor"], r["weights"]) == ("classifier", "trained"))
+    assert f"transfer/classifier/paper/accuracy {accuracy:.4f}" in printed
     # Point 0 alone has nothing to do, and says so; --list runs nothing.
     assert main([str(path), "--index=0"]) == 0
     assert main([str(path), "--list"]) == 0
     assert "failed" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    ("parameters", "more", "message"),
-    [
-        ({"model.init_args.shares_remvoed": {"values": [0, 1]}}, [], "shares_remvoed"),
-        ({"no.such": {"values": [0]}}, [], "no.such"),
-        ({"seed_everything": {"values": [0, "many"]}}, [], "seed_everything"),
-        ({"model.init_args.channels": {"values": [3]}}, [], "model.channels must not be set, got 3"),
-        ({"seed_everything": {"values": [0, 1]}}, ["--seed_everything=1"], "seed_everything must be 0"),
-        ({"model.init_args.generator_lr": {"values": [1e-4, None]}}, [], "generator_lr"),
-    ],
-)
-def test_what_the_command_line_does_not_take_is_named_before_the_first_trial(
-    sweep_file, tmp_path, capsys, parameters, more, message
-):
+def test_a_key_that_the_command_line_does_not_take_is_named_before_the_first_trial(sweep_file, tmp_path, capsys):
     from gan_lightning.__main__ import main as program
 
-    path = sweep_file(parameters)
+    path = sweep_file({"seed_everything": {"value": 0}, "model.init_args.shares_remvoed": {"values": [0, 1]}})
     with pytest.raises(SystemExit) as end:
-        program(["sweep", str(path), "--", *more])
-    assert end.value.code == 2
+        program(["sweep", str(path)])
     errors = capsys.readouterr().err
-    assert message in errors
-    assert len(errors.splitlines()) == 1
+    assert (end.value.code, "shares_remvoed" in errors, len(errors.splitlines())) == (2, True, 1), errors
     assert not (tmp_path / "runs").exists()
 
 
-def test_values_of_every_kind_pass_the_check(sweep_file):
-    parameters = {
-        "model": {"values": [{"class_path": "MGAN", "init_args": {"betas": [0.5, 0.9]}}]},
-        "transfer.tuned": {"value": None},
-        "data": {"value": "Digits"},
-        "trainer.enable_checkpointing": {"values": [True, False]},
-        "model.generator_lr": {"values": ["1e-4", 1]},
-    }
-    check_keys(load_sweep(sweep_file(parameters, COMMAND[:4])))
+@pytest.mark.parametrize(
+    ("point", "more", "message"),
+    [
+        ({"no.such": 0}, [], "no.such"),
+        ({"seed_everything": "many"}, [], "seed_everything"),
+        ({"trainer.max_epochs": 3.0}, [], "trainer.max_epochs"),
+        # The data set gives the channels: all trials would be the same.
+        ({"model.init_args.channels": 3}, [], "model.channels must not be set, got 3"),
+        ({"model": {"class_path": "MGAN", "init_args": {"channels": 3}}}, [], "model.channels must not be set"),
+        # A later argument wins over the sweep.
+        ({"seed_everything": 0}, ["--seed_everything=1"], "seed_everything must be 0, as the sweep chose"),
+        ({"model.betas": [0.1, 0.2]}, ["--model.betas=[0.5, 0.9]"], "model.betas must be [0.1, 0.2]"),
+        ({"data": "MNIST"}, ["--data=Digits"], "data must be 'MNIST'"),
+        # What W&B's ${args} makes of null.
+        ({"run.name": None}, ["--run.name=None"], "would use 'None'. Hand parameters on with --config"),
+        ({"model.betas": [0.5, 0.9]}, [], None),
+        ({"model.generator_lr": "1e-4"}, [], None),
+        ({"model.init_args.generator_lr": 1}, [], None),
+        ({"trainer.enable_checkpointing": False, "run.name": None, "transfer.tuned": None}, [], None),
+        ({"model": {"class_path": "MGAN", "init_args": {"betas": [0.5, 0.9]}}, "data": "Digits"}, [], None),
+    ],
+)
+def test_a_point_that_would_not_be_used_as_it_is_is_refused_and_any_other_taken(
+    tmp_path, monkeypatch, point, more, message
+):
+    monkeypatch.setattr(sys, "argv", ["gan-lightning"])
+    monkeypatch.setenv("GAN_LIGHTNING_SWEEP_POINT", "{}")  # so that what is set below is taken back
+    (tmp_path / "point.json").write_text(json.dumps(point))
+    quickstart = f"--config={ROOT}/configs/quickstart.yaml"
+    error = error_of(["fit", quickstart, "--config", str(tmp_path / "point.json"), *more], point)
+    assert (error is None) if message is None else (message in (error or ""))
 
 
 def test_the_sweep_and_its_refusals_do_not_load_torch(sweep_file):

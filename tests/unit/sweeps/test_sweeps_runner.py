@@ -184,11 +184,14 @@ class TestWithWandbsEngine:
         import random
 
         sweep = sweep_over(method="random", run_cap=20, parameters={"x": {"min": 0.0, "max": 1.0}})
-        random.seed(1)
-        expected = random.Random(1).random()
-        points = engine.random_points(sweep, 20)
-        assert random.random() == expected
-        assert points == engine.random_points(sweep, 20)
+        points, afterwards = [], []
+        for seed in (1, 2):
+            random.seed(seed)
+            points.append(engine.random_points(sweep, 20))
+            afterwards.append(random.random())
+        assert afterwards[0] != afterwards[1], "the search's own seed was left behind"
+        assert points[0] == points[1]
+        points = points[0]
         assert len({point.id for point in points}) == 20
         assert all(0 <= point.parameters["x"] <= 1 for point in points)
         json.dumps([point.parameters for point in points])
