@@ -1,6 +1,6 @@
 """The charts as Vega-Lite, by altair; their data stand in the page and are chosen there by its filters."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +36,16 @@ class Chart:
     rows: Sequence[Row]
     points: Sequence[Row] = ()
     shown_for: Mapping[str, str] | None = None
+
+
+def _with_ends(rows: Iterable[Row]) -> list[Row]:
+    """Return the rows with the ends of the line that shows each interval: of no length where there is none."""
+    return [
+        {**row, "bottom": row["low"], "top": row["high"]}
+        if row["kind"] == "ours" and row["low"] is not None
+        else {**row, "bottom": row["mean"], "top": row["mean"]}
+        for row in rows
+    ]
 
 
 def _colour(series: Sequence[str]) -> Any:
@@ -111,8 +121,7 @@ def accuracy_chart(comparison: Comparison, variant: str | None, chart_id: str) -
     base = alt.Chart(alt.NamedData("rows")).encode(x=x, color=colour, **beside)
     layers = [
         base.mark_rule(strokeWidth=2)
-        .encode(y=alt.Y("low:Q", title="accuracy", scale=alt.Scale(zero=False)), y2="high:Q")
-        .transform_filter("isValid(datum.low) && datum.kind === 'ours'"),
+        .encode(y=alt.Y("bottom:Q", title="accuracy", scale=alt.Scale(zero=False)), y2="top:Q"),
         base.mark_point(filled=True, size=70, opacity=1).encode(y=y, shape=kind["shape"], tooltip=tooltip),
         alt.Chart(alt.NamedData("points")).mark_tick(thickness=1.5, size=14, opacity=0.55)
         .encode(x=x, y="accuracy:Q", color=colour, tooltip=["run:N", "seed:N", "extractor:N", "accuracy:Q"], **beside),
@@ -120,7 +129,12 @@ def accuracy_chart(comparison: Comparison, variant: str | None, chart_id: str) -
     if not comparison.scattered and len(comparison.x_values) > 1:
         layers.insert(0, base.mark_line(opacity=0.8).encode(y=y, strokeDash=kind["strokeDash"]))
     return Chart(
-        chart_id, _title("Accuracy", variant), _styled(alt.layer(*layers)), rows, points, _shown(comparison, variant)
+        chart_id,
+        _title("Accuracy", variant),
+        _styled(alt.layer(*layers)),
+        _with_ends(rows),
+        points,
+        _shown(comparison, variant),
     )
 
 
@@ -131,7 +145,7 @@ def difference_chart(comparison: Comparison, variant: str | None, chart_id: str)
     assert comparison.pair is not None
     ours = [{**row, "kind": "ours"} for row in comparison.differences if variant in (None, row["variant"])]
     printed = [{**row, **_PRINTED, "mean": row["paper"]} for row in ours if row["paper"] is not None]
-    rows = [*ours, *printed]
+    rows = _with_ends([*ours, *printed])
     title = f"{comparison.pair[0]} - {comparison.pair[1]}"
     kinds = ["ours", "the paper's"]
     y = alt.Y("mean:Q", title=title)
@@ -151,8 +165,7 @@ def difference_chart(comparison: Comparison, variant: str | None, chart_id: str)
     layers = [
         zero,
         base.mark_rule(strokeWidth=2)
-        .encode(y=alt.Y("low:Q", title=title), y2="high:Q")
-        .transform_filter("isValid(datum.low)"),
+        .encode(y=alt.Y("bottom:Q", title=title), y2="top:Q"),
         base.mark_point(filled=True, size=80, opacity=1).encode(y=y, tooltip=tooltip),
     ]  # fmt: skip
     return Chart(chart_id, _title(title, variant), _styled(alt.layer(*layers)), rows, (), _shown(comparison, variant))
@@ -167,7 +180,7 @@ def epoch_charts(comparison: Comparison) -> list[Chart]:
     low = min(row["mean"] for row in comparison.epochs)
     high = max(row["mean"] for row in comparison.epochs)
     scale = alt.Scale(domain=[max(0.0, low - 0.02), min(1.0, high + 0.02)], clamp=True)
-    charts = []
+    charts: list[Chart] = []
     for x_value, variant in dict.fromkeys((row["x"], row["variant"]) for row in comparison.epochs):
         rows = [
             {**row, "kind": _KIND_TITLES[row["weights"]]}
@@ -186,15 +199,13 @@ def epoch_charts(comparison: Comparison) -> list[Chart]:
             ),
             tooltip=["extractor:N", "kind:N", "epoch:Q", alt.Tooltip("mean:Q", format=".4f"), "n:Q"],
         )
-        band = (
-            base.mark_area(opacity=0.18, clip=True)
-            .encode(y=alt.Y("low:Q", scale=scale), y2="high:Q")
-            .transform_filter("isValid(datum.low) && datum.kind === 'ours'")
-        )
+        band = base.mark_area(opacity=0.18, clip=True).encode(y=alt.Y("bottom:Q", scale=scale), y2="top:Q")
         title = ", ".join(filter(None, [f"{comparison.x} = {x_value}", variant]))
         shown = {name: rows[0][name] for name in comparison.filters if name in rows[0]} | {"protocol": "paper"}
         del shown["seed"]
-        charts.append(Chart(f"epochs-{len(charts)}", title, _styled(alt.layer(band, line)), rows, (), shown))
+        charts.append(
+            Chart(f"epochs-{len(charts)}", title, _styled(alt.layer(band, line)), _with_ends(rows), (), shown)
+        )
     return charts
 
 
@@ -202,15 +213,10 @@ def losses_chart(curves: Mapping[str, Sequence[tuple[float, float]]], chart_id: 
     """Return a run's losses over its steps."""
     import altair as alt
 
-    rows = [
-        {"loss": name, "step": step, "value": value}
-        for name, points in sorted(curves.items())
-        if name.endswith("_loss")
-        for step, value in points
-    ]
-    if not rows:
+    names = sorted(name for name in curves if name.endswith("_loss"))
+    if not names:
         return None
-    names = sorted({row["loss"] for row in rows})
+    rows = [{"loss": name, "step": step, "value": value} for name in names for step, value in curves[name]]
     colours = [COLOURS[i % len(COLOURS)] for i in range(len(names))]
     line = alt.Chart(alt.NamedData("rows")).mark_line(point={"size": 12}).encode(
         x=alt.X("step:Q", title="batch"),

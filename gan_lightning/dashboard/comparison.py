@@ -1,7 +1,7 @@
 """What the runs differ in, and the figures that follow; the runs themselves say which setting is the x axis."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,7 +105,7 @@ def compare(runs: Sequence[Run], x: str | None = None) -> Comparison:
         variants=sorted(set(variants.values())),
         filters={
             "protocol": protocols,
-            **{name: sorted({f[name] for f in fields.values()}, key=_natural) for name in shown},
+            **{name: sorted({str(f[name]) for f in fields.values()}, key=_natural) for name in shown},
             "seed": seeds,
         },
         pair=pair,
@@ -155,9 +155,9 @@ def _x_axis(varying: Sequence[str], described: Sequence[Mapping[str, Any]]) -> s
     if METHOD in varying or not varying:
         return METHOD
 
-    def worth(name: str) -> tuple[bool, int]:
+    def worth(name: str) -> tuple[bool, bool, int]:
         values = {settings.get(name) for settings in described}
-        return all(isinstance(value, int | float) for value in values), len(values)
+        return name not in _ALWAYS_FILTERED, all(isinstance(value, int | float) for value in values), len(values)
 
     return max(varying, key=worth)
 
@@ -174,9 +174,9 @@ def _pair(runs: Sequence[Run]) -> tuple[str, str] | None:
     return (extractors[1], extractors[0]) if len(extractors) == 2 else None
 
 
-def _by_seed(runs: Sequence[Run], value: Callable[[Run], float | None]) -> dict[int | None, float]:
-    found = {run.seed: value(run) for run in runs}
-    return {seed: number for seed, number in found.items() if number is not None}
+def _by_seed(runs: Sequence[Run], kind: tuple[str, str, str]) -> dict[int | None, float]:
+    """Return the final accuracies of an extractor, weights and protocol."""
+    return {run.seed: run.finals[kind] for run in runs if kind in run.finals}
 
 
 def _each_seed(values: dict[int | None, float]) -> list[tuple[str, dict[int | None, float]]]:
@@ -197,7 +197,7 @@ def _published(runs: Sequence[Run], extractor: str, protocol: str) -> Mapping[st
 def _accuracies(fields: Row, runs: Sequence[Run]) -> Iterable[Row]:
     kinds = sorted({kind for run in runs for kind in run.finals}, key=lambda k: (k[2], k[1] != "trained", k[0]))
     for extractor, weights, protocol in kinds:
-        values = _by_seed(runs, lambda run, k=(extractor, weights, protocol): run.finals.get(k))
+        values = _by_seed(runs, (extractor, weights, protocol))
         figure = _published(runs, extractor, protocol) if weights == "trained" else None
         for seed, chosen in _each_seed(values):
             yield {
@@ -209,9 +209,7 @@ def _accuracies(fields: Row, runs: Sequence[Run]) -> Iterable[Row]:
 
 def _differences(fields: Row, runs: Sequence[Run], pair: tuple[str, str]) -> Iterable[Row]:
     for protocol in sorted({protocol for run in runs for _, _, protocol in run.finals}):
-        first, second = (
-            _by_seed(runs, lambda run, k=(name, "trained", protocol): run.finals.get(k)) for name in pair
-        )  # fmt: skip
+        first, second = (_by_seed(runs, (name, "trained", protocol)) for name in pair)
         printed = [_published(runs, name, protocol) for name in pair]
         paper = printed[0]["accuracy"] - printed[1]["accuracy"] if printed[0] and printed[1] else None
         for seed, chosen in _each_seed(first):

@@ -25,9 +25,10 @@ function apply() {
   for (const part of document.querySelectorAll("[data-shown]")) {
     part.hidden = !agrees(JSON.parse(part.dataset.shown), values, false);
   }
-  for (const [id, { view, chart }] of Object.entries(views)) {
+  for (const { view, chart } of Object.values(views)) {
     const keep = { rows: chart.rows.filter((row) => agrees(row, values, true)),
                    points: chart.points.filter((row) => agrees(row, values, false)) };
+    if (!keep.rows.length) continue; // none of its lines is chosen, and its box is hidden
     for (const name of ["rows", "points"]) {
       if (chart.points.length || name === "rows") {
         view.data(name, keep[name]);

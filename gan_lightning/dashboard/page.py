@@ -96,7 +96,7 @@ def _library() -> str:
             f"the dashboard draws with altair and vl-convert-python, and {error.name} is not installed; "
             "install them with: pip install 'gan-lightning[dashboard]'"
         ) from error
-    return vl_convert.javascript_bundle().replace("</script", "<\\/script")
+    return str(vl_convert.javascript_bundle(snippet=None)).replace("</script", "<\\/script")
 
 
 def _comparison_charts(comparison: Comparison) -> list[Chart]:
