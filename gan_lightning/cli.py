@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+import os
 import pickle
 import sys
 import warnings
@@ -14,13 +15,14 @@ import yaml
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import WandbLogger
 
 import gan_lightning.data
 import gan_lightning.models  # noqa: F401 (imported, so that --model and --data know the classes by their short names)
 from gan_lightning import __version__
 from gan_lightning.callbacks import FeatureWriter, LossBar, RunFolder, SampleGrid, TransferEvaluation
 from gan_lightning.errors import SettingError, UserError, exit_with
-from gan_lightning.swept import check_swept, swept_parameters
+from gan_lightning.swept import WANDB_POINT, check_swept, swept_parameters
 
 LINKED = ("channels", "image_size", "num_classes")
 """What the data set tells the model, where the model asks for it."""
@@ -106,6 +108,12 @@ class GanCLI(LightningCLI):
             SettingError: If the checkpoint is missing or belongs to other settings.
         """
         subcommand = str(self.subcommand)
+        if os.environ.get(WANDB_POINT) and not any(isinstance(log, WandbLogger) for log in self.trainer.loggers):
+            raise SettingError(
+                "trainer.logger must be WandbLogger in a sweep of W&B's agent, got "
+                f"{[type(log).__name__ for log in self.trainer.loggers] or 'none'}: the sweep would never hear of this "
+                "run. Add --trainer.logger=WandbLogger to the sweep's command."
+            )
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, RunFolder):
                 callback.config = self._parser(self.subcommand).dump(self._chosen(), skip_unset=False)

@@ -13,8 +13,9 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers import CSVLogger, WandbLogger
 
+from gan_lightning.callbacks.wandb_run import describe_to_wandb
 from gan_lightning.files import SCHEMA_VERSION, write_json, write_text
 
 _PACKAGES = ("gan-lightning", "torch", "lightning", "torchvision", "torchmetrics", "numpy", "scikit-learn", "wandb")
@@ -96,8 +97,12 @@ class RunFolder(Callback):
             "python": platform.python_version(),
             "versions": {name: metadata.version(name) for name in _PACKAGES},
             "git_commit": git_commit(),
+            "wandb": None,
         }
         self._started = time.monotonic()
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                self._record["wandb"] = describe_to_wandb(logger, self.path, self.config)
         write_json(self.path / "run.json", self._record)
         if self.config is not None:
             write_text(self.path / "config.yaml", self.config)

@@ -7,7 +7,7 @@ import io
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -96,7 +96,8 @@ def _library() -> str:
             f"the dashboard draws with altair and vl-convert-python, and {error.name} is not installed; "
             "install them with: pip install 'gan-lightning[dashboard]'"
         ) from error
-    return str(vl_convert.javascript_bundle(snippet=None)).replace("</script", "<\\/script")
+    bundle: Callable[..., str] = vl_convert.javascript_bundle  # its stub forgets that the snippet may be left out
+    return bundle().replace("</script", "<\\/script")
 
 
 def _comparison_charts(comparison: Comparison) -> list[Chart]:

@@ -88,19 +88,15 @@ def check_keys(sweep: Sweep, more: Sequence[str] = ()) -> None:
     Raises:
         SettingError: Naming what the command line does not take.
     """
-    drawn = sweep.grid()[0] if sweep.method == "grid" else random_points(sweep, 1)[0]
-    others = [
-        {**drawn.parameters, name: value} for name, spec in sweep.parameters.items() for value in spec.get("values", [])
-    ]
-    points = {point.id: point for point in [drawn, *(Point(0, parameters) for parameters in others)]}
+    points = points_to_check(sweep)
     with tempfile.TemporaryDirectory() as scratch:
         commands = []
-        for point in points.values():
+        for point in points:
             point_file = Path(scratch, f"{point.id}.json")
             point_file.write_text(json.dumps(point.parameters), encoding="utf-8")
             # Without the interpreter and the module, which the check stands for.
             commands.append(sweep.trial_command(point, point_file, more)[3:])
-        asked = {"commands": commands, "points": [dict(point.parameters) for point in points.values()]}
+        asked = {"commands": commands, "points": [dict(point.parameters) for point in points]}
         done = subprocess.run(
             [sys.executable, "-m", "gan_lightning.sweeps.check"],
             input=json.dumps(asked),
@@ -109,9 +105,20 @@ def check_keys(sweep: Sweep, more: Sequence[str] = ()) -> None:
         )
     if done.returncode:
         raise SettingError(f"the sweep's command could not be checked: {done.stderr.strip().splitlines()[-1:]}")
-    for point, error in zip(points.values(), json.loads(done.stdout), strict=True):
+    for point, error in zip(points, json.loads(done.stdout), strict=True):
         if error is not None:
             raise SettingError(f"the command line refuses the point {point.label} of {sweep.path}: {error}")
+
+
+def points_to_check(sweep: Sweep) -> list[Point]:
+    """Return a point, and others that each differ from it in one of the values that the sweep lists."""
+    first = sweep.grid()[0] if sweep.method == "grid" else random_points(sweep, 1)[0]
+    others = [
+        Point(0, {**first.parameters, name: value})
+        for name, spec in sweep.parameters.items()
+        for value in spec.get("values", [])
+    ]
+    return list({point.id: point for point in (first, *others)}.values())
 
 
 def _run(

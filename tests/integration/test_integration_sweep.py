@@ -1,5 +1,6 @@
 """`gan-lightning sweep` as a user calls it, with the real command line behind it."""
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -9,7 +10,8 @@ import pytest
 import yaml
 
 from gan_lightning.sweeps.check import error_of
-from gan_lightning.sweeps.command import main
+from gan_lightning.sweeps.command import main, points_to_check
+from gan_lightning.sweeps.spec import load_sweep
 
 ROOT = Path(__file__).parents[2]
 TINY = [
@@ -131,3 +133,29 @@ def test_bad_arguments_end_with_one_line(sweep_file, capsys, arguments, message)
         program(["sweep", *arguments])
     errors = capsys.readouterr().err
     assert (end.value.code, message in errors, len(errors.splitlines())) == (2, True, 1), errors
+
+
+SHIPPED = sorted((ROOT / "sweeps").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_every_value_of_a_shipped_sweep_is_taken_by_the_command_line(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", ["gan-lightning"])
+    monkeypatch.setenv("GAN_LIGHTNING_SWEEP_POINT", "{}")
+    sweep = load_sweep(path)
+    assert sweep.name == path.stem.replace("_", "-")
+    if sweep.method != "grid" and importlib.util.find_spec("sweeps") is None:
+        pytest.skip("needs the extra `sweeps`")
+    for number, point in enumerate(points_to_check(sweep)):
+        point_file = tmp_path / f"{number}.json"
+        point_file.write_text(json.dumps(point.parameters))
+        command = sweep.trial_command(point, point_file)
+        assert command[1:4] == ["-m", "gan_lightning", "fit"]
+        assert error_of(command[3:], dict(point.parameters)) is None
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_a_shipped_sweep_fits_wandbs_own_schema(path):
+    config = pytest.importorskip("sweeps.config", reason="needs the extra `sweeps`")
+    assert config.schema_violations_from_proposed_config(yaml.safe_load(path.read_text())) == []
