@@ -38,7 +38,11 @@ class GanCLI(LightningCLI):
             save_config_callback=None,  # RunFolder keeps the configuration, one per run
             trainer_defaults={"logger": False, "log_every_n_steps": 1},
             seed_everything_default=0,
-            parser_kwargs={"version": f"gan-lightning {__version__}"},
+            parser_kwargs={
+                "version": f"gan-lightning {__version__}",
+                "description": "Train, evaluate and use a model. Also: `gan-lightning sweep --help` (many runs from one "
+                "file) and `gan-lightning dashboard --help` (runs compared on one page).",
+            },
             subclass_mode_model=True,
             subclass_mode_data=True,
             args=args,

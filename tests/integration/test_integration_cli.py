@@ -1,6 +1,7 @@
 """The command line, as a user calls it: every refusal, and the whole way from fit to test."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -266,11 +267,13 @@ def test_the_command_line_loads_nothing_that_only_some_runs_use():
     assert done.stdout == "[]\n"
 
 
-def test_two_processes_fit_and_evaluate_into_one_folder(tmp_path):
+def test_two_processes_fit_and_evaluate_into_one_folder_and_the_first_alone_tells_wandb(tmp_path):
     several = ["--trainer.devices=2", "--trainer.strategy=ddp", "--data.batch_size=60", "--model.fake_batch_size=60"]
-    command = [sys.executable, "-m", "gan_lightning", "fit", *QUICK, *TINY, *several]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
+    command = [sys.executable, "-m", "gan_lightning", "fit", *QUICK, *TINY, *several, "--trainer.logger=WandbLogger"]
+    offline = os.environ | {"WANDB_MODE": "offline", "WANDB_DIR": str(tmp_path), "WANDB_ERROR_REPORTING": "false"}
+    done = subprocess.run(command, cwd=tmp_path, env=offline, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
+    assert len(list(tmp_path.glob("wandb/offline-run-*"))) == 1
     run = only_run(tmp_path)
     about = json.loads((run / "run.json").read_text())
     assert (about["status"], about["processes"]) == ("finished", 2)
