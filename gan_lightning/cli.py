@@ -40,7 +40,7 @@ class GanCLI(LightningCLI):
             seed_everything_default=0,
             parser_kwargs={
                 "version": f"gan-lightning {__version__}",
-                "description": "Train, evaluate and use a model. Also: `gan-lightning sweep --help` (many runs from one "
+                "description": "Train, evaluate and use a model. Also: `gan-lightning sweep --help` (many runs from a "
                 "file) and `gan-lightning dashboard --help` (runs compared on one page).",
             },
             subclass_mode_model=True,

@@ -76,7 +76,8 @@ def main(arguments: Sequence[str]) -> int:
         console.print(_table(sweep, points, read_trials(folder)))
         return 0
     chosen = points if settings.index is None or points is None else [points[settings.index]]
-    if points is None or _unfinished(chosen or [], read_trials(folder)):
+    # A single point checks itself when it starts.
+    if settings.index is None and (points is None or _unfinished(points, read_trials(folder))):
         check_keys(sweep, more)
     claim_folder(folder, sweep.name, fingerprint)
     return _run(sweep, folder, chosen, settings.workers, more, settings.retry_failed, console)
