@@ -149,10 +149,10 @@ def difference_chart(comparison: Comparison, variant: str | None, chart_id: str)
     title = f"{comparison.pair[0]} - {comparison.pair[1]}"
     kinds = ["ours", "the paper's"]
     y = alt.Y("mean:Q", title=title)
+    shape = alt.Shape("kind:N", title="figures", scale=alt.Scale(domain=kinds, range=["circle", "diamond"]))
     base = alt.Chart(alt.NamedData("rows")).encode(
         x=_x(comparison),
         color=alt.Color("kind:N", title="figures", scale=alt.Scale(domain=kinds, range=[COLOURS[2], COLOURS[3]])),
-        shape=alt.Shape("kind:N", title="figures", scale=alt.Scale(domain=kinds, range=["circle", "diamond"])),
         **({} if comparison.numeric else {"xOffset": alt.XOffset("kind:N", sort=kinds)}),
     )
     tooltip = [alt.Tooltip(name) for name in ("x:N", "variant:N", "kind:N", "n:Q")]
@@ -166,7 +166,7 @@ def difference_chart(comparison: Comparison, variant: str | None, chart_id: str)
         zero,
         base.mark_rule(strokeWidth=2)
         .encode(y=alt.Y("bottom:Q", title=title), y2="top:Q"),
-        base.mark_point(filled=True, size=80, opacity=1).encode(y=y, tooltip=tooltip),
+        base.mark_point(filled=True, size=80, opacity=1).encode(y=y, shape=shape, tooltip=tooltip),
     ]  # fmt: skip
     return Chart(chart_id, _title(title, variant), _styled(alt.layer(*layers)), rows, (), _shown(comparison, variant))
 
@@ -199,7 +199,9 @@ def epoch_charts(comparison: Comparison) -> list[Chart]:
             ),
             tooltip=["extractor:N", "kind:N", "epoch:Q", alt.Tooltip("mean:Q", format=".4f"), "n:Q"],
         )
-        band = base.mark_area(opacity=0.18, clip=True).encode(y=alt.Y("bottom:Q", scale=scale), y2="top:Q")
+        band = base.mark_area(opacity=0.18, clip=True).encode(
+            y=alt.Y("bottom:Q", scale=scale), y2="top:Q", detail="kind:N"
+        )
         title = ", ".join(filter(None, [f"{comparison.x} = {x_value}", variant]))
         shown = {name: rows[0][name] for name in comparison.filters if name in rows[0]} | {"protocol": "paper"}
         del shown["seed"]

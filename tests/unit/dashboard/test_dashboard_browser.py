@@ -72,7 +72,7 @@ def marks(page, chart: str) -> list[str]:
     labels = page.locator(f"#{chart} [aria-roledescription='point']").evaluate_all(
         "marks => marks.map(mark => mark.getAttribute('aria-label'))"
     )
-    return [label for label in labels if "mean:" in label]  # the rules of intervals have no tooltip
+    return labels
 
 
 def wait_until(condition) -> None:
@@ -101,6 +101,8 @@ def test_the_charts_and_tables_say_what_was_worked_out(opened, ablation):
     assert sum("kind: the paper's" in label for label in drawn) == 4
     assert len(marks(page, "difference-0")) == 4
     assert page.locator("[id^=epochs-] svg").count() == 2
+    # A band for each extractor, and none that joins its figures with those of random weights.
+    assert page.locator("#epochs-1 .mark-area path").count() == 4
 
 
 def test_filters_choose_lines_marks_and_charts(opened):
