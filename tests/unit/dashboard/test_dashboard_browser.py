@@ -69,10 +69,9 @@ def cells(page) -> list[list[str]]:
 
 
 def marks(page, chart: str) -> list[str]:
-    labels = page.locator(f"#{chart} [aria-roledescription='point']").evaluate_all(
+    return page.locator(f"#{chart} [aria-roledescription='point']").evaluate_all(
         "marks => marks.map(mark => mark.getAttribute('aria-label'))"
     )
-    return labels
 
 
 def wait_until(condition) -> None:
