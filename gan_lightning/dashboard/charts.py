@@ -82,7 +82,9 @@ def _styled(chart: Any) -> Mapping[str, Any]:
             labelColor=ink, titleColor=ink, tickColor=ink, domainColor=ink, gridColor=ink, gridOpacity=0.12,
             labelFontSize=12, titleFontSize=12, titleFontWeight="normal",
         )
-        .configure_legend(labelColor=ink, titleColor=ink, orient="bottom", columns=2, labelFontSize=12, labelLimit=220)
+        .configure_legend(
+            labelColor=ink, titleColor=ink, symbolOpacity=1, orient="bottom", columns=2, labelFontSize=12, labelLimit=220,
+        )
         .configure_view(stroke=None)
         .to_dict()
     )  # fmt: skip
