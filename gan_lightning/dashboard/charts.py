@@ -83,7 +83,8 @@ def _styled(chart: Any) -> Mapping[str, Any]:
             labelFontSize=12, titleFontSize=12, titleFontWeight="normal",
         )
         .configure_legend(
-            labelColor=ink, titleColor=ink, symbolOpacity=1, orient="bottom", columns=2, labelFontSize=12, labelLimit=220,
+            labelColor=ink, titleColor=ink, symbolOpacity=1, orient="bottom", columns=2, labelFontSize=12,
+            labelLimit=220,
         )
         .configure_view(stroke=None)
         .to_dict()
