@@ -1,19 +1,34 @@
 """Entry point of `gan-lightning` and of `python -m gan_lightning`."""
 
 import sys
+from collections.abc import Callable
 
 from gan_lightning import __version__
+from gan_lightning.errors import UserError, exit_with
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; `--version` answers without loading the framework."""
+    """Run the command line; what does not train answers without loading the framework."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments == ["--version"]:
         print(f"gan-lightning {__version__}")
-        return
-    from gan_lightning.cli import run
+    elif arguments[:1] in (["sweep"], ["dashboard"]):
+        try:
+            raise SystemExit(_light_command(arguments[0])(arguments[1:]))
+        except UserError as error:
+            exit_with(error)
+    else:
+        from gan_lightning.cli import run
 
-    run(arguments)
+        run(arguments)
+
+
+def _light_command(name: str) -> Callable[[list[str]], int]:
+    if name == "sweep":
+        from gan_lightning.sweeps.command import main
+    else:
+        from gan_lightning.dashboard.command import main
+    return main
 
 
 if __name__ == "__main__":

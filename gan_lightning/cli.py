@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+import os
 import pickle
 import sys
 import warnings
@@ -10,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import WandbLogger
 
 import gan_lightning.data
 import gan_lightning.models  # noqa: F401 (imported, so that --model and --data know the classes by their short names)
@@ -28,13 +31,11 @@ from gan_lightning.callbacks import (
     SubproblemMonitor,
     TransferEvaluation,
 )
-from gan_lightning.errors import SettingError, UserError
+from gan_lightning.errors import SettingError, UserError, exit_with
+from gan_lightning.swept import WANDB_POINT, check_swept, swept_parameters
 
 LINKED = ("channels", "image_size", "num_classes")
 """What the data set tells the model, where the model asks for it."""
-
-USAGE_ERROR = 2
-"""Exit status of an error that the user can put right."""
 
 
 class GanCLI(LightningCLI):
@@ -47,7 +48,11 @@ class GanCLI(LightningCLI):
             save_config_callback=None,  # RunFolder keeps the configuration, one per run
             trainer_defaults={"logger": False, "log_every_n_steps": 1},
             seed_everything_default=0,
-            parser_kwargs={"version": f"gan-lightning {__version__}"},
+            parser_kwargs={
+                "version": f"gan-lightning {__version__}",
+                "description": "Train, evaluate and use a model. Also: `gan-lightning sweep --help` (many runs from a "
+                "file) and `gan-lightning dashboard --help` (runs compared on one page).",
+            },
             subclass_mode_model=True,
             subclass_mode_data=True,
             args=args,
@@ -82,10 +87,10 @@ class GanCLI(LightningCLI):
         """Keep a checkpoint from overriding the command line: compare instead, once the model exists."""
 
     def before_instantiate_classes(self) -> None:
-        """Refuse a value for a setting that the data set gives, which would be dropped without a word.
+        """Refuse what would be dropped without a word: a setting that the data set gives, a swept value.
 
         Raises:
-            SettingError: If the configuration sets it.
+            SettingError: If the configuration sets the former, or a sweep's trial would not use its parameters.
         """
         model = self._get(self.config, "model")
         module, _, class_name = model["class_path"].rpartition(".")
@@ -99,6 +104,12 @@ class GanCLI(LightningCLI):
                     f"model.{name} must not be set, got {value}: the data set gives it. Remove it, or set data.{name} "
                     "where the data set has that setting."
                 )
+        if point := swept_parameters():
+            check_swept(point, yaml.safe_load(self._parser(self.subcommand).dump(self._chosen(), skip_unset=False)))
+
+    def _chosen(self) -> Any:
+        """Return the configuration of the subcommand."""
+        return self.config.get(str(self.subcommand), self.config)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Return the trainer, with the project's progress bar unless the configuration has one or wants none."""
@@ -115,11 +126,15 @@ class GanCLI(LightningCLI):
             SettingError: If the checkpoint is missing or belongs to other settings.
         """
         subcommand = str(self.subcommand)
+        if os.environ.get(WANDB_POINT) and not any(isinstance(log, WandbLogger) for log in self.trainer.loggers):
+            raise SettingError(
+                "trainer.logger must be WandbLogger in a sweep of W&B's agent, got "
+                f"{[type(log).__name__ for log in self.trainer.loggers] or 'none'}: the sweep would never hear of this "
+                "run. Add --trainer.logger=WandbLogger to the sweep's command."
+            )
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, RunFolder):
-                callback.config = self._parser(self.subcommand).dump(
-                    self.config.get(subcommand, self.config), skip_unset=False
-                )
+                callback.config = self._parser(self.subcommand).dump(self._chosen(), skip_unset=False)
         checkpoint = self._get(self.config, "ckpt_path")
         if checkpoint is not None:
             check_same_settings(self.model, Path(checkpoint))
@@ -174,8 +189,7 @@ def run(arguments: list[str]) -> None:
     except Exception as exception:
         if (error := _user_error(exception)) is None:
             raise
-        print(f"gan-lightning: error: {' '.join(str(error).split())}", file=sys.stderr)
-        raise SystemExit(USAGE_ERROR) from exception
+        exit_with(error)
 
 
 def _user_error(exception: BaseException | None) -> UserError | None:

@@ -4,6 +4,12 @@ The command line prints such an error as that one line and exits with a status o
 ordinary exceptions.
 """
 
+import sys
+from typing import NoReturn
+
+USAGE_ERROR = 2
+"""Exit status of an error that the user can put right."""
+
 
 class UserError(Exception):
     """Something the user can put right; the message is one line and says how."""
@@ -19,3 +25,9 @@ class DataError(UserError):
 
 class NonFiniteError(UserError):
     """A loss or a weight became NaN or infinite; the message names it, the step and the last good checkpoint."""
+
+
+def exit_with(error: UserError) -> NoReturn:
+    """End the command line with the error's one line."""
+    print(f"gan-lightning: error: {' '.join(str(error).split())}", file=sys.stderr)
+    raise SystemExit(USAGE_ERROR) from error

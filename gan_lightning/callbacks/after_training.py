@@ -7,8 +7,9 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from gan_lightning.callbacks.run_folder import SCHEMA_VERSION, is_dry_run
+from gan_lightning.callbacks.run_folder import is_dry_run
 from gan_lightning.errors import DataError, SettingError
+from gan_lightning.files import SCHEMA_VERSION
 from gan_lightning.interfaces import LabelledImages
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from gan_lightning.callbacks.after_training import AfterTraining, check_labelled, provenance
 from gan_lightning.callbacks.progress import progress_bars
-from gan_lightning.callbacks.run_folder import is_dry_run, run_folder, write_json
+from gan_lightning.callbacks.run_folder import is_dry_run, run_folder
 from gan_lightning.callbacks.transfer import untrained_extractors
 from gan_lightning.errors import SettingError
 from gan_lightning.evaluation import (
@@ -22,6 +22,7 @@ from gan_lightning.evaluation import (
     estimate_batch_norm_statistics,
     frozen_depth,
 )
+from gan_lightning.files import write_json
 from gan_lightning.interfaces import HasExtractors, LabelledImages
 from gan_lightning.nets.fold import fold_batch_norm
 

@@ -9,7 +9,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
 from torch import Tensor
 
-from gan_lightning.callbacks.run_folder import run_folder, whole_file
+from gan_lightning.callbacks.run_folder import run_folder
+from gan_lightning.files import whole_file
 
 
 class FeatureWriter(BasePredictionWriter):

@@ -10,7 +10,7 @@ from rich.table import Table
 from torch import Tensor
 
 from gan_lightning.callbacks.after_training import AfterTraining, provenance
-from gan_lightning.callbacks.run_folder import run_folder, write_json, write_picture
+from gan_lightning.callbacks.run_folder import run_folder, write_picture
 from gan_lightning.errors import SettingError
 from gan_lightning.evaluation import (
     Reconstruction,
@@ -20,6 +20,7 @@ from gan_lightning.evaluation import (
     latent_reconstruction,
     reconstructions_picture,
 )
+from gan_lightning.files import write_json
 from gan_lightning.interfaces import EncodesImages, LabelledImages
 from gan_lightning.processes import process_count, process_rank
 from gan_lightning.resizing import resized

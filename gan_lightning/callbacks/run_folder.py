@@ -1,16 +1,11 @@
 """One folder per run, with everything that is needed to understand it and to do it again."""
 
-import json
 import os
 import platform
 import secrets
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -19,12 +14,12 @@ from typing import Any
 from jaxtyping import Float
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from rich import get_console
 from torch import Tensor
 
-SCHEMA_VERSION = 1
-"""Version of the layout of `run.json` and `results.json`; raised when a reader would have to change."""
+from gan_lightning.callbacks.wandb_run import describe_to_wandb
+from gan_lightning.files import SCHEMA_VERSION, whole_file, write_json, write_text
 
 _PACKAGES = ("gan-lightning", "torch", "lightning", "torchvision", "torchmetrics", "numpy", "scikit-learn", "wandb")
 
@@ -105,8 +100,12 @@ class RunFolder(Callback):
             "python": platform.python_version(),
             "versions": {name: metadata.version(name) for name in _PACKAGES},
             "git_commit": git_commit(),
+            "wandb": None,
         }
         self._started = time.monotonic()
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                self._record["wandb"] = describe_to_wandb(logger, self.path, self.config)
         write_json(self.path / "run.json", self._record)
         if self.config is not None:
             write_text(self.path / "config.yaml", self.config)
@@ -136,16 +135,6 @@ def is_dry_run(trainer: Trainer) -> bool:
     return bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
 
 
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Yield a path to write to; the file takes its place under `path` when the block ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as folder:
-        temporary = Path(folder, path.name)
-        yield temporary
-        temporary.replace(path)
-
-
 def write_picture(trainer: Trainer, name: str, picture: Float[Tensor, "3 height width"], key: str) -> None:
     """Write a picture in [0, 1] as a PNG into the run's folder, and give it to the loggers that take pictures.
 
@@ -166,24 +155,6 @@ def write_picture(trainer: Trainer, name: str, picture: Float[Tensor, "3 height 
     for logger in trainer.loggers:
         if hasattr(logger, "log_image"):
             logger.log_image(key, [image], step=trainer.global_step)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
-    with whole_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON file, whole or not at all."""
-    write_text(path, json.dumps(value, indent=2, default=_plain) + "\n")
-
-
-def _plain(value: object) -> object:
-    """Return what JSON can hold: the settings of a dataclass and its class, or else a text."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {"class": type(value).__name__} | asdict(value)
-    return str(value)
 
 
 def git_commit() -> str | None:

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from gan_lightning.analysis.inductive_bias import InductiveBias, Spectrum
 from gan_lightning.analysis.subproblem import inverse_examples_picture, measured_agreement
-from gan_lightning.callbacks.run_folder import is_dry_run, run_folder, whole_file
+from gan_lightning.callbacks.run_folder import is_dry_run, run_folder
 from gan_lightning.errors import SettingError
+from gan_lightning.files import whole_file
 from gan_lightning.interfaces import GeneratesImages, Images
 from gan_lightning.updates import GeneratorLoss, InverseExamples, UpdatesGenerator, resting_statistics
 

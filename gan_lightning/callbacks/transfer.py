@@ -7,13 +7,16 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.loggers import WandbLogger
 from rich import get_console
 from rich.table import Table
 from torch import nn
 
 from gan_lightning.callbacks.after_training import AfterTraining, check_labelled, provenance
 from gan_lightning.callbacks.progress import progress_bars
-from gan_lightning.callbacks.run_folder import is_dry_run, run_folder, write_json
+from gan_lightning.callbacks.run_folder import is_dry_run, run_folder
+from gan_lightning.callbacks.wandb_run import log_probe_curves
+from gan_lightning.errors import SettingError
 from gan_lightning.evaluation import (
     PAPER,
     TUNED,
@@ -26,6 +29,7 @@ from gan_lightning.evaluation import (
     random_copy,
     summary,
 )
+from gan_lightning.files import write_json
 from gan_lightning.interfaces import HasExtractors, LabelledImages
 from gan_lightning.published import Published, published_for
 
@@ -45,6 +49,8 @@ class TransferEvaluation(AfterTraining):
         batch_norm: Batch-norm statistics that the trained extractors are evaluated with: "running" are those of
             training, "real" are estimated on the training images, on copies.
         seed: Seed of the heads, of their batches, of the held-out images and of the random-weights control.
+        every_n_epochs: Epochs between two evaluations of the trained extractors while they train, which log the same
+            metrics, for early stopping and for curves; 0 evaluates after the training alone.
     """
 
     def __init__(
@@ -55,7 +61,11 @@ class TransferEvaluation(AfterTraining):
         nearest: NearestProtocol | None = None,
         batch_norm: BatchNorm = "running",
         seed: int = 0,
+        every_n_epochs: int = 0,
     ) -> None:
+        if every_n_epochs < 0:
+            raise SettingError(f"transfer.every_n_epochs must be at least 0, got {every_n_epochs}.")
+        self.every_n_epochs = every_n_epochs
         protocols = ("paper", paper), ("tuned", tuned), ("nearest", nearest)
         self.protocols = {name: protocol for name, protocol in protocols if protocol is not None}
         self.enabled, self.seed = enabled and bool(self.protocols), seed
@@ -79,6 +89,28 @@ class TransferEvaluation(AfterTraining):
         """Return whether the model has extractors."""
         return self.enabled and isinstance(pl_module, HasExtractors)
 
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Evaluate what has been trained so far, if this is one of the epochs for it and not the last."""
+        epochs = trainer.current_epoch + 1
+        if not self.every_n_epochs or epochs % self.every_n_epochs or epochs == trainer.max_epochs:
+            return
+        if is_dry_run(trainer) or not self.applies(trainer, pl_module):
+            return
+        assert isinstance(pl_module, HasExtractors)
+        records = evaluate_transfer(
+            pl_module.extractors(),
+            trainer.datamodule,  # type: ignore[attr-defined]
+            raw_pixels=False,
+            protocols=list(self.protocols.values()),
+            batch_norm=self.batch_norm,
+            device=pl_module.device,
+            seed=self.seed,
+        )
+        if trainer.is_global_zero:
+            for logger in trainer.loggers:
+                logger.log_metrics(_metrics(records), step=trainer.global_step)
+                logger.save()  # who decides on stopping early reads it from outside
+
     def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate the extractors, then print, log and write what came out."""
         assert isinstance(pl_module, HasExtractors)
@@ -97,9 +129,10 @@ class TransferEvaluation(AfterTraining):
         if not trainer.is_global_zero:
             return
         published = published_for(type(pl_module).__name__, data.name, pl_module.hparams)
-        metrics = {f"transfer/{row.extractor}/{row.protocol}/accuracy": row.accuracy for row in summary(self.records)}
         for logger in trainer.loggers:
-            logger.log_metrics(metrics, step=trainer.global_step)
+            if isinstance(logger, WandbLogger):
+                log_probe_curves(logger, self.records)
+            logger.log_metrics(_metrics(self.records), step=trainer.global_step)
         console = get_console()
         console.print(transfer_table(self.records, published, data.name))
         if (folder := run_folder(trainer)) is not None:
@@ -116,6 +149,16 @@ class TransferEvaluation(AfterTraining):
             "records": [asdict(record) for record in self.records],
             "published": [asdict(figure) for figure in published],
         }
+
+
+def _metrics(records: Sequence[TransferRecord]) -> dict[str, float]:
+    """Return the final accuracies and their controls under the names that loggers know them by."""
+    metrics: dict[str, float] = {}
+    for row in summary(records):
+        name = f"transfer/{row.extractor}/{row.protocol}"
+        figures = {"accuracy": row.accuracy, "random_weights": row.random_weights, "raw_pixels": row.raw_pixels}
+        metrics |= {f"{name}/{figure}": value for figure, value in figures.items() if value is not None}
+    return metrics
 
 
 def untrained_extractors(model: LightningModule, seed: int) -> Mapping[str, nn.Module]:

@@ -22,6 +22,7 @@ def blocks(language: str) -> list[str]:
 
 COMMANDS = [line for block in blocks("bash") for line in block.splitlines()]
 OURS = [command for command in COMMANDS if command.startswith("gan-lightning")]
+OF_MANY_RUNS = [command for command in OURS if command.split()[1] in ("sweep", "dashboard")]
 
 
 def test_nothing_is_left_to_fill_in_and_every_link_leads_somewhere():
@@ -57,7 +58,7 @@ def earlier_run(gan_lightning, tmp_path):
     return run
 
 
-@pytest.mark.parametrize("command", OURS)
+@pytest.mark.parametrize("command", [command for command in OURS if command not in OF_MANY_RUNS])
 def test_a_command_of_the_readme_runs(gan_lightning, data_root, tmp_path, monkeypatch, request, command):
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
@@ -79,6 +80,23 @@ def test_a_command_of_the_readme_runs(gan_lightning, data_root, tmp_path, monkey
         assert "class_path: gan_lightning.models.MGAN" in printed
     else:
         assert len(list(tmp_path.glob("runs/*/*/run.json"))) == (2 if "RUN" in command else 1)
+
+
+def test_the_commands_on_many_runs_work_one_after_another(gan_lightning, tmp_path, monkeypatch):
+    for name in ("configs", "sweeps"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    listing, whole, single, dashboard = (shlex.split(command)[1:] for command in OF_MANY_RUNS)
+    status, printed, errors = gan_lightning(*listing)
+    assert (status, printed.count("seed_everything=")) == (0, 15), errors
+    # All fifteen trials would take minutes: one stands for them.
+    sweep = (ROOT / whole[1]).read_text().replace("values: [0, 1, 2, 3, 4]", "values: [4]")
+    (tmp_path / "short.yaml").write_text(sweep.replace("values: [0, 1, 2]", "values: [0]"))
+    status, printed, errors = gan_lightning("sweep", "short.yaml", *whole[2:], "--", *TINY, *TINY_MGAN)
+    assert (status, "1 of 1 trials done" in printed) == (0, True), printed + errors
+    status, printed, errors = gan_lightning(*single, *TINY)
+    assert (status, "1 of 1 trials done" in printed) == (0, True), printed + errors
+    status, printed, errors = gan_lightning(*dashboard)
+    assert (status, "2 runs drawn, 0 left out" in printed) == (0, True), printed + errors
 
 
 def test_the_readmes_python_runs(tmp_path, monkeypatch, capsys):

@@ -16,10 +16,10 @@ from torch.testing import assert_close
 from torch.utils.data import DataLoader, TensorDataset
 
 from gan_lightning.callbacks import LossBar, RunFolder, SampleGrid, TransferEvaluation
-from gan_lightning.callbacks.run_folder import whole_file, write_json
 from gan_lightning.callbacks.transfer import untrained_extractors
 from gan_lightning.errors import DataError, SettingError
 from gan_lightning.evaluation import PaperProtocol, TensorImages, TunedProtocol
+from gan_lightning.files import whole_file, write_json
 from gan_lightning.models import MGAN
 
 
@@ -174,7 +174,9 @@ def test_evaluating_changes_nothing_in_the_model(tmp_path):
 def test_the_evaluation_logs_its_final_accuracies_and_writes_its_records(tmp_path):
     logger, callback = PictureLogger(), transfer()
     trainer(RunFolder(str(tmp_path)), callback, logger=logger).fit(small(), Stripes())
-    names = {f"transfer/{e}/{p}/accuracy" for e in ("discriminator", "classifier") for p in ("paper", "tuned")}
+    figures = ("accuracy", "random_weights", "raw_pixels")
+    extractors, protocols = ("discriminator", "classifier"), ("paper", "tuned")
+    names = {f"transfer/{e}/{p}/{figure}" for e in extractors for p in protocols for figure in figures}
     assert names == {name for name in logger.metrics if name.startswith("transfer/")}
     written = json.loads((runs(tmp_path)[0] / "results.json").read_text())
     assert len(written["records"]) == len(callback.records)

@@ -1,0 +1,250 @@
+"""What the runs differ in, and the figures that follow; the runs themselves say which setting is the x axis."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gan_lightning.dashboard.reading import Run
+from gan_lightning.dashboard.statistics import Estimate, estimate, paired_difference
+from gan_lightning.errors import SettingError
+
+ALL_SEEDS = "all"
+METHOD, DATA = "method", "data"
+_PREFERRED_PAIR = ("classifier", "discriminator")
+_ALWAYS_FILTERED = (DATA, "base_width", "epochs")
+_PROTOCOLS = ("paper", "tuned", "nearest")
+MANY_VARIANTS = 6
+"""From here on other settings are not drawn as pictures of their own, but as points."""
+
+Row = dict[str, Any]
+"""A line of a table and of a chart's data: figures, and a value for each filter."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The runs, laid out to be compared.
+
+    Attributes:
+        runs: What is compared.
+        x: The setting on the x axis.
+        x_values: Its values, in order.
+        others: Further settings in which the runs differ.
+        variants: Their combinations, as text; one empty text where the runs differ in nothing else.
+        filters: Values per filter, in order, as text.
+        pair: The two extractors whose difference is drawn; None where there are not two to compare.
+        accuracies: Rows of final accuracies, of all seeds together and of each.
+        points: A row per run and final accuracy.
+        differences: Rows of the pair's differences.
+        epochs: Rows of the paper's protocol's accuracies after each epoch.
+    """
+
+    runs: Sequence[Run]
+    x: str
+    x_values: Sequence[Any]
+    others: Sequence[str]
+    variants: Sequence[str]
+    filters: Mapping[str, Sequence[str]]
+    pair: tuple[str, str] | None
+    accuracies: Sequence[Row]
+    points: Sequence[Row]
+    differences: Sequence[Row]
+    epochs: Sequence[Row]
+
+    @property
+    def numeric(self) -> bool:
+        """Whether the x axis is one of numbers, and of many."""
+        numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in self.x_values)
+        return numbers and len(self.x_values) > 12
+
+    @property
+    def scattered(self) -> bool:
+        """Whether the runs differ in so much that lines between them would mean nothing."""
+        return len(self.variants) > MANY_VARIANTS
+
+
+def compare(runs: Sequence[Run], x: str | None = None) -> Comparison:
+    """Lay runs out.
+
+    Args:
+        runs: At least one.
+        x: The setting on the x axis; by default the method where there are several, or else the number that takes
+            most values.
+
+    Raises:
+        SettingError: If the runs have no setting `x`.
+    """
+    methods = _methods(runs)
+    described = [{METHOD: methods[run.name], DATA: run.data, **run.settings} for run in runs]
+    varying = _varying(runs, described)
+    if x is not None and not any(x in settings for settings in described):
+        known = ", ".join(varying) or "nothing"
+        raise SettingError(f"--x must be a setting of the runs, got '{x}'; they differ in {known}.")
+    x = x or _x_axis(varying, described)
+    others = [name for name in varying if name != x]
+    variants = {run.name: _variant(settings, others) for run, settings in zip(runs, described, strict=True)}
+    shown = [x, *others, *(name for name in _ALWAYS_FILTERED if name not in (x, *others))]
+    fields = {
+        run.name: {name: _text(settings.get(name)) for name in shown}
+        | {"x": settings.get(x), "variant": variants[run.name]}
+        for run, settings in zip(runs, described, strict=True)
+    }
+    groups: dict[tuple[Any, str], list[Run]] = defaultdict(list)
+    for run in runs:
+        groups[fields[run.name]["x"], variants[run.name]].append(run)
+    ordered = sorted(groups, key=lambda group: (_order(group[0]), group[1]))
+    blocks = [(fields[groups[group][0].name], groups[group]) for group in ordered]
+    pair = _pair(runs)
+    protocols = sorted({r["protocol"] for run in runs for r in run.records}, key=_protocol_order)
+    seeds = sorted({_text(run.seed) for run in runs}, key=_natural)
+    return Comparison(
+        runs=runs,
+        x=x,
+        x_values=list(dict.fromkeys(x_value for x_value, _ in ordered)),
+        others=others,
+        variants=sorted(set(variants.values())),
+        filters={
+            "protocol": protocols,
+            **{name: sorted({str(f[name]) for f in fields.values()}, key=_natural) for name in shown},
+            "seed": seeds,
+        },
+        pair=pair,
+        accuracies=[row for block in blocks for row in _accuracies(*block)],
+        points=[
+            {**fields[run.name], "seed": _text(run.seed), "extractor": extractor, "weights": weights,
+             "protocol": protocol, "accuracy": accuracy, "run": run.name}
+            for run in runs
+            for (extractor, weights, protocol), accuracy in run.finals.items()
+        ],
+        differences=[row for block in blocks for row in _differences(*block, pair)] if pair else [],
+        epochs=[row for block in blocks for row in _epochs(*block)],
+    )  # fmt: skip
+
+
+def _methods(runs: Sequence[Run]) -> Mapping[str, str]:
+    """Return each run's method: its model, and what only this model's runs differ in."""
+    by_model: dict[str, list[Run]] = defaultdict(list)
+    for run in runs:
+        by_model[run.model].append(run)
+    varying = {model: set(_differing([run.settings for run in group])) for model, group in by_model.items()}
+    labels = {}
+    for model, group in by_model.items():
+        elsewhere = set().union(*(names for other, names in varying.items() if other != model))
+        own = sorted(varying[model] - elsewhere) if len(by_model) > 1 else []
+        for run in group:
+            labels[run.name] = " ".join([model, *(f"{name}={_text(run.settings.get(name))}" for name in own)])
+    return labels
+
+
+def _varying(runs: Sequence[Run], described: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the settings in which runs differ, without those that follow from the method."""
+    by_method: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for settings in described:
+        by_method[settings[METHOD]].append(settings)
+    names = {name for group in by_method.values() for name in _differing(group)}
+    names |= {name for name in (METHOD, DATA) if len({settings[name] for settings in described}) > 1}
+    return sorted(names, key=lambda name: (name != METHOD, name))
+
+
+def _differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    names = {name for each in settings for name in each}
+    return [name for name in names if len({_text(each.get(name)) for each in settings}) > 1]
+
+
+def _x_axis(varying: Sequence[str], described: Sequence[Mapping[str, Any]]) -> str:
+    if METHOD in varying or not varying:
+        return METHOD
+
+    def worth(name: str) -> tuple[bool, bool, int]:
+        values = {settings.get(name) for settings in described}
+        return name not in _ALWAYS_FILTERED, all(isinstance(value, int | float) for value in values), len(values)
+
+    return max(varying, key=worth)
+
+
+def _variant(settings: Mapping[str, Any], others: Iterable[str]) -> str:
+    return ", ".join(f"{name}={_text(settings[name])}" for name in others if name in settings)
+
+
+def _pair(runs: Sequence[Run]) -> tuple[str, str] | None:
+    """Return the extractors to compare: first minus second."""
+    extractors = sorted({extractor for run in runs for extractor, weights, _ in run.finals if weights == "trained"})
+    if set(_PREFERRED_PAIR) <= set(extractors):
+        return _PREFERRED_PAIR
+    return (extractors[1], extractors[0]) if len(extractors) == 2 else None
+
+
+def _by_seed(runs: Sequence[Run], kind: tuple[str, str, str]) -> dict[int | None, float]:
+    """Return the final accuracies of an extractor, weights and protocol."""
+    return {run.seed: run.finals[kind] for run in runs if kind in run.finals}
+
+
+def _each_seed(values: dict[int | None, float]) -> list[tuple[str, dict[int | None, float]]]:
+    """Return the values of all seeds, and of each alone."""
+    return [(ALL_SEEDS, values), *((_text(seed), {seed: value}) for seed, value in values.items())]
+
+
+def _figures(found: Estimate) -> Row:
+    return {"mean": found.mean, "low": found.low, "high": found.high, "n": found.n}
+
+
+def _published(runs: Sequence[Run], extractor: str, protocol: str) -> Mapping[str, Any] | None:
+    """Return the paper's figure for an extractor."""
+    wanted = (extractor, protocol)
+    return next((f for run in runs for f in run.published if (f["extractor"], f["protocol"]) == wanted), None)
+
+
+def _accuracies(fields: Row, runs: Sequence[Run]) -> Iterable[Row]:
+    kinds = sorted({kind for run in runs for kind in run.finals}, key=lambda k: (k[2], k[1] != "trained", k[0]))
+    for extractor, weights, protocol in kinds:
+        values = _by_seed(runs, (extractor, weights, protocol))
+        figure = _published(runs, extractor, protocol) if weights == "trained" else None
+        for seed, chosen in _each_seed(values):
+            yield {
+                **fields, "seed": seed, "extractor": extractor, "weights": weights, "protocol": protocol,
+                **_figures(estimate(list(chosen.values()))),
+                "paper": figure and figure["accuracy"], "source": figure and figure["source"],
+            }  # fmt: skip
+
+
+def _differences(fields: Row, runs: Sequence[Run], pair: tuple[str, str]) -> Iterable[Row]:
+    for protocol in sorted({protocol for run in runs for _, _, protocol in run.finals}):
+        first, second = (_by_seed(runs, (name, "trained", protocol)) for name in pair)
+        printed = [_published(runs, name, protocol) for name in pair]
+        paper = printed[0]["accuracy"] - printed[1]["accuracy"] if printed[0] and printed[1] else None
+        for seed, chosen in _each_seed(first):
+            if (found := paired_difference(chosen, second)) is not None:
+                yield {**fields, "seed": seed, "protocol": protocol, **_figures(found), "paper": paper}
+
+
+def _epochs(fields: Row, runs: Sequence[Run]) -> Iterable[Row]:
+    curves: dict[tuple[str, str, int], dict[int | None, float]] = defaultdict(dict)
+    for run in runs:
+        for r in run.records:
+            if r["epoch"] is not None:
+                curves[r["extractor"], r["weights"], r["epoch"]][run.seed] = r["accuracy"]
+    for (extractor, weights, epoch), values in sorted(curves.items()):
+        for seed, chosen in _each_seed(values):
+            yield {
+                **fields, "seed": seed, "extractor": extractor, "weights": weights, "protocol": "paper",
+                "epoch": epoch, **_figures(estimate(list(chosen.values()))),
+            }  # fmt: skip
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _natural(text: str) -> tuple[bool, float, str]:
+    try:
+        return False, float(text), text
+    except ValueError:
+        return True, 0.0, text
+
+
+def _protocol_order(name: str) -> tuple[int, str]:
+    return _PROTOCOLS.index(name) if name in _PROTOCOLS else len(_PROTOCOLS), name
+
+
+def _order(value: Any) -> tuple[bool, float, str]:
+    return _natural(_text(value))

@@ -1,0 +1,89 @@
+"use strict";
+// Chooses rows of tables and of charts by the filters. All figures were worked out before: none is made here.
+const page = JSON.parse(document.getElementById("page-data").textContent);
+const filters = [...document.querySelectorAll("#filters select")];
+const views = {};
+
+function rowsOf(table) {
+  return table.rows.map((row) => Object.fromEntries(table.columns.map((name, i) => [name, row[i]])));
+}
+function chosen() {
+  return Object.fromEntries(filters.map((select) => [select.name, select.value]));
+}
+function agrees(row, values, single) {
+  return Object.entries(values).every(([name, value]) => {
+    if (row[name] === undefined) return true;
+    if (name === "seed" && single) return row.seed === (value || "all");
+    return !value || String(row[name]) === value;
+  });
+}
+function apply() {
+  const values = chosen();
+  for (const line of document.querySelectorAll("tr[data-row]")) {
+    line.hidden = !agrees(JSON.parse(line.dataset.row), values, true);
+  }
+  for (const part of document.querySelectorAll("[data-shown]")) {
+    part.hidden = !agrees(JSON.parse(part.dataset.shown), values, false);
+  }
+  for (const { view, chart } of Object.values(views)) {
+    const keep = { rows: chart.rows.filter((row) => agrees(row, values, true)),
+                   points: chart.points.filter((row) => agrees(row, values, false)) };
+    if (!keep.rows.length) continue; // none of its lines is chosen, and its box is hidden
+    for (const name of ["rows", "points"]) {
+      if (chart.points.length || name === "rows") {
+        view.data(name, keep[name]);
+      }
+    }
+    view.resize().runAsync();
+  }
+  try { sessionStorage.setItem("filters", JSON.stringify(values)); } catch (error) { /* not from a file */ }
+}
+async function draw(chart) {
+  const element = document.getElementById(chart.id);
+  chart = { ...chart, rows: rowsOf(chart.rows), points: chart.points ? rowsOf(chart.points) : [] };
+  const datasets = { rows: chart.rows.filter((row) => agrees(row, chosen(), true)) };
+  if (chart.points.length) datasets.points = chart.points.filter((row) => agrees(row, chosen(), false));
+  if (element.clientWidth < 480) {
+    const legend = { ...chart.spec.config.legend, columns: 1, layout: { bottom: { direction: "vertical" } } };
+    chart.spec = { ...chart.spec, config: { ...chart.spec.config, legend } };
+  }
+  const options = { actions: false, renderer: "svg", ast: true };
+  const result = await vegaEmbed(element, { ...chart.spec, datasets }, options);
+  views[chart.id] = { view: result.view, chart };
+}
+async function start() {
+  try {
+    const before = JSON.parse(sessionStorage.getItem("filters") || "{}");
+    for (const select of filters) {
+      if ([...select.options].some((option) => option.value === before[select.name])) select.value = before[select.name];
+    }
+  } catch (error) { /* nothing was stored */ }
+  for (const select of filters) select.addEventListener("change", apply);
+  document.getElementById("reset").addEventListener("click", () => {
+    for (const select of filters) select.selectedIndex = 0;
+    apply();
+  });
+  document.getElementById("theme").addEventListener("click", () => {
+    const dark = getComputedStyle(document.documentElement).colorScheme === "dark";
+    document.documentElement.dataset.theme = dark ? "light" : "dark";
+  });
+  const late = new Set();
+  for (const details of document.querySelectorAll("details[data-chart]")) {
+    late.add(details.dataset.chart);
+    details.addEventListener("toggle", () => {
+      if (details.open && !views[details.dataset.chart]) draw(page.charts.find((c) => c.id === details.dataset.chart));
+    });
+  }
+  await Promise.all(page.charts.filter((chart) => !late.has(chart.id)).map(draw));
+  apply();
+  document.documentElement.dataset.ready = "1";
+  if (page.follow) setInterval(follow, page.follow);
+}
+let version = page.version;
+async function follow() {
+  try {
+    const now = await (await fetch("version")).text();
+    if (now !== version) location.reload();
+  } catch (error) { /* the server has ended; the page stays as it is */ }
+}
+start();

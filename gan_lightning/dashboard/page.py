@@ -1,0 +1,416 @@
+"""The page: tables made here, so that they can be read without scripts, and charts drawn where it is opened."""
+
+import base64
+import csv
+import hashlib
+import io
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from gan_lightning.dashboard.charts import Chart, accuracy_chart, difference_chart, epoch_charts, losses_chart
+from gan_lightning.dashboard.comparison import ALL_SEEDS, Comparison, Row, compare
+from gan_lightning.dashboard.reading import Found, Run
+from gan_lightning.errors import SettingError
+
+_NOTHING = "-"
+_FIGURES = ("mean", "low", "high", "n")
+
+
+def build_page(found: Found, title: str, page_folder: Path, x: str | None = None, follow_seconds: float = 0) -> str:
+    """Return the page as HTML that needs nothing beside it.
+
+    Args:
+        found: What to show.
+        title: Heading.
+        page_folder: Where the page will stand; links to run folders are relative to it.
+        x: The setting on the x axis; by default it is chosen by the runs.
+        follow_seconds: Time between two looks for news where the page is served; 0 for a file.
+
+    Raises:
+        SettingError: If the drawing library is not installed, or no run has the setting `x`.
+    """
+    charts: list[Chart] = []
+    parts = [_trials(found.trials)]
+    filters = ""
+    if found.runs:
+        comparison = compare(found.runs, x)
+        charts = _comparison_charts(comparison)
+        filters = _filters(comparison)
+        parts = [
+            _glance(comparison),
+            *_main_figures(comparison, charts),
+            *parts,
+            _runs(comparison, charts, page_folder),
+        ]
+    else:
+        parts.insert(0, '<p class="notice">There is no finished run to draw yet.</p>')
+    parts.insert(1 if found.runs else len(parts), _left_out(found))
+    state = "".join(f"{run.name} {run.about}" for run in found.runs) + str(found.left_out) + str(found.trials)
+    data = {
+        "charts": [_packed(chart) for chart in charts],
+        "follow": int(1000 * follow_seconds),
+        "version": hashlib.sha256(state.encode()).hexdigest()[:16],
+    }
+    return _document(title, filters, parts, data, follow=follow_seconds > 0)
+
+
+def page_version(page: str) -> str:
+    """Return the mark by which a served page knows that there are news."""
+    return page.rpartition('"version": "')[2].partition('"')[0]
+
+
+def _document(title: str, filters: str, parts: Iterable[str], data: Mapping[str, Any], follow: bool) -> str:
+    here = files(__package__)
+    # In a script element only `<` could end it.
+    content = json.dumps(data, allow_nan=False).replace("<", "\\u003c")
+    connect = "; connect-src 'self'" if follow else ""
+    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:{connect}"
+    return f"""<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<title>{escape(title)}</title><style>{(here / "page.css").read_text(encoding="utf-8")}</style></head>
+<body><header><h1>{escape(title)}</h1><button id="theme" type="button">Dark or light</button></header>
+<noscript><p class="notice">Scripts are off: all figures are in the tables, without charts.</p></noscript>
+<form id="filters">{filters}<button id="reset" type="button">Reset</button></form>
+<main>{"".join(parts)}</main>
+<script type="application/json" id="page-data">{content}</script>
+<script>{_library() if data["charts"] else ""}</script>
+<script>{(here / "page.js").read_text(encoding="utf-8")}</script></body></html>
+"""
+
+
+def _library() -> str:
+    """Return Vega, Vega-Lite and vega-embed as one script."""
+    try:
+        import altair  # noqa: F401 (charts are made with it)
+        import vl_convert
+    except ImportError as error:
+        raise SettingError(
+            f"the dashboard draws with altair and vl-convert-python, and {error.name} is not installed; "
+            "install them with: pip install 'gan-lightning[dashboard]'"
+        ) from error
+    bundle: Callable[..., str] = vl_convert.javascript_bundle  # its stub forgets that the snippet may be left out
+    return bundle().replace("</script", "<\\/script")
+
+
+def _comparison_charts(comparison: Comparison) -> list[Chart]:
+    _library_is_there()
+    variants: Sequence[str | None] = [None] if comparison.scattered else comparison.variants
+    charts = [accuracy_chart(comparison, variant, f"accuracy-{i}") for i, variant in enumerate(variants)]
+    if comparison.differences:
+        charts += [difference_chart(comparison, variant, f"difference-{i}") for i, variant in enumerate(variants)]
+    return [*charts, *epoch_charts(comparison)]
+
+
+def _library_is_there() -> None:
+    from importlib.util import find_spec
+
+    for module, package in (("altair", "altair"), ("vl_convert", "vl-convert-python")):
+        if find_spec(module) is None:
+            raise SettingError(
+                f"the dashboard draws with {package}, which is not installed; "
+                "install it with: pip install 'gan-lightning[dashboard]'"
+            )
+
+
+def _packed(chart: Chart) -> Row:
+    return {"id": chart.id, "spec": chart.spec, "rows": _columns(chart.rows), "points": _columns(chart.points)}
+
+
+def _columns(rows: Sequence[Row]) -> Row:
+    """Return rows without repeating their keys."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    values = [[_rounded(row.get(name)) for name in columns] for row in rows]
+    return {"columns": columns, "rows": values}
+
+
+def _rounded(value: Any) -> Any:
+    return round(value, 6) if isinstance(value, float) else value
+
+
+def _filters(comparison: Comparison) -> str:
+    selects = []
+    for name, values in comparison.filters.items():
+        # One protocol at a time: figures of two are not to be compared.
+        every = [] if name == "protocol" else [("", "all")]
+        options = "".join(f'<option value="{escape(value)}">{escape(text)}</option>'
+                          for value, text in [*every, *((value, value) for value in values)])  # fmt: skip
+        selects.append(f'<label>{escape(name)}<select name="{escape(name)}">{options}</select></label>')
+    return "".join(selects)
+
+
+def _glance(comparison: Comparison) -> str:
+    """Say in words which extractor is better, by how much, how sure that is, and what the paper says."""
+    if comparison.pair is None:
+        return ""
+    first, second = comparison.pair
+    sentences = []
+    for row in comparison.differences:
+        if row["seed"] != ALL_SEEDS:
+            continue
+        where = ", ".join(filter(None, [f"{comparison.x} = {row['x']}", row["variant"]]))
+        sentence = f"{escape(where)}: {first} - {second} = <b>{row['mean']:+.4f}</b>"
+        if row["low"] is None:
+            sentence += f" (n = {row['n']}: no interval); one seed decides nothing"
+        else:
+            sentence += f" [{row['low']:+.4f}, {row['high']:+.4f}] (n = {row['n']}); {_verdict(row, first, second)}"
+        if row["paper"] is not None:
+            sentence += f"; the paper has {row['paper']:+.4f}"
+            if row["low"] is not None and row["low"] < row["high"]:
+                inside = row["low"] <= row["paper"] <= row["high"]
+                sentence += ", inside our interval" if inside else ", outside our interval"
+        sentences.append(f"<li {_marks(row, hide=False)}>{sentence}.</li>".replace("<li data-row", "<li data-shown"))
+    return _section("At a glance", f'<ul class="glance">{"".join(sentences)}</ul>')
+
+
+def _verdict(row: Row, first: str, second: str) -> str:
+    if row["low"] == row["high"] == 0:
+        return "the same network"
+    if row["low"] > 0:
+        return f"<b>{escape(first)} is better</b>"
+    if row["high"] < 0:
+        return f"<b>{escape(second)} is better</b>"
+    return "no difference shown"
+
+
+def _main_figures(comparison: Comparison, charts: Sequence[Chart]) -> Iterable[str]:
+    of = {
+        kind: [chart for chart in charts if chart.id.startswith(kind)] for kind in ("accuracy", "difference", "epochs")
+    }
+    n = "95% intervals are Student's t over seeds; ticks are single seeds."
+    yield _section(
+        f"Accuracy against {comparison.x}", _drawn(of["accuracy"]), _csv("accuracy.csv", comparison.accuracies), n
+    )
+    if comparison.pair:
+        first, second = comparison.pair
+        paired = "Paired over seeds: each seed's two networks saw the same images in the same order."
+        yield _section(
+            f"Difference: {first} - {second}",
+            _drawn(of["difference"]),
+            _table(_difference_columns(comparison), comparison.differences),
+            _csv("difference.csv", comparison.differences),
+            paired,
+        )
+    yield _section("Accuracies", _table(_accuracy_columns(comparison), _with_controls(comparison)))
+    if of["epochs"]:
+        rows = [row for row in comparison.epochs if row["seed"] == ALL_SEEDS]
+        columns = {**_setting_columns(comparison), "extractor": "Extractor", "weights": "Weights", "epoch": "Epoch",
+                   "mean": "Mean", "interval": "95% interval", "n": "n"}  # fmt: skip
+        table = f"<details><summary>As a table</summary>{_table(columns, rows)}</details>"
+        yield _section(
+            "The paper's probe over its epochs",
+            _drawn(of["epochs"], "small"),
+            table,
+            _csv("epochs.csv", comparison.epochs),
+        )
+
+
+def _setting_columns(comparison: Comparison) -> dict[str, str]:
+    return {"x": comparison.x} | ({"variant": "Other settings"} if comparison.others else {})
+
+
+def _difference_columns(comparison: Comparison) -> dict[str, str]:
+    figures = {"signed": "Difference", "signed_interval": "95% interval", "n": "n", "signed_paper": "Paper"}
+    return {**_setting_columns(comparison), "protocol": "Protocol", **figures}
+
+
+def _accuracy_columns(comparison: Comparison) -> dict[str, str]:
+    return {
+        **_setting_columns(comparison), "extractor": "Extractor", "protocol": "Protocol", "mean": "Ours",
+        "interval": "95% interval", "n": "n", "paper": "Paper", "random": "Random weights", "pixels": "Raw pixels",
+    }  # fmt: skip
+
+
+def _with_controls(comparison: Comparison) -> list[Row]:
+    """Return the trained extractors' rows, the controls' means beside them."""
+
+    def key(row: Row, extractor: str, weights: str) -> tuple[Any, ...]:
+        return str(row["x"]), row["variant"], row["seed"], row["protocol"], extractor, weights
+
+    means = {key(row, row["extractor"], row["weights"]): row["mean"] for row in comparison.accuracies}
+    return [
+        {
+            **row,
+            "random": means.get(key(row, row["extractor"], "random")),
+            "pixels": means.get(key(row, "pixels", "none")),
+        }
+        for row in comparison.accuracies
+        if row["weights"] == "trained"
+    ]
+
+
+def _cell(row: Row, column: str) -> str:
+    if column in ("interval", "signed_interval"):
+        sign = "+" if column.startswith("signed") else ""
+        return _NOTHING if row["low"] is None else f"[{row['low']:{sign}.4f}, {row['high']:{sign}.4f}]"
+    if column in ("signed", "signed_paper"):
+        value = row["mean" if column == "signed" else "paper"]
+        return _NOTHING if value is None else f"{value:+.4f}"
+    value = row.get(column)
+    if value is None and column not in ("x", "variant"):
+        return _NOTHING
+    return f"{value:.4f}" if isinstance(value, float) and column not in ("x",) else str(value)
+
+
+_TEXTS = {"x", "variant", "extractor", "protocol", "weights"}
+
+
+def _table(columns: Mapping[str, str], rows: Iterable[Row]) -> str:
+    kinds = {column: ' class="text"' if column in _TEXTS else "" for column in columns}
+    head = "".join(f"<th{kinds[column]}>{escape(title)}</th>" for column, title in columns.items())
+    lines = [
+        f"<tr {_marks(row)}>" + "".join(f"<td{kinds[c]}>{escape(_cell(row, c))}</td>" for c in columns) + "</tr>"
+        for row in rows
+    ]
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
+
+
+_NO_FILTERS = {"x", "variant", "extractor", "weights", "paper", "source", "epoch", *_FIGURES, "random", "pixels"}
+
+
+def _marks(row: Row, hide: bool = True) -> str:
+    """Return the attributes by which filters find a line; single seeds are there for the filters alone."""
+    values = {name: value for name, value in row.items() if name not in _NO_FILTERS}
+    if not hide:
+        values.pop("seed", None)
+    hidden = " hidden" if hide and row.get("seed", ALL_SEEDS) != ALL_SEEDS else ""
+    return f'data-row="{escape(json.dumps(values))}"{hidden}'
+
+
+def _drawn(charts: Sequence[Chart], kind: str = "") -> str:
+    boxes = []
+    for chart in charts:
+        shown = f' data-shown="{escape(json.dumps(chart.shown_for))}"' if chart.shown_for else ""
+        boxes.append(f'<div{shown}><h3>{escape(chart.title)}</h3><div class="chart" id="{chart.id}"></div></div>')
+    return f'<div class="charts {kind}">{"".join(boxes)}</div>'
+
+
+def _section(title: str, *parts: str) -> str:
+    body = "".join(
+        part if part.startswith("<") or not part else f'<p class="soft">{escape(part)}</p>' for part in parts
+    )
+    return f"<section><h2>{escape(title)}</h2>{body}</section>"
+
+
+def _csv(name: str, rows: Sequence[Row]) -> str:
+    """Return a link that holds a CSV file."""
+    text = io.StringIO()
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    writer = csv.DictWriter(text, columns)
+    writer.writeheader()
+    writer.writerows([{column: _guarded(value) for column, value in row.items()} for row in rows])
+    address = f"data:text/csv;charset=utf-8,{quote(text.getvalue())}"
+    return f'<p><a download="{name}" href="{address}">Download {name}</a></p>'
+
+
+def _guarded(value: Any) -> Any:
+    """Keep a spreadsheet from taking a run's name for a formula."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@") else value
+
+
+def _left_out(found: Found) -> str:
+    if not found.left_out:
+        return ""
+    lines = "".join(f"<li><b>{escape(out.name)}</b>: {escape(out.reason)}</li>" for out in found.left_out)
+    count = len(found.left_out)
+    summary = f"{count} {'folder was' if count == 1 else 'folders were'} left out"
+    return f'<details class="notice" id="left-out" open><summary>{summary}</summary><ul>{lines}</ul></details>'
+
+
+def _trials(trials: Sequence[Mapping[str, Any]]) -> str:
+    if not trials:
+        return ""
+    parts = []
+    for sweep in sorted({trial["sweep"] for trial in trials}):
+        own = [trial for trial in trials if trial["sweep"] == sweep]
+        counts = Counter(trial["status"] for trial in own)
+        states = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+        lines = "".join(
+            f"<li>{trial['index']}: {escape(json.dumps(trial['parameters']))}: {escape(str(trial['status']))}"
+            f"{escape(', ' + str(trial['error'])) if trial['error'] else ''}</li>"
+            for trial in own
+            if trial["status"] != "finished"
+        )
+        parts.append(f"<p><b>{escape(sweep)}</b>: {escape(states)}</p>" + (f"<ul>{lines}</ul>" if lines else ""))
+    return _section("Trials of sweeps", *parts)
+
+
+def _runs(comparison: Comparison, charts: list[Chart], page_folder: Path) -> str:
+    cards = []
+    for i, run in enumerate(comparison.runs):
+        chart = losses_chart(run.curves, f"losses-{i}")
+        if chart is not None:
+            charts.append(chart)
+        row = next(point for point in comparison.points if point["run"] == run.name)
+        marks = {name: row[name] for name in comparison.filters if name in row and name != "protocol"}
+        late = f' data-chart="{chart.id}"' if chart else ""
+        cards.append(
+            f'<details class="run"{late} data-shown="{escape(json.dumps(marks))}">'
+            f"<summary>{escape(_summary(comparison, run, row))}</summary>"
+            f"<div>{_card(run, chart, page_folder)}</div></details>"
+        )
+    rows = [{name: value for name, value in point.items() if name != "x"} for point in comparison.points]
+    return _section("Runs", _csv("runs.csv", rows), "".join(cards))
+
+
+def _summary(comparison: Comparison, run: Run, row: Row) -> str:
+    parts = [f"{comparison.x} = {row['x']}", row["variant"], f"seed {row['seed']}", run.name]
+    return " · ".join(filter(None, parts))
+
+
+def _card(run: Run, chart: Chart | None, page_folder: Path) -> str:
+    about = run.about
+    folder = quote(Path(os.path.relpath(run.folder, page_folder)).as_posix())
+    links = f'<p><a href="{folder}/">Run folder</a>'
+    address = str((about.get("wandb") or {}).get("url") or "")
+    if address.startswith(("https://", "http://")):
+        links += f' · <a href="{escape(address)}" rel="noreferrer">W&amp;B run</a>'
+    links += "</p>"
+    finals = [
+        {"extractor": extractor, "weights": weights, "protocol": protocol, "mean": accuracy}
+        for (extractor, weights, protocol), accuracy in sorted(run.finals.items())
+    ]
+    # No seed of its own in these lines: the card is there or not as a whole.
+    accuracies = _table(
+        {"extractor": "Extractor", "weights": "Weights", "protocol": "Protocol", "mean": "Accuracy"}, finals
+    )
+    pictures = "".join(_picture(path, run) for path in run.pictures)
+    drawn = f'<div class="chart" id="{chart.id}"></div>' if chart else ""
+    last = {
+        name: points[-1][1]
+        for name, points in sorted(run.curves.items())
+        if points and not name.startswith("transfer/")
+    }
+    facts = {
+        "Command": " ".join(map(str, about.get("command") or [])), "Commit": about.get("git_commit"),
+        "Seconds": about.get("seconds"), "Model": run.model, "Data": run.data,
+    }  # fmt: skip
+    settings = dict(sorted(run.settings.items()))
+    return (
+        links + _facts("What was run", facts) + accuracies + drawn + pictures
+        + f"<details><summary>Diagnostics: the last value of everything logged</summary>{_facts('', last)}</details>"
+        + f"<details><summary>Settings</summary>{_facts('', settings)}</details>"
+    )  # fmt: skip
+
+
+def _facts(title: str, facts: Mapping[str, Any]) -> str:
+    lines = "".join(
+        f'<tr><th class="text">{escape(name)}</th><td class="wide">{escape(text)}</td></tr>'
+        for name, text in ((name, f"{v:.6g}" if isinstance(v, float) else str(v)) for name, v in facts.items())
+    )
+    heading = f"<h3>{escape(title)}</h3>" if title else ""
+    return f'{heading}<div class="scroll"><table>{lines}</table></div>'
+
+
+def _picture(path: Path, run: Run) -> str:
+    image = base64.b64encode(path.read_bytes()).decode()
+    name = escape(str(path.relative_to(run.folder)))
+    shown = f'<img alt="{name} of {escape(run.name)}" src="data:image/png;base64,{image}">'
+    return f"<figure>{shown}<figcaption>{name}</figcaption></figure>"

@@ -1,0 +1,219 @@
+"""Reads run folders as they are found: finished, failed, cut off in the middle, or of another version."""
+
+import csv
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from gan_lightning.files import SCHEMA_VERSION
+
+_PLUMBING = {"root", "cache_dir", "download", "verify", "evaluation_batch_size"}
+"""Settings of a data set that say where it comes from, not what it is."""
+
+_POINTS = 120
+"""Points of a curve of a run; longer ones are drawn as means of as many stretches."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished fit.
+
+    Attributes:
+        folder: The run folder.
+        name: Its path below the folder that was read.
+        model: Class name.
+        data: Name of the data set.
+        seed: Of weights and latents.
+        settings: What else the run was told, under short names; values are text or numbers.
+        records: The accuracies, as in `results.json`.
+        published: The papers' figures for it, as in `results.json`.
+        about: `run.json`.
+    """
+
+    folder: Path
+    name: str
+    model: str
+    data: str
+    seed: int | None
+    settings: Mapping[str, Any]
+    records: Sequence[Mapping[str, Any]]
+    published: Sequence[Mapping[str, Any]]
+    about: Mapping[str, Any] = field(repr=False)
+
+    @cached_property
+    def finals(self) -> Mapping[tuple[str, str, str], float]:
+        """The last accuracy by extractor, weights and protocol."""
+        ordered = sorted(self.records, key=lambda record: record["epoch"] or 0)
+        return {(r["extractor"], r["weights"], r["protocol"]): r["accuracy"] for r in ordered}
+
+    @cached_property
+    def curves(self) -> Mapping[str, Sequence[tuple[float, float]]]:
+        """What was logged while training: (step, value) by name."""
+        path = self.folder / "metrics.csv"
+        if not path.is_file():
+            return {}
+        curves: dict[str, list[tuple[float, float]]] = {}
+        with path.open(newline="", encoding="utf-8", errors="replace") as file:
+            for row in csv.DictReader(file):
+                for name, text in row.items():
+                    if name not in (None, "step", "epoch") and text:
+                        try:
+                            curves.setdefault(name, []).append((float(row["step"]), float(text)))
+                        except (TypeError, ValueError, KeyError):
+                            continue  # a row that was cut off
+        return {name: _shortened(points) for name, points in curves.items()}
+
+    @property
+    def pictures(self) -> Sequence[Path]:
+        """The newest sample grid, and other pictures that the run has left beside it."""
+        samples = sorted((self.folder / "samples").glob("*.png"))[-1:]
+        return [*samples, *sorted(p for p in self.folder.glob("*.png")), *sorted(self.folder.glob("pictures/*.png"))]
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Something below the folder that was not drawn, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a folder holds.
+
+    Attributes:
+        runs: Finished fits, by name.
+        left_out: What else looked like a run.
+        trials: Records of sweeps' trials, with `sweep` for the folder's name.
+    """
+
+    runs: Sequence[Run]
+    left_out: Sequence[LeftOut]
+    trials: Sequence[Mapping[str, Any]]
+
+
+class _UnusableError(Exception):
+    """Why a run is left out."""
+
+
+def read_folder(root: Path) -> Found:
+    """Read all runs and trials below a folder.
+
+    Of several runs with the same settings and seed the newest counts: as one more seed a repetition would make the
+    interval smaller than it is.
+    """
+    left_out: list[LeftOut] = []
+    newest: dict[tuple[Any, ...], Run] = {}
+    for path in sorted(root.rglob("run.json"), key=lambda path: path.parent.name):
+        name = str(path.parent.relative_to(root))
+        try:
+            run = _read_run(path.parent, name)
+        except _UnusableError as reason:
+            left_out.append(LeftOut(name, str(reason)))
+            continue
+        key = (run.model, run.data, run.seed, tuple(sorted(run.settings.items())))
+        if key in newest:
+            left_out.append(LeftOut(newest[key].name, f"the same settings and seed as the newer {name}"))
+        newest[key] = run
+    trials = list(_read_trials(root, left_out))
+    runs = sorted(newest.values(), key=lambda run: run.name)
+    return Found(runs, sorted(left_out, key=lambda out: out.name), trials)
+
+
+def _read_run(folder: Path, name: str) -> Run:
+    about = _read_json(folder / "run.json")
+    _check_version(about, "run.json")
+    status = about.get("status")
+    if status == "failed":
+        raise _UnusableError(f"it failed: {about.get('error')}")
+    if about.get("stage", "fit") != "fit":
+        raise _UnusableError(f"it is no training but a run of `{about['stage']}`")
+    if not (folder / "results.json").is_file():
+        running = "it is still running, or was killed" if status == "running" else "it was not evaluated"
+        raise _UnusableError(f"there is no results.json: {running}")
+    results = _read_json(folder / "results.json")
+    _check_version(results, "results.json")
+    try:
+        return Run(
+            folder=folder,
+            name=name,
+            model=str(results["model"]),
+            data=str(results["data"]),
+            seed=about.get("seed"),
+            settings=dict(_settings(results, about)),
+            records=[_checked(record) for record in results["records"]],
+            published=results.get("published", []),
+            about=about,
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _UnusableError(f"results.json lacks or garbles {error}") from error
+
+
+def _checked(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    accuracy = float(record["accuracy"])
+    return {**{key: record[key] for key in ("extractor", "weights", "protocol", "epoch")}, "accuracy": accuracy}
+
+
+def _read_json(path: Path) -> Mapping[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise _UnusableError(f"{path.name} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise _UnusableError(f"{path.name} is cut off or damaged: {error}") from error
+    if not isinstance(content, dict):
+        raise _UnusableError(f"{path.name} holds no mapping")
+    return content
+
+
+def _check_version(content: Mapping[str, Any], name: str) -> None:
+    version = content.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise _UnusableError(
+            f"{name} has schema version {version}, and this version of the package reads {SCHEMA_VERSION}"
+        )
+
+
+def _settings(results: Mapping[str, Any], about: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield what makes a run the run it is, but for its seed."""
+    yield from _flat(results.get("model_settings", {}))
+    data = {name: value for name, value in results.get("data_settings", {}).items() if name not in _PLUMBING}
+    yield from _flat(data, "data.")
+    yield "epochs", results.get("epochs")
+    yield from _flat(results.get("protocols", {}), "transfer.")
+    yield "transfer.seed", results.get("transfer_seed")
+    yield "transfer.batch_norm", results.get("batch_norm")
+    yield "precision", about.get("precision")
+    yield "processes", about.get("processes")
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value if isinstance(value, str | int | float) or value is None else json.dumps(value)
+
+
+def _shortened(points: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]:
+    """Return a curve of at most `_POINTS` points, each the mean of a stretch."""
+    size = -(-len(points) // _POINTS)
+    stretches = [points[i : i + size] for i in range(0, len(points), size)]
+    return [(stretch[-1][0], sum(value for _, value in stretch) / len(stretch)) for stretch in stretches]
+
+
+def _read_trials(root: Path, left_out: list[LeftOut]) -> Iterator[Mapping[str, Any]]:
+    for path in sorted(root.rglob("trial.json")):
+        try:
+            trial = _read_json(path)
+            _check_version(trial, "trial.json")
+            yield {
+                "sweep": path.parents[1].name,
+                **{key: trial[key] for key in ("id", "index", "parameters", "status", "error", "seconds")},
+            }
+        except (_UnusableError, KeyError) as error:
+            left_out.append(LeftOut(str(path.parent.relative_to(root)), f"its trial's record is of no use: {error}"))

@@ -1,0 +1,48 @@
+"""Means over seeds and how sure they are."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over seeds.
+
+    Attributes:
+        mean: Of the values, in their unit.
+        low: Lower end of the 95% interval; None where one value says nothing about the spread.
+        high: Its upper end.
+        n: Number of values.
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    n: int
+
+    @property
+    def half_width(self) -> float | None:
+        """How far the interval reaches to either side."""
+        return None if self.high is None else self.high - self.mean
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """Return the mean and Student's t interval: mean ± t(n-1) · s / √n."""
+    n = len(values)
+    mean = math.fsum(values) / n
+    if n < 2:
+        return Estimate(mean, None, None, n)
+    from scipy.stats import t
+
+    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
+    half = float(t.ppf((1 + CONFIDENCE) / 2, n - 1)) * deviation / math.sqrt(n)
+    return Estimate(mean, mean - half, mean + half, n)
+
+
+def paired_difference(first: dict[int | None, float], second: dict[int | None, float]) -> Estimate | None:
+    """Return the estimate of first - second over the seeds that both have; None where they share no seed."""
+    seeds = [seed for seed in first if seed in second]
+    return estimate([first[seed] - second[seed] for seed in seeds]) if seeds else None

@@ -1,0 +1,190 @@
+"""Runs trials, each as a process of its own, several at a time."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from gan_lightning.sweeps.engine import next_point, random_points, trials_to_stop
+from gan_lightning.sweeps.spec import Point, Sweep
+from gan_lightning.sweeps.trials import ENDED, RECORD, Trial, read_trial, read_trials, trial_lock
+from gan_lightning.swept import SWEEP_POINT
+
+POLL_SECONDS = 0.1
+EARLY_STOP_SECONDS = 2.0
+GRACE_SECONDS = 20.0
+"""Time that a trial has to end by itself once it was asked to."""
+
+OnEvent = Callable[[str, Trial], None]
+"""Told what happened to a trial: "started" or "ended"."""
+
+
+@dataclass
+class _Running:
+    trial: Trial
+    process: subprocess.Popen[bytes]
+    started: float
+    lock: ExitStack
+    stopped_early: bool = False
+
+
+class Runner:
+    """Runs the trials of a sweep that are not yet done, and records how they end.
+
+    Several runners, on several machines, may share a folder: a trial runs in one of them.
+
+    Args:
+        sweep: What to run.
+        folder: Folder of its trials.
+        workers: Processes at a time.
+        more: Arguments after those of the file.
+        retry_failed: Whether trials that failed are run again.
+        on_event: Told of each trial that starts and ends.
+    """
+
+    def __init__(
+        self,
+        sweep: Sweep,
+        folder: Path,
+        *,
+        workers: int = 1,
+        more: Sequence[str] = (),
+        retry_failed: bool = False,
+        on_event: OnEvent = lambda event, trial: None,
+    ) -> None:
+        self.sweep, self.folder, self.workers, self.more = sweep, folder, workers, more
+        self.retry_failed, self.on_event = retry_failed, on_event
+        self._running: list[_Running] = []
+
+    def run(self, points: Sequence[Point] | None = None) -> None:
+        """Run these points, or the whole sweep; return when none is left that could be run here."""
+        source = self._points() if points is None else iter(points)
+        checked = 0.0
+        try:
+            while True:
+                while len(self._running) < self.workers and (point := next(source, None)) is not None:
+                    self._start(point)
+                if not self._running:
+                    return
+                time.sleep(POLL_SECONDS)
+                if self.sweep.early_terminate and time.monotonic() - checked > EARLY_STOP_SECONDS:
+                    self._stop_early()
+                    checked = time.monotonic()
+                for running in [r for r in self._running if r.process.poll() is not None]:
+                    self._end(running)
+        finally:
+            self._stop(self._running)
+            for running in list(self._running):
+                self._end(running)
+
+    def _points(self) -> Iterator[Point]:
+        """Yield what there is to run; Bayesian search decides when it is asked, by what has come out until then."""
+        if self.sweep.method == "bayes":
+            earlier = read_trials(self.folder)
+            yield from (Point(trial.index, trial.parameters) for trial in earlier)
+            while len(trials := read_trials(self.folder)) < (self.sweep.run_cap or 0):
+                if (point := next_point(self.sweep, trials)) is None:
+                    return
+                yield point
+        else:
+            yield from all_points(self.sweep)
+
+    def _start(self, point: Point) -> None:
+        """Start a trial, unless it is done or runs elsewhere."""
+        folder = self.folder / point.id
+        with ExitStack() as stack:
+            lock = stack.enter_context(trial_lock(folder))
+            if lock is None:
+                return
+            known = read_trial(folder / RECORD) if (folder / RECORD).is_file() else None
+            if known and (known.status in ENDED or (known.status == "failed" and not self.retry_failed)):
+                return
+            trial = Trial(point.id, point.index, point.parameters, "running", folder)
+            trial.attempts = known.attempts + 1 if known else 1
+            trial.started = datetime.now(UTC).isoformat(timespec="seconds")
+            point_file = folder / "point.json"
+            point_file.write_text(json.dumps(point.parameters, indent=2) + "\n", encoding="utf-8")
+            command = self.sweep.trial_command(point, point_file, self.more)
+            command += [f"--run.root={self.folder}", f"--run.name={point.id}"]
+            trial.write()
+            # A session of its own: what interrupts the sweep does not also interrupt its trials at the same moment,
+            # and a trial is ended together with the processes that it has started.
+            with (folder / "output.log").open("wb") as output:
+                process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    env=trial_environment(self.sweep, point, folder, self.workers),
+                    start_new_session=True,
+                    pass_fds=(lock,),
+                )
+            self._running.append(_Running(trial, process, time.monotonic(), stack.pop_all()))
+        self.on_event("started", trial)
+
+    def _end(self, running: _Running) -> None:
+        trial, code = running.trial, running.process.wait()
+        self._running.remove(running)
+        trial.seconds = round(time.monotonic() - running.started, 1)
+        run = trial.newest_run()
+        trial.run_folder = run.name if run else None
+        interrupted = code < 0 or code - 128 in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
+        if code == 0:
+            trial.status = "finished"
+        elif interrupted:
+            trial.status = "stopped" if running.stopped_early else "killed"
+            trial.error = None if running.stopped_early else f"ended with status {code}, as by a signal"
+        else:
+            trial.status, trial.error = "failed", last_words(trial.folder / "output.log")
+        trial.write()
+        running.lock.close()
+        self.on_event("ended", trial)
+
+    def _stop_early(self) -> None:
+        trials = {trial.id: trial for trial in read_trials(self.folder)}
+        to_stop = trials_to_stop(self.sweep, list(trials.values()))
+        given_up = [r for r in self._running if r.trial.id in to_stop and r.process.poll() is None]
+        for running in given_up:
+            running.stopped_early = True
+        self._stop(given_up)
+
+    def _stop(self, stopping: Sequence[_Running]) -> None:
+        """Ask processes to end, then make them."""
+        for number, seconds in ((signal.SIGTERM, GRACE_SECONDS), (signal.SIGKILL, GRACE_SECONDS)):
+            left = [running for running in stopping if running.process.poll() is None]
+            for running in left:
+                os.killpg(running.process.pid, number)
+            deadline = time.monotonic() + seconds
+            while any(running.process.poll() is None for running in left) and time.monotonic() < deadline:
+                time.sleep(POLL_SECONDS)
+
+
+def all_points(sweep: Sweep) -> list[Point]:
+    """Return the points of a grid or of a random search, which are known beforehand."""
+    return sweep.grid() if sweep.method == "grid" else random_points(sweep, sweep.run_cap or 0)
+
+
+def trial_environment(sweep: Sweep, point: Point, folder: Path, workers: int) -> Mapping[str, str]:
+    """Return a trial's environment: the user's, and defaults for what trials share or must not share."""
+    threads = max(1, (os.cpu_count() or 1) // workers)  # torch on more threads than there are cores only waits
+    defaults = {
+        "OMP_NUM_THREADS": str(threads),
+        # A sweep file may ask for W&B's logger; here that must not need an account. `wandb sync` uploads it later.
+        "WANDB_MODE": "offline",
+        "WANDB_DIR": str(folder.absolute()),
+        "WANDB_RUN_GROUP": sweep.name,
+    }
+    return defaults | os.environ | {SWEEP_POINT: json.dumps(point.parameters)}
+
+
+def last_words(log: Path) -> str:
+    """Return the line of an output that says why the process failed."""
+    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    said = [line for line in lines if "error:" in line.lower()]
+    return (said or lines or ["it printed nothing"])[-1].removeprefix("gan-lightning: error: ")

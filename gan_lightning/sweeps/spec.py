@@ -1,0 +1,252 @@
+"""A sweep file as W&B has it: what it may say, the points of its grid, and the command of a trial."""
+
+import hashlib
+import itertools
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gan_lightning.errors import SettingError
+
+PROGRAM = "gan-lightning"
+METHODS = ("grid", "random", "bayes")
+KEYS = {
+    "apiVersion", "kind", "program", "name", "description", "project", "entity", "method", "metric", "run_cap",
+    "early_terminate", "parameters", "command",
+}  # fmt: skip
+SERVER_KEYS = {"controller", "scheduler", "metrics", "job", "image_uri"}
+"""Keys of W&B's that only mean something with its server."""
+
+PARAMETER_KEYS = {"value", "values", "probabilities", "distribution", "min", "max", "mu", "sigma", "q", "a", "b"}
+MACROS = ("${env}", "${program}", "${args}", "${args_json_file}")
+_MACRO = re.compile(r"\$\{[^}]*\}")
+_ENVIRONMENT = re.compile(r"\$\{envvar:([A-Za-z0-9_]*)\}")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One setting of all swept parameters.
+
+    Attributes:
+        index: Place in the sweep, from 0.
+        parameters: Value per key of the command line.
+    """
+
+    index: int
+    parameters: Mapping[str, Any]
+
+    @property
+    def id(self) -> str:
+        """A hash of the parameters: the same in every sweep, on every machine, in whatever order they stand."""
+        return _digest(self.parameters)
+
+    @property
+    def label(self) -> str:
+        """The parameters in short, for people."""
+        return " ".join(f"{name.rpartition('.')[2]}={_short(value)}" for name, value in self.parameters.items())
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep file that has been checked.
+
+    Attributes:
+        path: The file.
+        name: The file's `name`, or else its stem.
+        method: One of `METHODS`.
+        parameters: W&B's description of each parameter, nested ones under dotted keys, in alphabetical order.
+        command: The trial's command, macros included.
+        run_cap: Most trials; None for a whole grid.
+        metric: `name` and `goal` of what Bayesian search and early stopping look at.
+        early_terminate: W&B's settings of early stopping.
+    """
+
+    path: Path
+    name: str
+    method: str
+    parameters: Mapping[str, Mapping[str, Any]]
+    command: tuple[str, ...]
+    run_cap: int | None
+    metric: Mapping[str, Any] | None
+    early_terminate: Mapping[str, Any] | None
+
+    @property
+    def engine_config(self) -> dict[str, Any]:
+        """What W&B's engine takes."""
+        config = {"method": self.method, "parameters": {name: dict(spec) for name, spec in self.parameters.items()}}
+        more = {"metric": self.metric, "early_terminate": self.early_terminate, "run_cap": self.run_cap}
+        return config | {name: value for name, value in more.items() if value is not None}
+
+    def grid(self) -> list[Point]:
+        """Return the points of a grid in W&B's order: names alphabetical, the last one changes fastest."""
+        choices = [_grid_values(name, spec) for name, spec in self.parameters.items()]
+        combinations = itertools.islice(itertools.product(*choices), self.run_cap)
+        return [Point(i, dict(zip(self.parameters, values, strict=True))) for i, values in enumerate(combinations)]
+
+    def trial_command(self, point: Point, point_file: Path, more: Sequence[str] = ()) -> list[str]:
+        """Return the arguments of a trial's process.
+
+        Args:
+            point: Its parameters.
+            point_file: Where they stand as JSON, for `${args_json_file}`.
+            more: Arguments after those of the file.
+        """
+        macros = {
+            "${env}": [],
+            "${program}": [sys.executable, "-m", "gan_lightning"],
+            # Unlike W&B's, whose str(None) is the word None, each value stands as JSON, which the command line reads.
+            "${args}": [f"--{name}={json.dumps(value)}" for name, value in point.parameters.items()],
+            "${args_json_file}": [str(point_file)],
+        }
+        words = [macros.get(word, [_ENVIRONMENT.sub(_environment, word)]) for word in self.command]
+        return [*itertools.chain.from_iterable(words), *more]
+
+    def fingerprint(self, more: Sequence[str] = ()) -> dict[str, Any]:
+        """Return what makes trials with equal parameters equal: the command, and the content of its configurations."""
+        words = [*self.command, *more]
+        configs = [word.partition("=")[2] for word in words if word.startswith(("--config=", "-c="))]
+        configs += [after for word, after in itertools.pairwise(words) if word in ("--config", "-c")]
+        files = {name: Path(name) for name in configs if name not in MACROS}
+        if missing := [name for name, path in files.items() if not path.is_file()]:
+            raise SettingError(
+                f"command must name configurations that exist, got '{missing[0]}' in {self.path}; paths are relative "
+                "to the folder in which the sweep is started."
+            )
+        return {"command": words, "configs": {name: _digest(path.read_text()) for name, path in files.items()}}
+
+
+def load_sweep(path: Path) -> Sweep:
+    """Read a sweep file.
+
+    Raises:
+        SettingError: If there is none, or naming what in it is unknown, missing or cannot work.
+    """
+
+    def refuse(what: str) -> SettingError:
+        return SettingError(f"{what} ({path})")
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingError(f"the sweep must be a file that can be read, got '{path}': {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingError(f"the sweep must be a YAML file, and '{path}' is none: {error}") from error
+    if not isinstance(content, dict):
+        raise refuse(f"a sweep must be a mapping with method, parameters and command, got {content!r}")
+    for key in content:
+        if key in SERVER_KEYS:
+            raise refuse(f"'{key}' needs W&B's server: remove it, or start the sweep with `wandb sweep`")
+        if key not in KEYS:
+            raise refuse(f"unknown key '{key}' in the sweep; known are {', '.join(sorted(KEYS))}")
+    if content.get("program") != PROGRAM:
+        raise refuse(f"program must be '{PROGRAM}', got {content.get('program')!r}")
+    method, cap, metric = content.get("method"), content.get("run_cap"), content.get("metric")
+    if method not in METHODS:
+        raise refuse(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    if cap is not None and (not isinstance(cap, int) or isinstance(cap, bool) or cap < 1):
+        raise refuse(f"run_cap must be at least 1, got {cap!r}")
+    if cap is None and method != "grid":
+        raise refuse(f"run_cap must say after how many trials a {method} search ends, got none")
+    stopping = content.get("early_terminate")
+    if (method == "bayes" or stopping) and not (isinstance(metric, dict) and isinstance(metric.get("name"), str)):
+        raise refuse(f"metric must have the name of what to look at, got {metric!r}")
+    parameters = dict(sorted(_flat(content.get("parameters"), refuse)))
+    for name, spec in parameters.items():
+        if method == "grid":
+            values = _grid_values(name, spec)
+            if len({_digest(value) for value in values}) < len(values):
+                raise refuse(f"the values of {name} must differ, got {values}: equal trials are one trial")
+    return Sweep(
+        path=path,
+        name=str(content.get("name") or path.stem),
+        method=method,
+        parameters=parameters,
+        command=_command(content.get("command"), refuse),
+        run_cap=cap,
+        metric=metric,
+        early_terminate=stopping,
+    )
+
+
+def _flat(parameters: object, refuse: Any, prefix: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield each parameter's dotted name and description."""
+    if not isinstance(parameters, dict) or not parameters:
+        raise refuse(f"{prefix or 'parameters'} must name at least one parameter, got {parameters!r}")
+    for name, spec in parameters.items():
+        full = f"{prefix}.{name}" if prefix else str(name)
+        if not isinstance(spec, dict):
+            raise refuse(f"{full} must have a value, values or a distribution, got {spec!r}")
+        if set(spec) == {"parameters"}:
+            yield from _flat(spec["parameters"], refuse, full)
+            continue
+        if unknown := set(spec) - PARAMETER_KEYS:
+            raise refuse(f"unknown key '{min(unknown)}' of {full}; known are {', '.join(sorted(PARAMETER_KEYS))}")
+        if "values" in spec and (not isinstance(spec["values"], list) or not spec["values"]):
+            raise refuse(f"the values of {full} must be a list of at least one, got {spec['values']!r}")
+        yield full, spec
+
+
+def _grid_values(name: str, spec: Mapping[str, Any]) -> list[Any]:
+    keys = set(spec) - {"distribution"}
+    if keys == {"values"}:
+        return list(spec["values"])
+    if keys == {"value"}:
+        return [spec["value"]]
+    whole = keys == {"min", "max"} and all(isinstance(spec[key], int) for key in keys)
+    if whole and spec["min"] <= spec["max"] and spec.get("distribution", "int_uniform") == "int_uniform":
+        return list(range(spec["min"], spec["max"] + 1))
+    raise SettingError(
+        f"{name} must have a value, values, or whole numbers as min and max in a grid, got {dict(spec)}. "
+        "Use method: random for distributions."
+    )
+
+
+def _command(command: object, refuse: Any) -> tuple[str, ...]:
+    """Check a command: W&B's agent takes several that lose the parameters or change them without a word."""
+    if not isinstance(command, list) or not command:
+        # W&B's default is `python gan-lightning`, and there is no such file.
+        raise refuse(f"command must be a list such as [${{env}}, ${{program}}, fit, ...], got {command!r}")
+    words = tuple(str(word) for word in command)
+    for word in words:
+        rest = _ENVIRONMENT.sub("", word)
+        if (macro := _MACRO.search(rest)) and (word not in MACROS):
+            alone = f"; a macro must be an item of its own, not part of '{word}'" if macro.group() in MACROS else ""
+            raise refuse(f"the command may hold {', '.join(MACROS)} and ${{envvar:NAME}}, got {macro.group()}{alone}")
+    if words[:2] not in ((MACROS[0], MACROS[1]), (MACROS[1], "fit")) or "fit" not in words[1:3]:
+        raise refuse(f"command must start with ${{env}}, ${{program}} and fit, got {' '.join(words[:3])}")
+    handing = [word for word in words if word in MACROS[2:]]
+    if len(handing) != 1:
+        raise refuse(
+            "command must hand the parameters on, once: end it with --config and ${args_json_file}, "
+            f"got {' '.join(handing) or 'neither, so that all trials would be the same'}"
+        )
+    if "${args_json_file}" in words and words[words.index("${args_json_file}") - 1] not in ("--config", "-c"):
+        raise refuse("${args_json_file} must stand after --config")
+    return words
+
+
+def _environment(match: re.Match[str]) -> str:
+    name = match.group(1)
+    if name not in os.environ:
+        # The agent would put the variable's name there.
+        raise SettingError(f"the environment variable {name}, which the sweep's command uses, must be set, and is not.")
+    return os.environ[name]
+
+
+def _digest(value: object) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def _short(value: object) -> str:
+    if isinstance(value, dict) and "class_path" in value:
+        settings = [f"{name}={_short(given)}" for name, given in value.get("init_args", {}).items()]
+        return "/".join([str(value["class_path"]).rpartition(".")[2], *settings])
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

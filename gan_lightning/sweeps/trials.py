@@ -1,0 +1,148 @@
+"""What a sweep remembers of its trials: a folder each, with its parameters, its record, its output and its runs.
+
+<sweep's folder>/sweep.json           the command that all trials share
+<sweep's folder>/<trial's id>/        trial.json, point.json, output.log, and a run folder for each attempt
+"""
+
+import csv
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from gan_lightning.errors import SettingError
+from gan_lightning.files import SCHEMA_VERSION, write_json
+
+Status = Literal["running", "finished", "stopped", "failed", "killed"]
+ENDED = ("finished", "stopped")
+"""States of a trial that is over and done: run to its end, or given up by early stopping."""
+
+RECORD, SWEEP_RECORD = "trial.json", "sweep.json"
+
+
+@dataclass
+class Trial:
+    """A trial's record.
+
+    Attributes:
+        id: Hash of the parameters.
+        index: Place in the sweep, from 0.
+        parameters: Value per key of the command line.
+        status: How it stands; a trial whose process was killed may still say "running".
+        error: Why it failed.
+        attempts: How often it was started.
+        started: Time of the last start, ISO 8601.
+        seconds: Wall time of the last attempt.
+        run_folder: The last attempt's, relative to the trial's folder.
+        folder: Where the record stands; not part of it.
+    """
+
+    id: str
+    index: int
+    parameters: Mapping[str, Any]
+    status: Status
+    folder: Path
+    error: str | None = None
+    attempts: int = 0
+    started: str | None = None
+    seconds: float | None = None
+    run_folder: str | None = None
+
+    def write(self) -> None:
+        """Write the record, whole or not at all."""
+        content = {name: value for name, value in asdict(self).items() if name != "folder"}
+        write_json(self.folder / RECORD, {"schema_version": SCHEMA_VERSION} | content)
+
+    def newest_run(self) -> Path | None:
+        """Return the run folder of the last attempt, where it came to make one."""
+        runs = [path.parent for path in self.folder.glob("*/run.json")]
+        return max(runs, key=lambda run: run.name, default=None)
+
+    def metric_history(self, name: str) -> list[float]:
+        """Return all values of a metric that the last attempt has logged, in order."""
+        run = self.folder / self.run_folder if self.run_folder else self.newest_run()
+        path = run / "metrics.csv" if run else None
+        if path is None or not path.is_file():
+            return []
+        return list(_column(path, path.stat().st_mtime_ns, name))
+
+
+@cache
+def _column(path: Path, changed: int, name: str) -> tuple[float, ...]:
+    """Return a column of a CSV file that may still be written to, as it was at the time `changed`."""
+    text = path.read_text(encoding="utf-8")
+    whole = text[: text.rfind("\n") + 1]
+    return tuple(float(row[name]) for row in csv.DictReader(whole.splitlines()) if row.get(name))
+
+
+def read_trial(path: Path) -> Trial:
+    """Read a record.
+
+    Raises:
+        SettingError: If it is damaged or of another version.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        version = content.pop("schema_version")
+        if version != SCHEMA_VERSION:
+            raise SettingError(f"'{path}' has schema version {version}, and this version of the package reads 1.")
+        known = {f.name for f in fields(Trial)}
+        return Trial(folder=path.parent, **{name: value for name, value in content.items() if name in known})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, SettingError):
+            raise
+        raise SettingError(f"'{path}' must be a trial's record, and is damaged: {error}. Remove its folder.") from error
+
+
+def read_trials(folder: Path) -> list[Trial]:
+    """Return all trials of a sweep's folder, in the sweep's order."""
+    return sorted((read_trial(path) for path in folder.glob(f"*/{RECORD}")), key=lambda trial: (trial.index, trial.id))
+
+
+def claim_folder(folder: Path, name: str, fingerprint: Mapping[str, Any]) -> None:
+    """Note in a sweep's folder what its trials share; refuse a folder of trials that share something else.
+
+    Raises:
+        SettingError: If the command or a configuration has changed since.
+    """
+    path, record = folder / SWEEP_RECORD, {"schema_version": SCHEMA_VERSION, "name": name, **fingerprint}
+    if path.is_file() and any(folder.glob(f"*/{RECORD}")):
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+        changed = (
+            [f"the command was '{' '.join(earlier['command'])}'"] if earlier["command"] != record["command"] else []
+        )
+        configs, now = earlier["configs"], record["configs"]
+        changed += [f"{config} has changed" for config in now if config in configs and configs[config] != now[config]]
+        if changed:
+            raise SettingError(
+                f"the trials in '{folder}' must be trials of the same command, but {changed[0]}. "
+                "Choose another folder with --dir, or remove this one."
+            )
+        return
+    write_json(path, record)
+
+
+@contextmanager
+def trial_lock(folder: Path) -> Iterator[int | None]:
+    """Hold a trial; yields a descriptor to hand on to its process, or None where another process holds it.
+
+    The system lets go of the lock when the last process that has the descriptor ends, however it ends: a trial is
+    free exactly when neither its runner nor its own process lives.
+    """
+    import fcntl
+
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield None
+            return
+        yield descriptor
+    finally:
+        os.close(descriptor)

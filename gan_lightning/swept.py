@@ -1,0 +1,86 @@
+"""The parameters that a sweep has chosen for this process, and whether the process uses them.
+
+Between a sweep and a configuration values can get lost without a word: a later argument sets the same key, the setting
+is computed from another one, null arrives as the word 'None'. Then trials that should differ are the same.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gan_lightning.errors import SettingError
+
+SWEEP_POINT = "GAN_LIGHTNING_SWEEP_POINT"
+"""Environment variable in which `gan-lightning sweep` tells a trial its parameters, as JSON."""
+
+WANDB_POINT = "WANDB_SWEEP_PARAM_PATH"
+"""Environment variable in which W&B's agent names the file of a trial's parameters."""
+
+_NOTHING = object()
+
+
+def swept_parameters() -> Mapping[str, Any]:
+    """Return what a sweep, ours or that of W&B's agent, has set for this process; nothing outside of one."""
+    if SWEEP_POINT in os.environ:
+        return json.loads(os.environ[SWEEP_POINT])
+    if WANDB_POINT in os.environ:
+        content = yaml.safe_load(Path(os.environ[WANDB_POINT]).read_text(encoding="utf-8")) or {}
+        return {name: given["value"] for name, given in content.items() if isinstance(given, dict)}
+    return {}
+
+
+def check_swept(point: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """Check that a trial uses the values that its sweep chose; else two trials could be the same without a word.
+
+    Args:
+        point: Value per dotted key.
+        config: The resolved configuration.
+
+    Raises:
+        SettingError: Naming the key, the sweep's value and the one that would be used.
+    """
+    for name, value in point.items():
+        used = _setting(config, name.split("."))
+        if not _agrees(value, used):
+            said = "has no such setting" if used is _NOTHING else f"would use {used!r}"
+            hint = (
+                "Hand parameters on with --config ${args_json_file}: ${args} makes the word 'None' of null."
+                if value is None
+                else "Let no later argument set it, and sweep over what the command line takes."
+            )
+            raise SettingError(f"{name} must be {value!r}, as the sweep chose, but the run {said}. {hint}")
+
+
+def _setting(config: Any, path: list[str]) -> Any:
+    """Return what stands under a dotted key, in which `init_args` may be left out, as on the command line."""
+    for i, part in enumerate(path):
+        if not isinstance(config, Mapping):
+            return _NOTHING
+        if part not in config and "init_args" in config:
+            return _setting(config["init_args"], path[i:])
+        config = config.get(part, _NOTHING)
+    return config
+
+
+def _agrees(value: Any, used: Any) -> bool:
+    """Return whether a value was taken: classes may be named in short, and have defaults beside what was given."""
+    if isinstance(value, str) and isinstance(used, Mapping):
+        used = used.get("class_path")
+    if isinstance(value, Mapping):
+        return all(_agrees(given, _setting(used, [name])) for name, given in value.items())
+    if isinstance(value, str) and isinstance(used, str):
+        return used == value or used.endswith(f".{value}")
+    if isinstance(value, str) and isinstance(used, float):
+        return _is_number(value, used)  # YAML reads 1e-5, without a point, as a text, and the command line as a number
+    return isinstance(value, bool) == isinstance(used, bool) and value == used
+
+
+def _is_number(text: str, number: float) -> bool:
+    try:
+        return float(text) == number
+    except ValueError:
+        return False

@@ -1,0 +1,161 @@
+"""`gan-lightning sweep` as a user calls it, with the real command line behind it."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from gan_lightning.sweeps.check import error_of
+from gan_lightning.sweeps.command import main, points_to_check
+from gan_lightning.sweeps.spec import load_sweep
+
+ROOT = Path(__file__).parents[2]
+TINY = [
+    "--model.base_width=4", "--model.feature_dim=8", "--data.limit=120", "--trainer.max_epochs=1",
+    "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--transfer.paper.epochs=1",
+    "--transfer.tuned=null",
+]  # fmt: skip
+COMMAND = ["${env}", "${program}", "fit", f"--config={ROOT}/configs/quickstart.yaml", *TINY]
+
+
+@pytest.fixture
+def sweep_file(tmp_path, monkeypatch):
+    """Return a function that writes a sweep over these parameters into the empty working folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(parameters: dict, command: list[str] = COMMAND, **more) -> Path:
+        content = {"program": "gan-lightning", "method": "grid", "parameters": parameters} | more
+        content["command"] = [*command, "--config", "${args_json_file}"]
+        path = tmp_path / "s.yaml"
+        path.write_text(yaml.safe_dump(content))
+        return path
+
+    return write
+
+
+def test_a_sweep_trains_each_point_and_a_trial_that_fails_says_why(sweep_file, tmp_path, capsys):
+    # 11 generators do not divide 120 images: found when the model is built, not when the command line is read.
+    path = sweep_file({"model.init_args.generators": {"values": [10, 11]}, "seed_everything": {"values": [1]}},
+                      metric={"name": "transfer/classifier/paper/accuracy"})  # fmt: skip
+    assert main([str(path), "--workers=2"]) == 1
+    printed = capsys.readouterr().out
+    assert "1 of 2 trials done (1 failed, 1 finished) in runs/s" in printed
+    assert "model.fake_batch_size must be a multiple of model.generators (11), got 120" in printed
+    by_value = {
+        trial["parameters"]["model.init_args.generators"]: trial
+        for trial in (json.loads(record.read_text()) for record in tmp_path.glob("runs/s/*/trial.json"))
+    }
+    assert (by_value[10]["status"], by_value[11]["status"]) == ("finished", "failed")
+    run = tmp_path / "runs/s" / by_value[10]["id"] / by_value[10]["run_folder"]
+    assert json.loads((run / "run.json").read_text())["seed"] == 1
+    assert yaml.safe_load((run / "config.yaml").read_text())["model"]["init_args"]["generators"] == 10
+    records = json.loads((run / "results.json").read_text())["records"]
+    (accuracy,) = (r["accuracy"] for r in records if (r["extractor"], r["weights"]) == ("classifier", "trained"))
+    assert f"transfer/classifier/paper/accuracy {accuracy:.4f}" in printed
+    # Point 0 alone has nothing to do, and says so; --list runs nothing.
+    assert main([str(path), "--index=0"]) == 0
+    assert main([str(path), "--list"]) == 0
+    assert "failed" in capsys.readouterr().out
+
+
+def test_a_key_that_the_command_line_does_not_take_is_named_before_the_first_trial(sweep_file, tmp_path, capsys):
+    from gan_lightning.__main__ import main as program
+
+    path = sweep_file({"seed_everything": {"value": 0}, "model.init_args.shares_remvoed": {"values": [0, 1]}})
+    with pytest.raises(SystemExit) as end:
+        program(["sweep", str(path)])
+    errors = capsys.readouterr().err
+    assert (end.value.code, "shares_remvoed" in errors, len(errors.splitlines())) == (2, True, 1), errors
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("point", "more", "message"),
+    [
+        ({"no.such": 0}, [], "no.such"),
+        ({"seed_everything": "many"}, [], "seed_everything"),
+        ({"trainer.max_epochs": 3.0}, [], "trainer.max_epochs"),
+        # The data set gives the channels: all trials would be the same.
+        ({"model.init_args.channels": 3}, [], "model.channels must not be set, got 3"),
+        ({"model": {"class_path": "MGAN", "init_args": {"channels": 3}}}, [], "model.channels must not be set"),
+        # A later argument wins over the sweep.
+        ({"seed_everything": 0}, ["--seed_everything=1"], "seed_everything must be 0, as the sweep chose"),
+        ({"model.betas": [0.1, 0.2]}, ["--model.betas=[0.5, 0.9]"], "model.betas must be [0.1, 0.2]"),
+        ({"data": "MNIST"}, ["--data=Digits"], "data must be 'MNIST'"),
+        # What W&B's ${args} makes of null.
+        ({"run.name": None}, ["--run.name=None"], "would use 'None'. Hand parameters on with --config"),
+        ({"model.betas": [0.5, 0.9]}, [], None),
+        ({"model.generator_lr": "1e-4"}, [], None),
+        ({"model.init_args.generator_lr": 1}, [], None),
+        ({"trainer.enable_checkpointing": False, "run.name": None, "transfer.tuned": None}, [], None),
+        ({"model": {"class_path": "MGAN", "init_args": {"betas": [0.5, 0.9]}}, "data": "Digits"}, [], None),
+    ],
+)
+def test_a_point_that_would_not_be_used_as_it_is_is_refused_and_any_other_taken(
+    tmp_path, monkeypatch, point, more, message
+):
+    monkeypatch.setattr(sys, "argv", ["gan-lightning"])
+    monkeypatch.setenv("GAN_LIGHTNING_SWEEP_POINT", "{}")  # so that what is set below is taken back
+    (tmp_path / "point.json").write_text(json.dumps(point))
+    quickstart = f"--config={ROOT}/configs/quickstart.yaml"
+    error = error_of(["fit", quickstart, "--config", str(tmp_path / "point.json"), *more], point)
+    assert (error is None) if message is None else (message in (error or ""))
+
+
+def test_the_sweep_and_its_refusals_do_not_load_torch(sweep_file):
+    path = sweep_file({"seed_everything": {"values": [0]}})
+    code = (
+        "import sys; from gan_lightning.__main__ import main\n"
+        "try: main(['sweep', sys.argv[1], '--list'])\n"
+        "finally: print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "False"), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere.yaml"], "No such file"),
+        (["s.yaml", "--index=2"], "--index must be from 0 to 1"),
+        (["s.yaml", "--workers=0"], "--workers must be at least 1, got 0"),
+    ],
+)
+def test_bad_arguments_end_with_one_line(sweep_file, capsys, arguments, message):
+    from gan_lightning.__main__ import main as program
+
+    sweep_file({"seed_everything": {"values": [0, 1]}})
+    with pytest.raises(SystemExit) as end:
+        program(["sweep", *arguments])
+    errors = capsys.readouterr().err
+    assert (end.value.code, message in errors, len(errors.splitlines())) == (2, True, 1), errors
+
+
+SHIPPED = sorted((ROOT / "sweeps").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_every_value_of_a_shipped_sweep_is_taken_by_the_command_line(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", ["gan-lightning"])
+    monkeypatch.setenv("GAN_LIGHTNING_SWEEP_POINT", "{}")
+    sweep = load_sweep(path)
+    assert sweep.name == path.stem.replace("_", "-")
+    if sweep.method != "grid" and importlib.util.find_spec("sweeps") is None:
+        pytest.skip("needs the extra `sweeps`")
+    for number, point in enumerate(points_to_check(sweep)):
+        point_file = tmp_path / f"{number}.json"
+        point_file.write_text(json.dumps(point.parameters))
+        command = sweep.trial_command(point, point_file)
+        assert command[1:4] == ["-m", "gan_lightning", "fit"]
+        assert error_of(command[3:], dict(point.parameters)) is None
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_a_shipped_sweep_fits_wandbs_own_schema(path):
+    config = pytest.importorskip("sweeps.config", reason="needs the extra `sweeps`")
+    assert config.schema_violations_from_proposed_config(yaml.safe_load(path.read_text())) == []

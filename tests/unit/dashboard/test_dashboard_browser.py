@@ -1,0 +1,173 @@
+"""The page in a real browser: Debian's headless Chromium, as `.ci/run` installs it."""
+
+import functools
+import os
+import shutil
+import time
+
+import pytest
+
+from gan_lightning.dashboard.comparison import compare
+from gan_lightning.dashboard.page import build_page
+from gan_lightning.dashboard.reading import read_folder
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium-headless-shell", "chromium", "google-chrome"))), None)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Yield a headless Chromium; without one the tests skip, except in CI, where that is a failure."""
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        sync_playwright = None
+    if CHROMIUM is None or sync_playwright is None:
+        reason = "needs playwright and Debian's chromium-headless-shell or chromium"
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def opened(browser, ablation, tmp_path, write_run):
+    """Return a function that opens the runs' page; fails where the console complains or a request goes out."""
+    contexts, complaints = [], []
+    path = tmp_path / "page.html"
+
+    def is_local(url: str) -> bool:
+        return url == path.as_uri() or url.startswith("data:")
+
+    def open_page(script: bool = True, **settings):
+        path.write_text(build_page(read_folder(ablation), "Ablation", tmp_path), encoding="utf-8")
+        context = browser.new_context(java_script_enabled=script, **settings)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda request: None if is_local(request.url) else complaints.append(request.url))
+        page.goto(path.as_uri())
+        if script:
+            page.wait_for_selector("html[data-ready='1']", timeout=30_000)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+def shown(page, selector: str) -> list[str]:
+    return [text for text in page.locator(selector).all_inner_texts() if text.strip()]
+
+
+def cells(page) -> list[list[str]]:
+    """Return the lines of the table of accuracies that are to be seen."""
+    lines = page.locator("section", has_text="Random weights").locator("tbody tr:visible")
+    return [line.split("\t") for line in lines.all_inner_texts()]
+
+
+def marks(page, chart: str) -> list[str]:
+    return page.locator(f"#{chart} [aria-roledescription='point']").evaluate_all(
+        "marks => marks.map(mark => mark.getAttribute('aria-label'))"
+    )
+
+
+def wait_until(condition) -> None:
+    """Wait for a chart, which draws by itself; the page's policy forbids Playwright's own way of waiting."""
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def test_the_charts_and_tables_say_what_was_worked_out(opened, ablation):
+    page = opened()
+    comparison = compare(read_folder(ablation).runs)
+    expected = {
+        (str(row["x"]), row["extractor"]): f"{row['mean']:.4f}"
+        for row in comparison.accuracies
+        if (row["weights"], row["seed"]) == ("trained", "all")
+    }
+    assert {(line[0], line[1]): line[3] for line in cells(page)} == expected
+    drawn = marks(page, "accuracy-0")
+    for row in comparison.accuracies:
+        if row["seed"] == "all":
+            kind = {"trained": "ours", "random": "random weights"}[row["weights"]]
+            wanted = [f"x: {row['x']}", f"extractor: {row['extractor']}", f"kind: {kind}", f"mean: {row['mean']:.4f}"]
+            assert any(all(part in label for part in wanted) for label in drawn), (wanted, drawn)
+    assert sum("kind: the paper's" in label for label in drawn) == 4
+    assert len(marks(page, "difference-0")) == 4
+    assert page.locator("[id^=epochs-] svg").count() == 2
+    # A band for each extractor, and none that joins its figures with those of random weights.
+    assert page.locator("#epochs-1 .mark-area path").count() == 4
+
+
+def test_filters_choose_lines_marks_and_charts(opened):
+    page = opened()
+    page.select_option("select[name=shares_removed]", "4")
+    assert {line[0] for line in cells(page)} == {"4"}
+    wait_until(lambda: len(marks(page, "difference-0")) == 2)
+    assert page.locator("[id^=epochs-]:visible").count() == 1
+    assert page.locator("details.run:visible").count() == 3
+    page.select_option("select[name=seed]", "1")
+    assert [line[3:6] for line in cells(page)] == [["0.9400", "-", "1"], ["0.9300", "-", "1"]]
+    assert page.locator("details.run:visible").count() == 1
+    wait_until(lambda: any("mean: 0.9400" in label for label in marks(page, "accuracy-0")))
+    page.click("#reset")
+    assert len(cells(page)) == 4
+
+
+def test_a_runs_losses_are_drawn_when_it_is_opened(opened):
+    page = opened()
+    assert page.locator("#losses-0 svg").count() == 0
+    page.locator("details.run summary").first.click()
+    page.wait_for_selector("#losses-0 svg")
+    assert page.locator("details.run img").first.is_visible()
+
+
+def test_a_name_that_looks_like_a_script_stays_text(opened, ablation, write_run):
+    name = "<script>document.title='taken'<\u2215script>"
+    accuracies = {"discriminator": 0.5, "classifier": 0.6}
+    write_run(ablation, name, accuracies, shares_removed=4, seed=7)
+    page = opened()
+    assert page.title() == "Ablation"
+    assert any("<script>" in text for text in shown(page, "details.run > summary"))
+
+
+def test_everything_can_be_read_without_scripts(opened):
+    page = opened(script=False)
+    assert [line[3] for line in cells(page)] == ["0.9100", "0.9100", "0.9350", "0.9150"]
+    assert page.locator("noscript").is_visible()
+    assert page.locator("a[download]").count() == 4
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_page_fits_a_phone_and_a_desk_in_the_light_and_in_the_dark(opened, scheme, width):
+    page = opened(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for chart in page.locator(".charts svg").all():
+        assert chart.bounding_box()["width"] <= width
+    contrast = functools.partial(page.evaluate, _CONTRAST)
+    for selector in ("body", "td", ".soft", "th", "#accuracy-0 svg .role-axis-label text", "a[download]"):
+        assert contrast(selector) >= 4.5, selector
+    picture = page.screenshot()
+    before = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.click("#theme")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != before
+    assert page.screenshot() != picture
+
+
+_CONTRAST = """selector => {
+  const light = colour => {
+    const parts = colour.match(/[\\d.]+/g).slice(0, 3).map(v => v / 255)
+      .map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2];
+  };
+  const element = document.querySelector(selector), style = getComputedStyle(element);
+  const ink = element.closest("svg") ? style.fill : style.color;
+  const [a, b] = [light(ink), light(getComputedStyle(document.body).backgroundColor)];
+  return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+}"""

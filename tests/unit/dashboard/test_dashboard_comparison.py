@@ -1,0 +1,92 @@
+"""Which setting is the x axis, what is compared with what, and the figures that follow."""
+
+import pytest
+
+from gan_lightning.dashboard.comparison import compare
+from gan_lightning.dashboard.reading import read_folder
+from gan_lightning.dashboard.statistics import estimate
+from gan_lightning.errors import SettingError
+
+
+def rows(comparison, kind, **wanted):
+    return [row for row in getattr(comparison, kind) if all(row[name] == value for name, value in wanted.items())]
+
+
+def test_the_setting_in_which_runs_differ_is_the_x_axis_and_seeds_are_averaged(ablation):
+    comparison = compare(read_folder(ablation).runs)
+    assert (comparison.x, comparison.x_values, comparison.others) == ("shares_removed", [0, 4], [])
+    assert comparison.pair == ("classifier", "discriminator")
+    (row,) = rows(comparison, "accuracies", x=4, extractor="classifier", weights="trained", seed="all")
+    expected = estimate([0.92, 0.94, 0.945])
+    assert (row["mean"], row["low"], row["high"], row["n"]) == pytest.approx(
+        (expected.mean, expected.low, expected.high, 3)
+    )
+    assert (row["paper"], row["source"]) == (0.9578, "Mao et al. 2022, Table 2")
+    (single,) = rows(comparison, "accuracies", x=4, extractor="classifier", weights="trained", seed="1")
+    assert (single["mean"], single["low"], single["n"]) == (0.94, None, 1)
+
+
+def test_the_difference_is_paired_over_seeds(ablation):
+    comparison = compare(read_folder(ablation).runs)
+    (row,) = rows(comparison, "differences", x=4, seed="all")
+    expected = estimate([0.02, 0.01, 0.03])
+    assert (row["mean"], row["low"], row["high"]) == pytest.approx((expected.mean, expected.low, expected.high))
+    assert row["paper"] == pytest.approx(0.9578 - 0.9309)
+    (same,) = rows(comparison, "differences", x=0, seed="all")
+    assert (same["mean"], same["low"], same["high"]) == (0, 0, 0)
+
+
+def test_the_probes_epochs_are_averaged_one_by_one(ablation):
+    comparison = compare(read_folder(ablation).runs)
+    found = rows(comparison, "epochs", x=4, extractor="discriminator", weights="trained", seed="all")
+    assert [(row["epoch"], row["mean"]) for row in found] == [(1, pytest.approx(0.865)), (2, pytest.approx(0.915))]
+
+
+def test_further_settings_split_the_runs_and_become_filters(ablation, write_run):
+    write_run(ablation, "wide", {"discriminator": 0.99, "classifier": 0.98}, shares_removed=4, base_width=128)
+    comparison = compare(read_folder(ablation).runs)
+    assert (comparison.x, comparison.others) == ("shares_removed", ["base_width"])
+    assert comparison.variants == ["base_width=128", "base_width=32"]
+    assert comparison.filters["base_width"] == ["32", "128"]
+    (row,) = rows(comparison, "accuracies", x=4, extractor="classifier", weights="trained", seed="all",
+                  variant="base_width=128")  # fmt: skip
+    assert (row["mean"], row["n"]) == (0.98, 1)
+    assert compare(read_folder(ablation).runs, x="base_width").x_values == [32, 128]
+
+
+def test_runs_of_other_data_or_epochs_are_never_averaged_together(ablation, write_run):
+    write_run(ablation, "cifar", {"discriminator": 0.3, "classifier": 0.4}, shares_removed=4, data="cifar10")
+    write_run(ablation, "long", {"discriminator": 0.8, "classifier": 0.9}, shares_removed=4, epochs=20)
+    comparison = compare(read_folder(ablation).runs)
+    counts = {row["variant"]: row["n"] for row in rows(comparison, "differences", x=4, seed="all")}
+    assert counts == {"data=mnist, epochs=5": 3, "data=cifar10, epochs=5": 1, "data=mnist, epochs=20": 1}
+
+
+def test_methods_are_models_and_what_only_one_models_runs_differ_in(tmp_path, write_run):
+    for seed in range(2):
+        write_run(tmp_path, f"bigan{seed}", {"encoder": 0.9}, seed=seed, model="BiGAN", beta=1)
+        for weight in (0.0, 0.25):
+            write_run(
+                tmp_path, f"lr{weight}{seed}", {"encoder": 0.8}, seed=seed, model="LatentRegressor", joint_weight=weight
+            )
+    comparison = compare(read_folder(tmp_path).runs)
+    assert comparison.x == "method"
+    assert comparison.x_values == ["BiGAN", "LatentRegressor joint_weight=0", "LatentRegressor joint_weight=0.25"]
+    assert (comparison.others, comparison.pair, comparison.differences) == ([], None, [])
+    assert {row["n"] for row in rows(comparison, "accuracies", seed="all")} == {2}
+
+
+def test_a_random_search_is_drawn_as_points(tmp_path, write_run):
+    for i in range(15):
+        write_run(
+            tmp_path, f"r{i}", {"discriminator": 0.5, "classifier": 0.6}, class_weight=0.01 * (i + 1), generators=i
+        )
+    comparison = compare(read_folder(tmp_path).runs)
+    assert comparison.numeric
+    assert comparison.scattered
+    assert compare(read_folder(tmp_path).runs, x="class_weight").x == "class_weight"
+
+
+def test_a_setting_that_no_run_has_is_refused(ablation):
+    with pytest.raises(SettingError, match="setting of the runs, got 'depth'; they differ in shares_removed"):
+        compare(read_folder(ablation).runs, x="depth")

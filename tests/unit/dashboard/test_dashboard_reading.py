@@ -1,0 +1,93 @@
+"""Run folders in every state."""
+
+import json
+
+import pytest
+
+from gan_lightning.dashboard.reading import read_folder
+
+
+def reasons(found) -> dict[str, str]:
+    return {out.name: out.reason for out in found.left_out}
+
+
+def test_finished_runs_are_read_with_their_settings_and_final_accuracies(ablation):
+    found = read_folder(ablation)
+    assert not found.left_out
+    assert [(run.name, run.seed, run.settings["shares_removed"]) for run in found.runs[:2]] == [
+        ("0/seed0", 0, 0), ("0/seed1", 1, 0),
+    ]  # fmt: skip
+    assert found.runs[0].finals["discriminator", "trained", "paper"] == 0.90
+    assert found.runs[0].finals["discriminator", "random", "paper"] == pytest.approx(0.80)
+    assert "data.limit" in found.runs[0].settings
+    assert "data.root" not in found.runs[0].settings, "where the data lie is no part of an experiment"
+
+
+def test_an_empty_folder_holds_nothing(tmp_path):
+    assert read_folder(tmp_path) == type(read_folder(tmp_path))([], [], [])
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "reason"),
+    [
+        ("results.json", lambda text: text[: len(text) // 2], "results.json is cut off or damaged"),
+        ("results.json", lambda text: "[]", "results.json holds no mapping"),
+        ("results.json", lambda text: text.replace('_version": 1', '_version": 2'), "has schema version 2"),
+        ("results.json", lambda text: text.replace('"accuracy"', '"acuracy"'), "lacks or garbles 'accuracy'"),
+        ("run.json", lambda text: text.replace('"schema_version": 1', '"schema_version": 0'), "has schema version 0"),
+        ("run.json", lambda text: text[:20], "run.json is cut off or damaged"),
+        ("run.json", lambda text: text.replace('"fit", "seed"', '"test", "seed"'), "a run of `test`"),
+        ("run.json", lambda text: text.replace('"finished"', '"failed"').replace("null", '"NaN at step 3"'),
+         "it failed: NaN at step 3"),
+    ],
+)  # fmt: skip
+def test_a_run_of_no_use_is_left_out_with_the_reason_and_the_others_are_read(ablation, file, change, reason):
+    path = ablation / "0/seed1" / file
+    path.write_text(change(path.read_text()))
+    found = read_folder(ablation)
+    assert len(found.runs) == 5
+    assert list(reasons(found)) == ["0/seed1"]
+    assert reason in reasons(found)["0/seed1"]
+
+
+def test_a_run_without_results_says_whether_it_still_runs(ablation):
+    (ablation / "0/seed0/results.json").unlink()
+    (ablation / "0/seed1/results.json").unlink()
+    path = ablation / "0/seed1/run.json"
+    path.write_text(path.read_text().replace('"finished"', '"running"'))
+    assert reasons(read_folder(ablation)) == {
+        "0/seed0": "there is no results.json: it was not evaluated",
+        "0/seed1": "there is no results.json: it is still running, or was killed",
+    }
+
+
+def test_of_equal_runs_the_newest_counts_so_that_a_repetition_is_no_further_seed(tmp_path, write_run):
+    write_run(tmp_path, "20260101-000000-a", {"discriminator": 0.5})
+    write_run(tmp_path, "20260102-000000-b", {"discriminator": 0.6})
+    write_run(tmp_path, "20260103-000000-c", {"discriminator": 0.7}, seed=1)
+    found = read_folder(tmp_path)
+    assert [run.name for run in found.runs] == ["20260102-000000-b", "20260103-000000-c"]
+    assert reasons(found) == {"20260101-000000-a": "the same settings and seed as the newer 20260102-000000-b"}
+
+
+def test_long_curves_are_drawn_as_means_of_stretches_and_a_row_that_was_cut_off_is_passed_over(ablation):
+    path = ablation / "0/seed0/metrics.csv"
+    path.write_text(path.read_text() + "7,oops")
+    (run, *_) = read_folder(ablation).runs
+    curve = run.curves["train/generator_loss"]
+    assert len(curve) == 100
+    assert curve[0] == (4.0, pytest.approx(sum(1 / (step + 1) for step in range(5)) / 5))
+    assert run.curves["val/loss"] == [(499.0, 0.25)]
+
+
+def test_trials_of_sweeps_are_read_and_a_damaged_one_is_named(tmp_path):
+    record = {"schema_version": 1, "id": "a1", "index": 0, "parameters": {"x": 1}, "status": "failed", "error": "boom",
+              "seconds": 2.0}  # fmt: skip
+    for name, text in (("a1", json.dumps(record)), ("b2", "{")):
+        (tmp_path / "digits" / name).mkdir(parents=True)
+        (tmp_path / "digits" / name / "trial.json").write_text(text)
+    found = read_folder(tmp_path)
+    assert [(trial["sweep"], trial["status"], trial["error"]) for trial in found.trials] == [
+        ("digits", "failed", "boom")
+    ]
+    assert "its trial's record is of no use" in reasons(found)["digits/b2"]
