@@ -2,7 +2,6 @@
 
 import shutil
 import tempfile
-from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from PIL import Image
-from rich import get_console
 
 from gan_lightning.applications import Application, Outcome, encoding_model
-from gan_lightning.applications.base import ClassImages, Picture
-from gan_lightning.callbacks.run_folder import SCHEMA_VERSION, run_folder, whole_file, write_json
+from gan_lightning.applications.base import ClassImages
+from gan_lightning.callbacks.after_training import provenance
+from gan_lightning.callbacks.run_folder import run_folder, whole_file, write_json, write_picture
 from gan_lightning.errors import DataError, SettingError
 from gan_lightning.evaluation import frozen
 from gan_lightning.interfaces import LabelledImages
@@ -74,6 +72,11 @@ class ApplyingTrainer(Trainer):
         finally:
             self._application = None
 
+    @property
+    def task(self) -> str | None:
+        """What the trainer does: Lightning's name for it, or `apply`."""
+        return self.state.fn if self._application is None else "apply"
+
     def _run_stage(self) -> Any:
         """Do the application where Lightning would go through the data, with weights and devices in their places."""
         if self._application is None:
@@ -82,31 +85,26 @@ class ApplyingTrainer(Trainer):
         encoding = encoding_model(model)
         with frozen({type(model).__name__: model}), torch.no_grad(), self.precision_plugin.forward_context():
             outcome = self._application.run(encoding, data, model.device)
-        folder = run_folder(self)
-        if folder is not None:
-            write_outcome(folder, self._application, outcome, {"checkpoint": self.ckpt_path, "data": data.name})
-            get_console().print(f"Run folder: {folder}", soft_wrap=True)
+        write_outcome(self, model, self._application, outcome)
         return None
 
 
-def write_outcome(folder: Path, application: Application, outcome: Outcome, about: Mapping[str, Any]) -> None:
-    """Write what an application found: `<name>.json`, and everything else below `<name>/`; each file whole or not at all."""
-    home = folder / application.name
+def write_outcome(trainer: Trainer, model: LightningModule, application: Application, outcome: Outcome) -> None:
+    """Write what an application found: `<name>.json`, and the rest below `<name>/`; each file whole or not at all."""
     for name, picture in outcome.pictures.items():
-        with whole_file(home / f"{name}.png") as path:
-            to_image(picture).save(path)
+        write_picture(trainer, f"{application.name}/{name}", picture, f"{application.name}/{name}")
+    folder = run_folder(trainer)
+    if folder is None:
+        return
+    home = folder / application.name
     if outcome.arrays:
         with whole_file(home / "arrays.npz") as path:
             np.savez(path, allow_pickle=False, **{name: array.numpy() for name, array in outcome.arrays.items()})
     for name, data_set in outcome.data_sets.items():
         write_data_set(home / name, data_set)
-    settings = asdict(application) if is_dataclass(application) else {}
-    write_json(
-        folder / f"{application.name}.json",
-        {"schema_version": SCHEMA_VERSION, "application": type(application).__name__, "settings": settings}
-        | dict(about)
-        | dict(outcome.figures),
-    )
+    settings: dict[str, Any] = asdict(application) if is_dataclass(application) else {}
+    about = {**provenance(trainer, model), "application": type(application).__name__, "settings": settings}
+    write_json(folder / f"{application.name}.json", {**about, **outcome.figures})
 
 
 def write_data_set(folder: Path, data_set: ClassImages) -> None:
@@ -114,23 +112,19 @@ def write_data_set(folder: Path, data_set: ClassImages) -> None:
 
     Classes that a split has no image of are left out of all splits: `ImageFolder` wants the same ones in each.
     """
+    from torchvision.transforms.functional import to_pil_image
+
     present = set.intersection(*(set(labels.tolist()) for _, labels in data_set.splits.values()))
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".writing-"))
     try:
         for split, (images, labels) in data_set.splits.items():
-            for number, (image, label) in enumerate(zip(images, labels.tolist(), strict=True)):
+            for number, (image, label) in enumerate(zip(images.cpu(), labels.tolist(), strict=True)):
                 if label in present:
                     file = Path(unfinished, split, data_set.classes[label], f"{number:06}.png")
                     file.parent.mkdir(parents=True, exist_ok=True)
-                    to_image((image + 1) / 2).save(file)
+                    to_pil_image(((image + 1) / 2).clamp(0, 1).mul(255).round().to(torch.uint8)).save(file)
         unfinished.chmod(0o755)  # temporary folders are the user's alone
         unfinished.replace(folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-
-
-def to_image(picture: Picture | torch.Tensor) -> Image.Image:
-    """Return values in [0, 1] as an image of bytes, grey where there is one channel."""
-    pixels = picture.detach().float().cpu().clamp(0, 1).mul(255).round().to(torch.uint8)
-    return Image.fromarray(pixels[0].numpy() if len(pixels) == 1 else pixels.permute(1, 2, 0).contiguous().numpy())

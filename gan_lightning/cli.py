@@ -39,7 +39,7 @@ USAGE_ERROR = 2
 
 
 class GanCLI(LightningCLI):
-    """`fit`, `validate`, `test`, `predict` and `apply` for the project's models and data sets, or for the user's own."""
+    """`fit`, `validate`, `test`, `predict` and `apply`, for the project's models and data sets or the user's own."""
 
     def __init__(self, args: ArgsType = None, run: bool = True) -> None:
         super().__init__(

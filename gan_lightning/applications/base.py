@@ -7,10 +7,9 @@ sphere.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Integer
 from torch import Tensor
 
@@ -58,7 +57,7 @@ class Outcome:
 class Application(ABC):
     """One use of a trained encoder and generator. A subclass is a frozen dataclass of its settings."""
 
-    name: str
+    name: ClassVar[str]
     """What its files are called."""
 
     def check(self, data: LabelledImages) -> None:  # noqa: B027 (most have nothing to check)
@@ -88,8 +87,9 @@ def encoding_model(model: object) -> EncodesImages:
     """
     if not isinstance(model, EncodesImages):
         raise SettingError(
-            f"model must have an encoder and a generator for an application, got {type(model).__name__}, which declares "
-            "no encode(), decode() and sample_latents(). Use a BiGAN, a LatentRegressor, an Autoencoder or a SelfExGAN."
+            f"model must have an encoder and a generator for an application, got {type(model).__name__}, which "
+            "declares no encode(), decode() and sample_latents(). Use a BiGAN, a LatentRegressor, an Autoencoder or a "
+            "SelfExGAN."
         )
     return model
 
@@ -128,7 +128,7 @@ def check_classes(data: LabelledImages, purpose: str) -> None:
         )
 
 
-def first_images(
+def read_images(
     data: LabelledImages, split: Split, count: int | None, device: torch.device, *, labelled: bool = False
 ) -> tuple[Images, Labels]:
     """Return the first images of a split and their labels, as many as asked for or as there are.
@@ -186,13 +186,6 @@ def neighbourhoods(
     """
     latents = disturbed(codes, copies, deviation, rng)
     return decoded(model, latents.flatten(0, 1)).unflatten(0, (len(codes), copies))
-
-
-def resized_like(images: Images, like: Images) -> Images:
-    """Return images at the size of others; a generator's images may be smaller than the data's."""
-    if images.shape[-2:] == like.shape[-2:]:
-        return images
-    return F.interpolate(images, like.shape[-2:], mode="bilinear", antialias=True)
 
 
 def distances(a: Tensor, b: Tensor) -> Float[Tensor, " rows"]:

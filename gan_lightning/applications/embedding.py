@@ -2,14 +2,14 @@
 
 import colorsys
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, Integer
 from torch import Tensor
 
-from gan_lightning.applications.base import Application, Outcome, Picture, at_least, encoded, first_images
+from gan_lightning.applications.base import Application, Outcome, Picture, at_least, encoded, read_images
 from gan_lightning.errors import DataError, SettingError
 from gan_lightning.evaluation import nearest_neighbours
 from gan_lightning.interfaces import EncodesImages, LabelledImages, Split
@@ -25,8 +25,8 @@ MOST_NAMED = 40
 class Embedding(Application):
     """Puts E(x) into the plane by t-SNE, and draws a point per image in the colour of its class.
 
-    Measures for how many images the nearest other one has the same class: of the codes, of the points in the plane, and of
-    the pixels themselves. Images without a class are drawn in grey.
+    Measures for how many images the nearest other one has the same class: of the codes, of the points in the plane, and
+    of the pixels themselves. Images without a class are drawn in grey.
 
     Args:
         images: Images that are embedded.
@@ -51,20 +51,25 @@ class Embedding(Application):
         if self.perplexity <= 0:
             raise SettingError(f"application.perplexity must be above 0, got {self.perplexity}; 30 is usual.")
 
-    def run(self, model: EncodesImages, data: LabelledImages, device: torch.device) -> Outcome:
-        """Return the picture, the points, and how well neighbours agree."""
-        images, labels = first_images(data, self.split, self.images, device)
+    def check(self, data: LabelledImages) -> None:
+        """Check that there are more images than neighbours."""
+        images, _ = read_images(data, self.split, self.images, torch.device("cpu"))
         if self.perplexity >= len(images):
             raise SettingError(
-                f"application.perplexity must be below the number of images, {len(images)}, got {self.perplexity}."
+                f"application.perplexity must be below the number of images, {len(images)}, got {self.perplexity}. "
+                "Embed more images or lower it."
             )
+
+    def run(self, model: EncodesImages, data: LabelledImages, device: torch.device) -> Outcome:
+        """Return the picture, the points, and how well neighbours agree."""
+        images, labels = read_images(data, self.split, self.images, device)
         if data.label_kind != "classes":
             labels = torch.full((len(images),), -1, device=device)
         codes = encoded(model, images)
         if not codes.isfinite().all():
             raise DataError("E(x) must be finite, got NaN or infinity; look for a diverged training run.")
         points, divergence = embedded(codes, self.perplexity, self.seed)
-        figures = {"images": len(images), "divergence": divergence}
+        figures: dict[str, Any] = {"images": len(images), "divergence": divergence}
         if bool((labels >= 0).any()):
             spaces = {"codes": codes, "plane": points, "pixels": images.flatten(1)}
             figures["same_class_as_the_nearest"] = {

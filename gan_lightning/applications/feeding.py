@@ -1,6 +1,7 @@
 """Iterative feeding: x <- G(E(x)), again and again."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import ClassVar
 
 import torch
@@ -14,12 +15,12 @@ from gan_lightning.applications.base import (
     decoded,
     distances,
     encoded,
-    first_images,
     others,
-    resized_like,
+    read_images,
     rows_picture,
 )
 from gan_lightning.interfaces import EncodesImages, Images, LabelledImages, Split
+from gan_lightning.resizing import resized
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,9 @@ class IterativeFeeding(Application):
 
     def run(self, model: EncodesImages, data: LabelledImages, device: torch.device) -> Outcome:
         """Return the strips and the distances, in the units of images in [-1, 1]."""
-        images, _ = first_images(data, self.split, max(self.measured, self.images), device)
+        images, _ = read_images(data, self.split, max(self.measured, self.images), device)
         strips = fed(model, images, self.rounds)
-        steps = torch.stack([distances(before, after) for before, after in zip(strips, strips[1:], strict=False)])
+        steps = torch.stack([distances(before, after) for before, after in pairwise(strips)])
         away = torch.stack([distances(strips[0], after) for after in strips[1:]])
         other = distances(strips[0], strips[0][others(len(images), self.seed).to(device)])
         measured = slice(0, self.measured)
@@ -77,7 +78,7 @@ def fed(
 ) -> list[Float[Tensor, "images channels generated_height generated_width"]]:
     """Return x, G(E(x)), G(E(G(E(x)))) and so on, x at the generator's size."""
     strips = [decoded(model, encoded(model, images))]
-    strips.insert(0, resized_like(images, strips[0]))
+    strips.insert(0, resized(images, strips[0].shape[-1]))
     while len(strips) <= rounds:
         strips.append(decoded(model, encoded(model, strips[-1])))
     return strips

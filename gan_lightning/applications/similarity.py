@@ -14,23 +14,23 @@ from gan_lightning.applications.base import (
     check_classes,
     check_noise,
     encoded,
-    first_images,
     neighbourhoods,
-    resized_like,
+    read_images,
     rows_picture,
     spread,
 )
 from gan_lightning.errors import DataError
 from gan_lightning.interfaces import EncodesImages, LabelledImages, Split
+from gan_lightning.resizing import resized
 
 
 @dataclass(frozen=True)
 class Similarity(Application):
     """Compares images in pairs: by their codes, and by what G makes of the codes' neighbourhoods.
 
-    The figure is the ROC AUC, the probability that a random pair of one class is nearer than a random pair of two; 0.5 is
-    chance. It is given for the distance between codes, the angle between centred codes, the distance between the mean
-    images of the neighbourhoods, and, as a control, the distance between the images themselves. On CelebA,
+    The figure is the ROC AUC, the probability that a random pair of one class is nearer than a random pair of two; 0.5
+    is chance. It is given for the distance between codes, for the angle between centred codes, for the distance between
+    the mean images of the neighbourhoods, and, as a control, for the distance between the images themselves. On CelebA,
     `--data.labels=identity` makes a person a class. Draws pairs, each image beside its neighbourhood.
 
     Args:
@@ -63,10 +63,17 @@ class Similarity(Application):
     def check(self, data: LabelledImages) -> None:
         """Check that there is a class per image."""
         check_classes(data, "the similarity of two images")
+        _, labels = read_images(data, self.split, self.images, torch.device("cpu"), labelled=True)
+        sizes = torch.unique(labels, return_counts=True)[1]
+        if len(sizes) < 2 or sizes.max() < 2:
+            raise DataError(
+                f"The similarity of two images needs pairs of one class and of two, got {len(labels)} labelled images "
+                f"in {len(sizes)} classes; compare more images with --application.images."
+            )
 
     def run(self, model: EncodesImages, data: LabelledImages, device: torch.device) -> Outcome:
         """Return the areas under the curves, and the pairs that are drawn."""
-        images, labels = first_images(data, self.split, self.images, device, labelled=True)
+        images, labels = read_images(data, self.split, self.images, device, labelled=True)
         codes = encoded(model, images)
         rng = torch.Generator().manual_seed(self.seed)
         generated = neighbourhoods(model, codes, self.copies, self.noise * spread(codes), rng)
@@ -78,11 +85,6 @@ class Similarity(Application):
         }
         first, second = torch.triu_indices(len(images), len(images), offset=1, device=device)
         same = labels[first] == labels[second]
-        if not 0 < int(same.sum()) < len(same):
-            raise DataError(
-                f"The similarity of two images needs pairs of one class and of two, got {int(same.sum())} pairs of one "
-                f"among {len(same)}; compare more images with --application.images."
-            )
         between = {name: torch.pdist(vectors.flatten(1)) for name, vectors in spaces.items()}
         alike, unlike = (_drawn(kind, self.pairs, rng) for kind in (same, ~same))
         drawn = torch.cat([alike, unlike])
@@ -99,7 +101,7 @@ class Similarity(Application):
                 for pair in drawn.tolist()
             ],
         }
-        members = torch.cat([resized_like(images, generated[0])[:, None], generated], dim=1)
+        members = torch.cat([resized(images, generated[0].shape[-1])[:, None], generated], dim=1)
         rows = torch.stack([members[first[drawn]], members[second[drawn]]], dim=1).flatten(0, 1)
         return Outcome(figures, {"pairs": rows_picture(rows)})
 

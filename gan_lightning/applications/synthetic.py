@@ -1,6 +1,5 @@
 """Labelled synthetic data, G(E(x) + noise) with x's label, and what they are worth to a classifier."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import Any, ClassVar
@@ -19,26 +18,27 @@ from gan_lightning.applications.base import (
     check_classes,
     check_noise,
     encoded,
-    first_images,
     neighbourhoods,
-    resized_like,
+    read_images,
     rows_picture,
     spread,
 )
 from gan_lightning.errors import DataError, SettingError
 from gan_lightning.evaluation.linear import accuracy
 from gan_lightning.interfaces import EncodesImages, Images, LabelledImages
+from gan_lightning.resizing import resized
 
-Labelled = tuple[Images, Int64[Tensor, " images"]]
+Labelled = tuple[Float[Tensor, "_images channels height width"], Int64[Tensor, " _images"]]
+"""Images in [-1, 1], and their classes."""
 
 
 @dataclass(frozen=True)
 class SyntheticData(Application):
     """Makes labelled images from a few labelled ones, writes them as a data set, and trains classifiers on them.
 
-    For each budget b, the first b labelled training images are all the labels there are. A small convolutional network is
-    trained on them, on synthetic images made from them, and on both, always for the same number of steps, and tested on
-    the real test images. The model itself has seen all training images, without labels.
+    For each budget b, the first b labelled training images are all the labels there are. A small convolutional network
+    is trained on them, on synthetic images made from them, and on both, always for the same number of steps, and tested
+    on the real test images. The model itself has seen all training images, without labels.
 
     The data set that is written is a folder `train` of synthetic images, made from the largest budget, and a folder
     `test` of real test images, each with a folder per class: `--data=ImageFolder` reads it.
@@ -85,13 +85,13 @@ class SyntheticData(Application):
         """Check that there are as many labelled training images as the largest budget asks for."""
         check_classes(data, "labelled synthetic data")
         most = max(self.budgets)
-        _, labels = first_images(data, "train", most, torch.device("cpu"), labelled=True)
+        _, labels = read_images(data, "train", most, torch.device("cpu"), labelled=True)
         if len(labels) < most:
             raise SettingError(
                 f"application.budgets must be at most {len(labels)}, the number of labelled training images of "
                 f"{data.name}, got {most}. Choose smaller budgets."
             )
-        _, test_labels = first_images(data, "test", None, torch.device("cpu"), labelled=True)
+        _, test_labels = read_images(data, "test", None, torch.device("cpu"), labelled=True)
         if not bool(torch.isin(test_labels, labels).any()):
             raise DataError(
                 f"labelled synthetic data need classes that are in both splits of {data.name}, got none. Of CelebA, no "
@@ -100,12 +100,12 @@ class SyntheticData(Application):
 
     def run(self, model: EncodesImages, data: LabelledImages, device: torch.device) -> Outcome:
         """Return the accuracies, a picture of synthetic images, and the data set."""
-        images, labels = first_images(data, "train", max(self.budgets), device, labelled=True)
-        test_images, test_labels = first_images(data, "test", None, device, labelled=True)
+        images, labels = read_images(data, "train", max(self.budgets), device, labelled=True)
+        test_images, test_labels = read_images(data, "test", None, device, labelled=True)
         codes = encoded(model, images)
         rng = torch.Generator().manual_seed(self.seed)
         made = neighbourhoods(model, codes, self.copies, self.noise * spread(codes), rng)
-        images, test = resized_like(images, made[0]), (resized_like(test_images, made[0]), test_labels)
+        images, test = resized(images, made[0].shape[-1]), (resized(test_images, made[0].shape[-1]), test_labels)
         records = [
             {"budget": budget, "trained_on": name, **self.measured(train, test, data.num_classes)}
             for budget in self.budgets

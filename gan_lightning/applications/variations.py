@@ -15,15 +15,15 @@ from gan_lightning.applications.base import (
     decoded,
     distances,
     encoded,
-    first_images,
     neighbourhoods,
     others,
-    resized_like,
+    read_images,
     rows_picture,
     spread,
 )
 from gan_lightning.evaluation import nearest_neighbours
 from gan_lightning.interfaces import EncodesImages, Images, LabelledImages, Split
+from gan_lightning.resizing import resized
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,10 @@ class Variations(Application):
 
     def run(self, model: EncodesImages, data: LabelledImages, device: torch.device) -> Outcome:
         """Return a picture and figures for each amount of noise; distances in the units of images in [-1, 1]."""
-        images, _ = first_images(data, self.split, max(self.measured, self.images), device)
+        images, _ = read_images(data, self.split, max(self.measured, self.images), device)
         codes = encoded(model, images)
         unit, reconstructed = spread(codes), decoded(model, codes)
-        images = resized_like(images, reconstructed)
+        images = resized(images, reconstructed.shape[-1])
         rng = torch.Generator().manual_seed(self.seed)
         records, pictures = [], {}
         for noise in self.noise:
@@ -74,14 +74,12 @@ class Variations(Application):
         return Outcome({"images": len(images[: self.measured]), "spread": unit, "records": records}, pictures)
 
 
-def quality(
-    varied: Float[Tensor, "images copies channels height width"], images: Images, seed: int
-) -> dict[str, Any]:
+def quality(varied: Float[Tensor, "images copies channels height width"], images: Images, seed: int) -> dict[str, Any]:
     """Return how much variations differ from each other, and how faithful they are to their images.
 
     Returns:
-        `diversity`: mean ℓ2 distance between two variations of one image. `distance`: between a variation and its image.
-        `distance_to_another_image`: the same with a random other image, to hold it against. `fidelity`: share of
+        `diversity`: mean ℓ2 distance between two variations of one image. `distance`: between a variation and its
+        image. `distance_to_another_image`: the same with a random other image, to hold it against. `fidelity`: share of
         variations that are nearer to their image than to any other of the images.
     """
     copies = varied.shape[1]

@@ -36,11 +36,12 @@ from gan_lightning import losses
 from gan_lightning.errors import SettingError
 from gan_lightning.interfaces import Batch, Images, Latents
 from gan_lightning.models.base import AdversarialModule
-from gan_lightning.models.latent import full_precision, resized
+from gan_lightning.models.latent import full_precision
 from gan_lightning.models.selfexgan_tables import TABLES, TableName
 from gan_lightning.nets.layers import PairDiscriminator
 from gan_lightning.nets.tables import UNIT, network
 from gan_lightning.processes import moments
+from gan_lightning.resizing import resized
 
 
 @dataclass(frozen=True)
