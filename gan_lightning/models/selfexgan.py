@@ -8,7 +8,7 @@ Source:
 
 Deviations, where the thesis is silent or its parts do not fit each other:
     - G and E do not minimise the minimax game's own value but D1's and D2's losses with the labels swapped, as
-      BiGAN does.
+      BiGAN does. That moves E to make its real pairs look fake, too; `swap_real_pairs=false` leaves this term out.
     - Each discriminator has one kind of real inputs and two kinds of fakes. The two count half each, so that real and
       fake weigh alike, as in eqs. 3.4 and 3.5.
     - E ends in a sigmoid, so around the origin it could not have the moments of N(0, 1): the sphere's centre is 0.5 in
@@ -78,6 +78,7 @@ class SelfExGAN(AdversarialModule):
         centre: Centre of the latents' sphere, in each dimension.
         radius: Radius of the latents' sphere; by default the square root of a latent's length.
         matching_weight: Weight of the matching loss in E's objective.
+        swap_real_pairs: Whether E also makes real pairs look fake to D2, or G and E only make fake pairs look real.
         learning_rate: Adam's, for all four networks.
         betas: Adam's β1 and β2, for all four networks.
 
@@ -94,6 +95,7 @@ class SelfExGAN(AdversarialModule):
         centre: float = 0.5,
         radius: float | None = None,
         matching_weight: float = 1.0,
+        swap_real_pairs: bool = True,
         learning_rate: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.99),
     ) -> None:
@@ -117,6 +119,7 @@ class SelfExGAN(AdversarialModule):
         self.image_size, self.latent_dim = image_size, rows.latent_dim
         self.centre, self.radius = centre, sqrt(rows.latent_dim) if radius is None else radius
         self.matching_weight, self.learning_rate, self.betas = matching_weight, learning_rate, betas
+        self.swap_real_pairs = swap_real_pairs
         self.generator = network(rows.generator, rows.latent_dim, base_width)
         self.encoder = network(rows.encoder, rows.image, base_width)
         self.discriminator = network(rows.discriminator, rows.image, base_width)
@@ -151,9 +154,12 @@ class SelfExGAN(AdversarialModule):
         self.check_finite({f"train/{name}": loss for name, loss in discriminator_losses.items()})
         self.step(dict(zip((step_d1, step_d2), discriminator_losses.values(), strict=True)))
 
-        adversarial_loss = losses.generator_loss(
-            self.discriminate(made.reconstructed, made.sampled)
-        ) + losses.inverse_objective_loss(*self.discriminate_pairs(real, made))
+        real_pairs, fake_pairs = self.discriminate_pairs(real, made)
+        adversarial_loss = losses.generator_loss(self.discriminate(made.reconstructed, made.sampled)) + (
+            losses.inverse_objective_loss(real_pairs, fake_pairs)
+            if self.swap_real_pairs
+            else losses.generator_loss(fake_pairs)
+        )
         matching_loss = losses.matching_loss(*moments(full_precision(made.latents)))
         # G does not act on z, so the matching loss moves E alone.
         objective = adversarial_loss + self.matching_weight * matching_loss

@@ -72,7 +72,9 @@ def bce(logits: torch.Tensor, target: float) -> torch.Tensor:
     return -(target * probability.log() + (1 - target) * (1 - probability).log()).mean()
 
 
-def plain_losses(model: SelfExGAN, real: torch.Tensor, sampled: torch.Tensor, weight: float) -> dict[str, tuple]:
+def plain_losses(
+    model: SelfExGAN, real: torch.Tensor, sampled: torch.Tensor, weight: float, swap: bool
+) -> dict[str, tuple]:
     """Return (loss, networks that step on it), every network run anew for every term."""
 
     def e(x):
@@ -87,7 +89,7 @@ def plain_losses(model: SelfExGAN, real: torch.Tensor, sampled: torch.Tensor, we
     second = bce(d2(real, z().detach()), 1)
     second = second + (bce(d2(g(z()).detach(), z().detach()), 0) + bce(d2(real, e(g(z())).detach()), 0)) / 2
     fooling = (bce(d1(g(z())), 1) + bce(d1(g(sampled)), 1)) / 2
-    fooling = fooling + bce(d2(real, z()), 0) + (bce(d2(g(z()), z()), 1) + bce(d2(real, e(g(z()))), 1)) / 2
+    fooling = fooling + swap * bce(d2(real, z()), 0) + (bce(d2(g(z()), z()), 1) + bce(d2(real, e(g(z()))), 1)) / 2
     mean, variance = z().mean(0), z().var(0, correction=0)
     divergence = (0.5 * (variance + mean**2 - 1) - variance.sqrt().log()).mean()
     return {
@@ -98,9 +100,9 @@ def plain_losses(model: SelfExGAN, real: torch.Tensor, sampled: torch.Tensor, we
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("weight", [1.0, 0.3])
-def test_a_batch_is_the_algorithm_written_out(weight, monkeypatch):
-    ours, reference = small(matching_weight=weight), small()
+@pytest.mark.parametrize(("weight", "swap"), [(1.0, True), (0.3, False)])
+def test_a_batch_is_the_algorithm_written_out(weight, swap, monkeypatch):
+    ours, reference = small(matching_weight=weight, swap_real_pairs=swap), small()
     reference.load_state_dict(ours.state_dict())
     loader, normal = batches(1), torch.randn(5, 64, dtype=torch.float64)
     monkeypatch.setattr(torch, "randn", lambda *_, **__: normal.clone())
@@ -112,7 +114,7 @@ def test_a_batch_is_the_algorithm_written_out(weight, monkeypatch):
     sampled = 0.5 + 8 * (normal - 0.5) / (normal - 0.5).norm(dim=1, keepdim=True)
     for step in ("discriminators", "generator and encoder"):  # the second against the discriminators that have moved
         updates = []
-        for loss, networks in plain_losses(reference, real, sampled, weight)[step]:
+        for loss, networks in plain_losses(reference, real, sampled, weight, swap)[step]:
             weights = [p for network in networks for p in network.parameters()]
             for p, gradient in zip(weights, torch.autograd.grad(loss, weights, retain_graph=True), strict=True):
                 updates.append((p, (p - 1e-3 * gradient / (gradient.abs() + 1e-8)).detach()))  # Adam's first step
