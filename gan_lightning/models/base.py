@@ -117,7 +117,9 @@ class AdversarialModule(LightningModule, ABC):
                 sharing = {other: _parameters(other) for other, theirs in losses.items() if theirs is loss}
                 together = list(dict.fromkeys(chain.from_iterable(sharing.values())))
                 found = self._gradients(loss, together, retain_graph)
-                gradients |= {other: {weight: found[weight] for weight in weights} for other, weights in sharing.items()}
+                gradients |= {
+                    other: {weight: found[weight] for weight in weights} for other, weights in sharing.items()
+                }
         for i, (optimizer, loss) in enumerate(losses.items()):
             own_gradients = gradients[optimizer]
             for parameter, gradient in own_gradients.items():
