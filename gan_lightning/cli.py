@@ -20,6 +20,7 @@ from lightning.pytorch.loggers import WandbLogger
 import gan_lightning.data
 import gan_lightning.models  # noqa: F401 (imported, so that --model and --data know the classes by their short names)
 from gan_lightning import __version__
+from gan_lightning.apply import ApplyingTrainer
 from gan_lightning.callbacks import (
     FeaturePictures,
     FeatureWriter,
@@ -39,12 +40,13 @@ LINKED = ("channels", "image_size", "num_classes")
 
 
 class GanCLI(LightningCLI):
-    """`fit`, `validate`, `test` and `predict` for the project's models and data sets, or for the user's own."""
+    """`fit`, `validate`, `test`, `predict` and `apply`, for the project's models and data sets or the user's own."""
 
     def __init__(self, args: ArgsType = None, run: bool = True) -> None:
         super().__init__(
             LightningModule,
             LightningDataModule,
+            trainer_class=ApplyingTrainer,
             save_config_callback=None,  # RunFolder keeps the configuration, one per run
             trainer_defaults={"logger": False, "log_every_n_steps": 1},
             seed_everything_default=0,
@@ -60,6 +62,11 @@ class GanCLI(LightningCLI):
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,  # hyper-parameters are what the model received, links included
         )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Return Lightning's subcommands and `apply`, with those of their arguments that are no settings."""
+        return {**LightningCLI.subcommands(), "apply": {"model", "datamodule"}}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the framework's callbacks as groups of settings, and the links from data to model."""

@@ -1,8 +1,8 @@
 """Every objective of the papers, as a pure function of logits.
 
 All take logits (before the sigmoid or softmax) and return a mean over images in nats, computed with softplus and
-log-softmax so that no logit is large enough to overflow. Only `reconstruction_loss` is of images, and only
-`squared_label_loss` and `absolute_label_loss` are distances between probabilities.
+log-softmax so that no logit is large enough to overflow. Only `reconstruction_loss` is of images, only `matching_loss`
+of moments, and only `squared_label_loss` and `absolute_label_loss` are distances between probabilities.
 """
 
 from typing import Literal
@@ -154,3 +154,22 @@ def reconstruction_loss(
         Donahue et al. 2017, section 4.2 and Table 1, "AE (ℓ2)" and "AE (ℓ1)".
     """
     return (images - reconstructed).abs().pow(norm).flatten(1).sum(1).mean()
+
+
+def matching_loss(mean: Float[Tensor, " latent"], variance: Float[Tensor, " latent"]) -> Scalar:
+    """Return the Kullback-Leibler divergence of normal latents with these moments from N(0, 1), a mean over dimensions.
+
+    Args:
+        mean: μ of each dimension over a batch.
+        variance: σ² of each dimension over a batch, divided by the number of images.
+
+    Returns:
+        Mean over dimensions of (σ² + μ² - 1) / 2 - log σ, in nats; 0 for the moments of N(0, 1).
+
+    Source:
+        Liu 2018, eq. 4.5 and appendix A.
+
+    Deviations:
+        Printed are -M/2, a sum's, and 1/M, a mean's: with both, N(0, 1) would not be the least. Here both are a mean's.
+    """
+    return ((variance + mean.square() - 1 - variance.log()) / 2).mean()

@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from jaxtyping import Float
 from torch import Tensor
 
 T = TypeVar("T")
@@ -50,6 +51,29 @@ def sum_over_processes(value: Tensor) -> None:
     """Replace `value` by its sum over all processes."""
     if process_count() > 1:
         dist.all_reduce(value)
+
+
+def total_with_gradient(value: Tensor) -> Tensor:
+    """Return the sum of `value` over all processes, through which a loss's gradient reaches the values of all of them.
+
+    Where each process computes the same loss of such totals, the average of the processes' gradients, which DDP takes,
+    is the gradient of that loss.
+    """
+    if process_count() == 1:
+        return value
+    from torch.distributed.nn.functional import all_reduce
+
+    return all_reduce(value)
+
+
+def moments(rows: Float[Tensor, "rows feature"]) -> tuple[Float[Tensor, " feature"], Float[Tensor, " feature"]]:
+    """Return each feature's mean and variance over the rows of all processes, with their gradients.
+
+    The variance is divided by the number of rows. Processes may have different numbers of them.
+    """
+    count = total_with_gradient(torch.tensor(float(len(rows)), device=rows.device))
+    mean = total_with_gradient(rows.sum(dim=0)) / count
+    return mean, total_with_gradient((rows - mean).square().sum(dim=0)) / count
 
 
 def on_first_process(compute: Callable[[], T]) -> T:

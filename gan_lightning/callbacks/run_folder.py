@@ -90,7 +90,7 @@ class RunFolder(Callback):
             "status": "running",
             "error": None,
             "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-            "stage": trainer.state.fn,
+            "stage": getattr(trainer, "task", trainer.state.fn),
             "seed": int(os.environ["PL_GLOBAL_SEED"]) if "PL_GLOBAL_SEED" in os.environ else None,
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": None,

@@ -8,6 +8,7 @@ from gan_lightning.models.gan import GAN
 from gan_lightning.models.latent import DecayedAdam
 from gan_lightning.models.latent_regressor import LatentRegressor
 from gan_lightning.models.mgan import MGAN
+from gan_lightning.models.selfexgan import SelfExGAN
 from gan_lightning.updates import Direct, GeneratorUpdate, InverseExamples
 
 __all__ = [
@@ -23,5 +24,6 @@ __all__ = [
     "LatentRegressor",
     "Networks",
     "PermutationInvariantNetworks",
+    "SelfExGAN",
     "TutorialNetworks",
 ]

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import torch
@@ -99,21 +100,28 @@ class AdversarialModule(LightningModule, ABC):
     def step(self, losses: Mapping[LightningOptimizer, Loss], *, counts: bool = False) -> None:
         """Step each optimizer on the gradient of its own loss, all gradients taken at the present weights.
 
-        A parameter that several optimizers hold gets from each the gradient of that optimizer's loss. The weights of a
-        generator whose loss is a `GeneratorLoss` step as `generator_update` says. No gradient stays behind.
+        A parameter that several optimizers hold gets from each the gradient of that optimizer's loss. Optimizers that
+        are given one and the same tensor share its backward pass. The weights of a generator whose loss is a
+        `GeneratorLoss` step as `generator_update` says. No gradient stays behind.
 
         Args:
             losses: Loss per optimizer; the losses may share parts of their graphs.
             counts: Whether this is the batch's step that advances `trainer.global_step`; it does so by one.
         """
-        gradients: list[dict[Tensor, Tensor | None]] = []
+        gradients: dict[LightningOptimizer, dict[Tensor, Tensor | None]] = {}
         for i, (optimizer, loss) in enumerate(losses.items()):
-            retain_graph, parameters = i + 1 < len(losses), _parameters(optimizer)
+            retain_graph = i + 1 < len(losses)
             if isinstance(loss, GeneratorLoss):
-                gradients.append(self._generator_gradients(loss, parameters, retain_graph))
-            else:
-                gradients.append(self._gradients(loss, parameters, retain_graph))
-        for i, ((optimizer, loss), own_gradients) in enumerate(zip(losses.items(), gradients, strict=True)):
+                gradients[optimizer] = self._generator_gradients(loss, _parameters(optimizer), retain_graph)
+            elif optimizer not in gradients:
+                sharing = {other: _parameters(other) for other, theirs in losses.items() if theirs is loss}
+                together = list(dict.fromkeys(chain.from_iterable(sharing.values())))
+                found = self._gradients(loss, together, retain_graph)
+                gradients |= {
+                    other: {weight: found[weight] for weight in weights} for other, weights in sharing.items()
+                }
+        for i, (optimizer, loss) in enumerate(losses.items()):
+            own_gradients = gradients[optimizer]
             for parameter, gradient in own_gradients.items():
                 parameter.grad = gradient
             if isinstance(loss, GeneratorLoss) and self.generator_update.plain_descent:

@@ -109,3 +109,25 @@ class ParallelProjection(nn.Module):
         beside = maps.transpose(0, 1).reshape(count, copies * self.channels, self.size, self.size)
         activated = torch.relu(self.norm(beside)).unflatten(1, (copies, self.channels))
         return activated.transpose(0, 1).flatten(0, 1)
+
+
+class PairDiscriminator(nn.Module):
+    """D(x, z) of what a network makes of x, and of z, side by side.
+
+    Args:
+        images: Images to values (batch, value).
+        pairs: The values of x and then z, to logits.
+
+    Source:
+        Liu 2018, Tables 4.1 to 4.7, D2.
+    """
+
+    def __init__(self, images: nn.Module, pairs: nn.Module) -> None:
+        super().__init__()
+        self.images, self.pairs = images, pairs
+
+    def forward(
+        self, values: Float[Tensor, "batch value"], latents: Float[Tensor, "batch latent"]
+    ) -> Float[Tensor, "batch logits"]:
+        """Return the logits of pairs; `values` is what `images` makes of x, which may be in several pairs."""
+        return self.pairs(torch.cat([values, latents], dim=1))

@@ -49,12 +49,14 @@ def test_the_other_commands_are_those_that_the_makefile_and_ci_run():
 
 @pytest.fixture
 def earlier_run(gan_lightning, tmp_path):
-    """Return the folder of a run that the README's placeholder stands for."""
-    status, _, errors = gan_lightning(
-        "fit", "--config", ROOT / "configs/quickstart.yaml", *TINY, *TINY_MGAN, "--run.name=earlier"
-    )
-    assert status == 0, errors
-    (run,) = tmp_path.glob("runs/earlier/*")
+    """Return a function that gives the folder of a run that the README's placeholder stands for."""
+
+    def run(config: str, *settings: str) -> Path:
+        status, _, errors = gan_lightning("fit", "--config", ROOT / config, *TINY, *settings, "--run.name=earlier")
+        assert status == 0, errors
+        (folder,) = tmp_path.glob("runs/earlier/*")
+        return folder
+
     return run
 
 
@@ -65,7 +67,12 @@ def test_a_command_of_the_readme_runs(gan_lightning, data_root, tmp_path, monkey
     monkeypatch.setenv("WANDB_SILENT", "true")
     words = shlex.split(command.replace("configs/", f"{ROOT}/configs/"))[1:]
     if "RUN" in command:
-        run = request.getfixturevalue("earlier_run")
+        earlier_run = request.getfixturevalue("earlier_run")
+        if words[0] == "apply":
+            run = earlier_run("configs/selfexgan/digits.yaml", "--model.base_width=2", "--transfer.enabled=false")
+            words += ["--application.steps=2"] if "--application=SyntheticData" in words else []
+        else:
+            run = earlier_run("configs/quickstart.yaml", *TINY_MGAN)
         words = [word.replace("runs/RUN", str(run)) for word in words]
     else:
         words += [*TINY, *TINY_MGAN] if "/mgan/" in command or "quickstart" in command else TINY

@@ -118,3 +118,23 @@ def test_the_reconstruction_loss_sums_over_an_image_and_averages_over_images(nor
         [np.linalg.norm((x - y).ravel(), norm) ** norm for x, y in zip(images, reconstructed, strict=True)]
     )
     assert_close(losses.reconstruction_loss(double(images), double(reconstructed), norm), double(expected))
+
+
+def test_the_matching_loss_is_0_for_the_moments_of_n_0_1_and_positive_elsewhere():
+    mean, variance = torch.zeros(7), torch.ones(7)
+    assert losses.matching_loss(mean, variance) == 0
+    assert losses.matching_loss(mean + 0.1, variance) > 0
+    assert losses.matching_loss(mean, variance * 1.1) > 0
+    assert losses.matching_loss(mean, variance * 0.9) > 0
+
+
+@given(mean=st.lists(st.floats(-2, 2), min_size=1, max_size=3), variance=st.floats(0.05, 4))
+def test_the_matching_loss_is_the_divergence_by_numerical_integration(mean, variance):
+    x = np.linspace(-20, 20, 40001)
+    divergences = []
+    for mu in mean:
+        log_p = -0.5 * np.log(2 * np.pi * variance) - (x - mu) ** 2 / (2 * variance)
+        log_q = -0.5 * np.log(2 * np.pi) - x**2 / 2
+        divergences.append(np.trapezoid(np.exp(log_p) * (log_p - log_q), x))
+    loss = losses.matching_loss(double(mean), torch.full((len(mean),), variance, dtype=torch.float64))
+    assert_close(loss, double(np.mean(divergences)), rtol=1e-6, atol=1e-8)

@@ -23,6 +23,8 @@ from gan_lightning.evaluation import (
     image_reconstruction,
     neighbours_picture,
 )
+from gan_lightning.losses import matching_loss
+from gan_lightning.processes import moments
 
 CPU = torch.device("cpu")
 
@@ -43,6 +45,22 @@ def data(count: int = 23) -> TensorImages:
         num_classes=2,
         batch_size=4,
     )
+
+
+def matching(rows: slice) -> dict:
+    """Return the matching loss of SelfExGAN's encoder for a process's rows of a batch, and its gradient under DDP."""
+    torch.manual_seed(0)
+    encoder, batch = nn.Linear(5, 3), torch.randn(10, 5)
+    wrapped = nn.parallel.DistributedDataParallel(encoder) if dist.is_initialized() else encoder
+    mean, variance = moments(torch.sigmoid(wrapped(batch[rows])))
+    loss = matching_loss(mean, variance)
+    loss.backward()
+    return {
+        "loss": loss.detach(),
+        "mean": mean.detach(),
+        "variance": variance.detach(),
+        "gradient": encoder.weight.grad,
+    }
 
 
 def measure() -> dict:
@@ -79,7 +97,9 @@ def measure() -> dict:
 def process(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    Path(folder, f"{rank}.pickle").write_bytes(pickle.dumps(measure()))
+    halves, unequal = (slice(0, 5), slice(5, 10)), (slice(0, 7), slice(7, 10))
+    shares = {"halves": matching(halves[rank]), "unequal": matching(unequal[rank])}
+    Path(folder, f"{rank}.pickle").write_bytes(pickle.dumps(measure() | shares))
     dist.destroy_process_group()
 
 
@@ -99,6 +119,15 @@ def test_every_process_gets_the_features_of_all_shares_in_stored_order(two):
         assert torch.equal(features["pixels"], stored.images.flatten(1))
         assert_close(features["model"], expected["model"])
         assert torch.equal(gathered_labels, labels)
+
+
+@pytest.mark.parametrize("shares", ["halves", "unequal"])
+def test_the_matching_loss_and_its_gradient_are_those_of_one_process_with_the_whole_batch(two, shares):
+    alone = matching(slice(0, 10))
+    for result in two:
+        for quantity in ("loss", "mean", "variance"):
+            assert_close(result[shares][quantity], alone[quantity])
+        assert_close(result[shares]["gradient"], alone["gradient"])
 
 
 def test_batch_norm_statistics_are_the_average_over_the_batches_of_both_processes(two):
