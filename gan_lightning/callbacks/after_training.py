@@ -1,16 +1,21 @@
 """What callbacks that measure a finished model have in common."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from gan_lightning.callbacks.run_folder import is_dry_run
 from gan_lightning.errors import DataError, SettingError
 from gan_lightning.files import SCHEMA_VERSION
-from gan_lightning.interfaces import LabelledImages
+from gan_lightning.interfaces import ImageBatches, Images, LabelledImages, Labels, Split
+from gan_lightning.processes import gather_objects
+
+SPLITS: tuple[Split, ...] = ("train", "test")
 
 
 class AfterTraining(Callback, ABC):
@@ -37,6 +42,34 @@ class AfterTraining(Callback, ABC):
             self.evaluate(trainer, pl_module)
 
 
+@dataclass(frozen=True)
+class ConvertedBatches:
+    """Batches of images in the precision of the trainer's weights."""
+
+    batches: ImageBatches
+    convert: Callable[[Images], Images]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[tuple[Images, Labels]]:
+        for images, labels in self.batches:
+            yield self.convert(images), labels
+
+
+def evaluation_batches(trainer: Trainer, split: Split, device: torch.device) -> ConvertedBatches:
+    """Return a split of the trainer's data in stored order, in the precision of the weights."""
+    data: LabelledImages = trainer.datamodule  # type: ignore[attr-defined]
+    return ConvertedBatches(data.evaluation_batches(split, device), trainer.precision_plugin.convert_input)
+
+
+@contextmanager
+def weights_precision(trainer: Trainer) -> Iterator[None]:
+    """Compute in the precision of the weights; mixed precision is for training."""
+    with nullcontext() if trainer.precision.endswith("-mixed") else trainer.precision_plugin.forward_context():
+        yield
+
+
 def check_labelled(trainer: Trainer, what: str, remedy: str) -> None:
     """Check that there are labels to evaluate with, and weights that images fit.
 
@@ -46,7 +79,7 @@ def check_labelled(trainer: Trainer, what: str, remedy: str) -> None:
         remedy: How to do without it.
 
     Raises:
-        DataError: If the data set has no labels or is not one that can be evaluated on.
+        DataError: If a split of the data set has no labels, or it is not one that can be evaluated on.
         SettingError: If the weights are not float32.
     """
     data = getattr(trainer, "datamodule", None)
@@ -59,6 +92,13 @@ def check_labelled(trainer: Trainer, what: str, remedy: str) -> None:
         raise DataError(
             f"{what} needs labels, and the data set {data.name} has none. Use a labelled data set or {remedy}."
         )
+    for split in SPLITS:
+        labels = (labels for _, labels in data.evaluation_batches(split, torch.device("cpu")))
+        if not any(gather_objects(any(bool((each >= 0).any()) for each in labels))):
+            raise DataError(
+                f"{what} needs labels, and no {split} image of {data.name} has one. "
+                f"Use a labelled data set or {remedy}."
+            )
     if trainer.precision not in ("32-true", "bf16-mixed", "16-mixed"):
         raise SettingError(
             f"trainer.precision must keep float32 weights for {what}, got '{trainer.precision}'. "

@@ -3,12 +3,13 @@
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
-from gan_lightning.callbacks.after_training import AfterTraining
+from gan_lightning.callbacks.after_training import AfterTraining, evaluation_batches
 from gan_lightning.callbacks.run_folder import is_dry_run, write_picture
 from gan_lightning.errors import SettingError
 from gan_lightning.evaluation import filters_picture, first_images, neighbours_picture
 from gan_lightning.evaluation.nearest import Metric
 from gan_lightning.interfaces import HasExtractors, LabelledImages
+from gan_lightning.processes import gather_objects
 
 MOST_FILTERS = 96
 """Filters that are drawn of a network: all of AlexNet's."""
@@ -48,8 +49,12 @@ class FeaturePictures(AfterTraining):
         drawn = self.neighbours and stage in ("fit", "test") and not is_dry_run(trainer)
         if not drawn or not self.applies(trainer, pl_module):
             return
-        data: LabelledImages = trainer.datamodule  # type: ignore[attr-defined]
-        count = len(first_images(data.evaluation_batches("train", torch.device("cpu")), self.neighbours))
+        count = 0
+        for images, _ in evaluation_batches(trainer, "train", torch.device("cpu")):
+            count += len(images)
+            if count >= self.neighbours:
+                break
+        count = sum(gather_objects(count))
         if count < self.neighbours:
             raise SettingError(
                 f"pictures.neighbours must be at most {count}, the number of training images, got {self.neighbours}. "
@@ -73,9 +78,9 @@ class FeaturePictures(AfterTraining):
             write_picture(trainer, f"pictures/filters-{name}", picture, f"filters/{name}")
         if not self.neighbours or not isinstance(pl_module, HasExtractors):
             return
-        queries = first_images(data.evaluation_batches("test", pl_module.device), self.queries)
+        queries = first_images(evaluation_batches(trainer, "test", pl_module.device), self.queries)
         for name, extractor in pl_module.extractors().items():
-            train = data.evaluation_batches("train", pl_module.device)
+            train = evaluation_batches(trainer, "train", pl_module.device)
             picture = neighbours_picture(
                 extractor, queries, train, count=self.neighbours, metric=self.metric, name=name
             )

@@ -9,8 +9,8 @@ from rich import get_console
 from rich.table import Table
 from torch import Tensor
 
-from gan_lightning.callbacks.after_training import AfterTraining, provenance
-from gan_lightning.callbacks.run_folder import run_folder, write_picture
+from gan_lightning.callbacks.after_training import AfterTraining, evaluation_batches, provenance, weights_precision
+from gan_lightning.callbacks.run_folder import is_dry_run, run_folder, write_picture
 from gan_lightning.errors import SettingError
 from gan_lightning.evaluation import (
     Reconstruction,
@@ -55,14 +55,30 @@ class Reconstructions(AfterTraining):
         data = getattr(trainer, "datamodule", None)
         return self.enabled and isinstance(pl_module, EncodesImages) and isinstance(data, LabelledImages)
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Check that test images have others to be compared with, before any training.
+
+        Raises:
+            SettingError: If they come one by one.
+        """
+        if stage not in ("fit", "test") or is_dry_run(trainer) or not self.applies(trainer, pl_module):
+            return
+        images, _ = next(iter(evaluation_batches(trainer, "test", torch.device("cpu"))))
+        if len(images) < 2:
+            raise SettingError(
+                "data.evaluation_batch_size must be at least 2 to compare reconstructions with those of other images, "
+                "got batches of 1 test image. Use larger batches and two images or more, or switch it off with "
+                "--reconstructions.enabled=false."
+            )
+
     @torch.no_grad()
     def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure and draw."""
         assert isinstance(pl_module, EncodesImages)
         data: LabelledImages = trainer.datamodule  # type: ignore[attr-defined]
-        batches = data.evaluation_batches("test", pl_module.device)
+        batches = evaluation_batches(trainer, "test", pl_module.device)
         encode, decode = pl_module.encode, pl_module.decode
-        with frozen({type(pl_module).__name__: pl_module}):
+        with frozen({type(pl_module).__name__: pl_module}), weights_precision(trainer):
             image = image_reconstruction(batches, encode, decode, seed=self.seed)
             latent = latent_reconstruction(self._latents(pl_module, image.samples), encode, decode, seed=self.seed)
             shown = first_images(batches, self.images)

@@ -176,7 +176,7 @@ def untrained_extractors(model: LightningModule, seed: int) -> Mapping[str, nn.M
     except TypeError:
         return {name: random_copy(extractor, seed) for name, extractor in model.extractors().items()}
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed the GPUs' generators for good
         return type(model)(*arguments.args, **arguments.kwargs).to(model.device).extractors()
 
 

@@ -142,16 +142,22 @@ def load_generator(generator: nn.Module, checkpoint: Path) -> None:
     """Give a generator the weights of the one in a checkpoint.
 
     Raises:
-        SettingError: If there is no such file, or it holds no generator of this shape.
+        SettingError: If there is no such file, or it holds no generator of this shape and of uniform latents.
     """
     if not checkpoint.is_file():
         raise SettingError(f"model.gan_checkpoint must be a checkpoint file, got '{checkpoint}', which does not exist.")
     try:
-        saved = torch.load(checkpoint, weights_only=True, map_location="cpu")["state_dict"]
+        content = torch.load(checkpoint, weights_only=True, map_location="cpu")
+        saved = content["state_dict"]
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError) as error:
         raise SettingError(
             f"model.gan_checkpoint must be a checkpoint of a GAN, got '{checkpoint}', which is not ({error})."
         ) from error
+    if (prior := content.get("hyper_parameters", {}).get("latent_prior", "uniform")) != "uniform":
+        raise SettingError(
+            f"model.gan_checkpoint must hold a generator of uniform latents, which the encoder learns to find, got "
+            f"'{checkpoint}', whose model.latent_prior is '{prior}'. Train the GAN with uniform latents."
+        )
     weights = {n.removeprefix("generator."): w for n, w in saved.items() if n.startswith("generator.")}
     own = generator.state_dict()
     differing = [

@@ -12,8 +12,8 @@ from gan_lightning.nets.init import init_normal_
 class Affine(nn.Module):
     """The same straight line for every value: x -> scale * x + offset, without parameters.
 
-    Never in less than float32: bfloat16 has steps of 1/256 next to 1, so a black that is almost 0 would be lost on its
-    way to almost -1 and back.
+    In mixed precision in float32: bfloat16 has steps of 1/256 next to 1, so a black that is almost 0 would be lost on
+    its way to almost -1 and back.
     """
 
     def __init__(self, scale: float, offset: float) -> None:
@@ -22,7 +22,10 @@ class Affine(nn.Module):
 
     def forward(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """Return the values on the line."""
-        return self.scale * x.to(torch.promote_types(x.dtype, torch.float32)) + self.offset
+        kind = x.device.type
+        if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+            x = x.to(torch.promote_types(x.dtype, torch.float32))
+        return self.scale * x + self.offset
 
     def extra_repr(self) -> str:
         """Return what `print` shows."""

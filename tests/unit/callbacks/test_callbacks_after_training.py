@@ -11,7 +11,7 @@ from lightning.pytorch.loggers.logger import DummyLogger
 from PIL import Image
 from torch.testing import assert_close
 
-from gan_lightning.callbacks import FeaturePictures, FrozenDepth, Reconstructions, RunFolder
+from gan_lightning.callbacks import FeaturePictures, FrozenDepth, Reconstructions, RunFolder, TransferEvaluation
 from gan_lightning.callbacks.transfer import untrained_extractors
 from gan_lightning.data import Digits
 from gan_lightning.errors import DataError, SettingError
@@ -131,6 +131,53 @@ def test_a_trial_batch_measures_nothing(tmp_path):
     )
     assert folder is None
     assert not logger.pictures
+
+
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true", "bf16-mixed"])
+def test_weights_of_any_precision_are_measured_and_drawn(tmp_path, precision):
+    callback = Reconstructions()
+    fit(tmp_path, callback, FeaturePictures(neighbours=2), precision=precision)
+    assert 0 < callback.measured["image"].distance < 16
+    assert len(list(tmp_path.rglob("pictures/*.png"))) == 6
+
+
+def test_mixed_precision_is_not_for_measuring(tmp_path):
+    trained, callback = model(), Reconstructions()
+    fit(tmp_path, callback, on=trained, precision="bf16-mixed")
+    again = Reconstructions()
+    Trainer(callbacks=[again], accelerator="cpu", enable_progress_bar=False, logger=False).test(
+        trained, digits(), verbose=False
+    )
+    assert again.measured == callback.measured
+
+
+def test_test_images_that_come_one_by_one_are_refused_before_a_folder_is_made(tmp_path):
+    trainer = Trainer(
+        callbacks=[Reconstructions(), RunFolder(str(tmp_path))], max_epochs=1, logger=False, accelerator="cpu"
+    )
+    with pytest.raises(SettingError, match=r"data\.evaluation_batch_size must be at least 2 .*enabled=false"):
+        trainer.fit(model(), digits(evaluation_batch_size=1))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_split_without_a_known_label_is_refused_before_a_folder_is_made(tmp_path, split):
+    data = digits()
+    data.setup("fit")
+    data.store(split).labels.fill_(-1)
+    trainer = Trainer(
+        callbacks=[TransferEvaluation(), RunFolder(str(tmp_path))], max_epochs=1, logger=False, accelerator="cpu"
+    )
+    with pytest.raises(DataError, match=rf"no {split} image of digits has one.*transfer\.enabled=false"):
+        trainer.fit(model(), data)
+    assert not list(tmp_path.iterdir())
+
+
+def test_untrained_extractors_leave_the_generators_of_gpus_alone(monkeypatch):
+    seeded = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    untrained_extractors(model(), 5)
+    assert 5 not in seeded
 
 
 def test_filters_are_drawn_of_every_network_that_touches_images(tmp_path):

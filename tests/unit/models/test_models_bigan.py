@@ -410,6 +410,10 @@ def test_a_latent_regressor_resumes_with_the_generator_that_it_started_with(fini
             {"state_dict": PermutationInvariantNetworks(4, 8).generator(1, 6).state_dict(prefix="generator.")},
             r"generator\.hidden1\.0\.weight is \(8, 4\) there and \(8, 3\) here\. Give both .* latent_dim",
         ),
+        (
+            {"state_dict": {}, "hyper_parameters": {"latent_prior": "normal"}},
+            r"must hold a generator of uniform latents.* whose model\.latent_prior is 'normal'",
+        ),
         ({"state_dict": {}}, r"generator\.hidden1\.0\.weight is missing there"),
         (
             {"state_dict": SMALL.generator(1, 6).state_dict(prefix="generator.") | {"generator.more": torch.ones(1)}},
