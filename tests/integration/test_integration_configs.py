@@ -88,7 +88,10 @@ def test_a_configuration_of_selfexgan_trains_a_batch_with_the_table_of_its_data(
 ):
     name = Path(config).stem
     if name == "cartoon":  # a folder without labels, so nothing is evaluated
-        arguments = [f"--data.root={data_root / 'imagenet/train/class0'}", f"--data.cache_dir={tmp_path / 'cache'}"]
+        arguments = [
+            f"--data.root={data_root / 'imagenet/train/class0'}", f"--data.cache_dir={tmp_path / 'cache'}",
+            "--data.test_fraction=0.3",
+        ]  # fmt: skip
         status, _, errors = gan_lightning(
             "fit", "--config", CONFIGS / config, *TINY, "--model.base_width=2", *arguments
         )

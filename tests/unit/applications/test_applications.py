@@ -118,9 +118,9 @@ def test_two_classes_that_lie_apart_are_neighbours_among_themselves():
 
 def test_agreement_is_of_the_nearest_other_image_even_among_copies_and_without_unknown_labels():
     vectors = torch.tensor([[0.0], [0.1], [5.0], [5.2], [5.0], [0.05]])
-    labels = torch.tensor([0, 0, 1, 0, 1, -1])
-    # 0 and 1 see each other, the two 5.0 see each other, 5.2 sees a 5.0 of another class
-    assert agreement(vectors, labels) == 4 / 5
+    labels = torch.tensor([0, 0, 1, 1, 0, -1])
+    # 0 and 1 see each other; the two 5.0, of different classes, see each other; 5.2 sees the first of them.
+    assert agreement(vectors, labels) == 3 / 5
 
 
 def test_a_point_has_its_classes_colour_at_its_place_and_the_legend_names_it():
