@@ -16,6 +16,7 @@ Deviations:
     - The ℓ1 loss is a sum, the reading under which its η_reg of 0.5 is that of the sum of squares.
 """
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -212,6 +213,13 @@ REGRESSIONS: Mapping[str, Callable[[Images, InverseExample], Scalar]] = {
     "ssim": structural_dissimilarity,
 }
 
+HALF_SQUARES: Mapping[str, Callable[[int], float]] = {
+    "sum": lambda values: 2.0,
+    "half_sum": lambda values: 1.0,
+    "mean": lambda values: 2.0 / values,
+}
+"""What multiple of eq. 11's ½ ‖x(θ) - x'‖² a regression is, where it is one, for a number of values in a batch."""
+
 SSIM_WINDOW = 11
 """Edge of SSIM's window, pixels; a smaller image has no place for it."""
 
@@ -222,7 +230,8 @@ class PerceptualNetwork:
 
     Args:
         network: Import path of a class or function that makes it, without arguments: `torchvision.models.vgg16`.
-        weights: File of its state dict; where not given, the weights are those that it is made with.
+        weights: File of its state dict; where not given, the weights are those that it is made with, and where these
+            are random, the same in each run.
         layers: Names of the submodules whose outputs are compared; where empty, the network's own output is.
 
     Source:
@@ -231,19 +240,24 @@ class PerceptualNetwork:
 
     network: str
     weights: str | None = None
-    layers: tuple[str, ...] = ()
+    layers: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        """Keep the layers as what can be hashed."""
+        object.__setattr__(self, "layers", tuple(self.layers))
 
     def distance(self, images: Images, examples: InverseExample) -> Scalar:
         """Return the mean squared difference between the features of x(θ) and of x', summed over the layers.
 
-        The features are compared in the images' own precision: x' must differ from x by more than that.
+        In float64, since close images differ in the last digits only.
         """
-        network = _loaded(self).to(images.device, images.dtype)
-        with torch.no_grad():
-            wanted = self._features(network, examples.targets)
-        found = self._features(network, images)
-        distances = [(a - b).square().mean() for a, b in zip(found, wanted, strict=True)]
-        return torch.stack(distances).sum()
+        with torch.autocast(images.device.type, enabled=False):
+            network = _loaded_in_double(self, images.device)
+            with torch.no_grad():
+                wanted = self._features(network, examples.start.double() + examples.displacement.double())
+            found = self._features(network, images.double())
+            distances = [(a - b).square().mean() for a, b in zip(found, wanted, strict=True)]
+            return torch.stack(distances).sum().to(images.dtype)
 
     def check(self, channels: int, image_size: int) -> None:
         """Load the network and show it an image.
@@ -253,7 +267,7 @@ class PerceptualNetwork:
         """
         network = _loaded(self)
         try:
-            self._features(network, torch.zeros(2, channels, image_size, image_size))
+            self._features(network, torch.zeros(2, channels, image_size, image_size, dtype=torch.float32))
         except (RuntimeError, ValueError) as error:
             raise SettingError(
                 f"{PERCEPTUAL}.network must take images of {channels} channels and {image_size} pixels, got "
@@ -282,11 +296,23 @@ PERCEPTUAL = "model.generator_update.perceptual"
 
 
 @lru_cache(maxsize=1)
+def _loaded_in_double(settings: PerceptualNetwork, device: torch.device) -> nn.Module:
+    """Return a copy of the network in float64 on a device."""
+    return copy.deepcopy(_loaded(settings)).to(device, torch.float64)
+
+
+@lru_cache(maxsize=1)
 def _loaded(settings: PerceptualNetwork) -> nn.Module:
-    """Return the network, frozen and at rest; it is no part of the model and of its checkpoints."""
+    """Return the network, frozen and at rest, in float32 on the CPU; it is no part of the model and its checkpoints.
+
+    The random numbers of the training do not change.
+    """
     module, _, name = settings.network.rpartition(".")
     try:
-        network = getattr(import_module(module), name)()
+        make = getattr(import_module(module), name)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(0)
+            network = make()
         if not isinstance(network, nn.Module):
             raise TypeError(f"it gives a {type(network).__name__}, not a torch.nn.Module")
     except (ImportError, ValueError, AttributeError, TypeError) as error:
@@ -308,7 +334,7 @@ def _loaded(settings: PerceptualNetwork) -> nn.Module:
             f"{PERCEPTUAL}.layers must be modules of '{settings.network}', got '{unknown[0]}'. "
             f"It has {', '.join(filter(None, known))}."
         )
-    return network.eval().requires_grad_(False)
+    return network.float().eval().requires_grad_(False)
 
 
 @dataclass(frozen=True)
@@ -424,6 +450,18 @@ class InverseExamples(GeneratorUpdate):
         examples = self.invert(loss, retain_graph=retain_graph)
         images = loss.images.to(examples.displacement.dtype)
         return self.regression_rate * self.regression_loss(images, examples)
+
+    def multiple_of_half_squares(self, values: int) -> float:
+        """Return c where η_reg ℓ is c times ½ ‖x(θ) - x'‖², so that its gradient is to be c η ∇_θ L; else 1.
+
+        Args:
+            values: Number of values in the batch of images.
+
+        Source:
+            Weber 2021, eqs. 11 and 13.
+        """
+        multiple = HALF_SQUARES.get(self.regression)
+        return 1.0 if multiple is None else self.regression_rate * multiple(values)
 
     def regression_loss(self, images: Images, examples: InverseExample) -> Scalar:
         """Return ℓ(x(θ), x')."""

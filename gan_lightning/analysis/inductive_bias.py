@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call, jvp, vjp
+from torch.nn.modules.dropout import _DropoutNd
 
 from gan_lightning.errors import SettingError
 from gan_lightning.updates import resting_statistics
@@ -50,9 +51,18 @@ class InductiveBias:
             the whole batch; the running ones take no notice of it.
         inputs: What the network is called with.
         select: The part of the network's output that is x; where not given, all of it.
+
+    Raises:
+        SettingError: If dropout is active, by which each product would be of a network of its own.
     """
 
     def __init__(self, network: nn.Module, *inputs: object, select: Callable[[Tensor], Tensor] | None = None) -> None:
+        for name, layer in network.named_modules():
+            if isinstance(layer, _DropoutNd) and layer.training and layer.p > 0:
+                raise SettingError(
+                    f"network must not drop values at random, got an active {type(layer).__name__} of p={layer.p:g} at "
+                    f"'{name}': each product would be of another network. Call network.eval(), or set its p to 0."
+                )
         self.network, self.inputs, self.select = network, inputs, select
         # A weight may have several names. Those of one layer under two names must not be given twice: functional_call
         # would leave its substitutes behind in the layer.

@@ -36,9 +36,9 @@ def gradient_agreement(
     """Compare ∇_θ ℓ with η ∇_θ L, each as the gradients of all weights.
 
     Args:
-        regression_gradient: ∇_θ ℓ, times η_reg where that is not 1.
+        regression_gradient: ∇_θ ℓ.
         loss_gradient: ∇_θ L.
-        rate: η, the inversion's learning rate.
+        rate: η, the inversion's learning rate, times what multiplies the regression of eq. 11.
 
     Source:
         Weber 2021, eq. 13.
@@ -56,15 +56,19 @@ def gradient_agreement(
 def measured_agreement(loss: GeneratorLoss, update: InverseExamples) -> GradientAgreement:
     """Return the agreement of an update's gradient with the loss's on the generator of a model; both graphs stay.
 
+    A regression on squares is measured as eq. 11's, whatever multiple of it the update takes: see
+    `InverseExamples.multiple_of_half_squares`.
+
     Args:
         loss: The model's generator loss.
-        update: The update, whose η_reg counts into its gradient.
+        update: The update.
     """
     weights = [p for network in loss.networks for p in network.parameters() if p.requires_grad]
     objective = update.objective(loss, retain_graph=True)
     of_regression = torch.autograd.grad(objective, weights, retain_graph=True)
     of_loss = torch.autograd.grad(loss.value, weights, retain_graph=True)
-    return gradient_agreement(of_regression, of_loss, update.inversion_rate)
+    multiple = update.multiple_of_half_squares(loss.images.numel())
+    return gradient_agreement(of_regression, of_loss, multiple * update.inversion_rate)
 
 
 def inverse_examples_picture(

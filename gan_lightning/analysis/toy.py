@@ -144,12 +144,15 @@ class ToyHistory:
     covariances: Float64[Tensor, "steps dimensions dimensions"]
 
     def errors(self) -> Mapping[str, Float64[Tensor, " steps"]]:
-        """Return ‖m - μ‖ and ‖C - Σ‖ (Frobenius), each as a share of what it was at the start."""
+        """Return ‖m - μ‖ and ‖C - Σ‖ (Frobenius), each as a share of what it was at the start.
+
+        Where it was 0 there, as for a mean of 0 or the identity as covariance, it is the distance itself.
+        """
         found = {
             "mean": (self.means - torch.tensor(self.settings.mean).double()).norm(dim=1),
             "covariance": (self.covariances - torch.tensor(self.settings.covariance).double()).flatten(1).norm(dim=1),
         }
-        return {name: error / error[0] for name, error in found.items()}
+        return {name: error / error[0] if error[0] > 0 else error for name, error in found.items()}
 
 
 def train_toy(settings: ToyGAN = ToyGAN()) -> ToyHistory:
@@ -194,7 +197,7 @@ def toy_picture(history: ToyHistory, *, ellipses: int = 12) -> "Image":
 
     Left, the first two dimensions: the ellipse of one standard deviation of the generated data at some steps, from
     light to dark, with the path of their mean, and in red the data's. Right: the distances of mean and covariance from
-    the data's, as shares of those at the start.
+    the data's, as `ToyHistory.errors` gives them.
 
     Args:
         history: A training in two dimensions or more.
@@ -237,7 +240,7 @@ def toy_picture(history: ToyHistory, *, ellipses: int = 12) -> "Image":
     for (name, curve), colour in zip(curves.items(), (LATE_COLOUR, COVARIANCE_COLOUR), strict=True):
         right.line(curve, colour)
         right.text(curve[last // 2], f"{name} {curve[-1, 1].item():.3f}", colour)
-    right.title("distance from the data's, share of the start; at the end")
+    right.title("distance from the data's, share of the start's (if not 0); at the end")
     return picture.resize((width, height), Image.Resampling.LANCZOS)
 
 

@@ -5,13 +5,12 @@ from operator import itemgetter
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor, nn
+from torch import nn
 
 from gan_lightning.analysis.inductive_bias import InductiveBias, Spectrum
 from gan_lightning.analysis.subproblem import inverse_examples_picture, measured_agreement
-from gan_lightning.callbacks.run_folder import is_dry_run, run_folder
+from gan_lightning.callbacks.run_folder import is_dry_run, write_picture
 from gan_lightning.errors import SettingError
-from gan_lightning.files import whole_file
 from gan_lightning.interfaces import GeneratesImages, Images
 from gan_lightning.updates import GeneratorLoss, InverseExamples, UpdatesGenerator, resting_statistics
 
@@ -24,10 +23,15 @@ class SubproblemMonitor(Callback):
 
     On batches: `subproblem/gradient_ratio`, ‖∇_θ ℓ‖ / (η ‖∇_θ L‖), and `subproblem/gradient_angle`, the angle between
     the two in degrees, of the model's own inverse examples, or, where it trains directly, of those that it trains on
-    without saying so: then they must be 1 and 0. After epochs: `subproblem/trace` and `subproblem/effective_rank` of
-    the inductive bias K_θ(x), in eval mode, the means over some images, always from the same latents; and a picture of
-    the last batch's x, x', their difference and the same amplified, in `subproblem/` of the run's folder, with its
-    factor as `subproblem/amplification`.
+    without saying so. ℓ is ½ ‖x(θ) - x'‖², whatever multiple of it `sum`, `half_sum`, `mean` and η_reg make: by eq. 13
+    ratio and angle are 1 and 0, if x' is one step of `sgd` on the model's own loss, without total variation and with no
+    value clamped. Other x' are measured in the same way, though the theorem predicts nothing. Nor does it for `l1`,
+    `ssim` and `perceptual`, where ℓ is η_reg times that distance.
+
+    After epochs: `subproblem/trace` and `subproblem/effective_rank` of the inductive bias K_θ(x), in eval mode, the
+    means over some images, always from the same latents; and a picture of x, x', their difference and the same
+    amplified, of the last batch of the epoch or of the run, in `subproblem/` of the run's folder, with its factor as
+    `subproblem/amplification`.
 
     Neither weights, batch-norm statistics nor the random numbers of the training change. Models without a generator of
     images are passed over.
@@ -68,7 +72,8 @@ class SubproblemMonitor(Callback):
         if not isinstance(pl_module, UpdatesGenerator) or is_dry_run(trainer):
             return
         measures = self.every_n_batches > 0 and trainer.global_step % self.every_n_batches == 0
-        draws = self._due(trainer) and trainer.is_last_batch
+        ends = trainer.is_last_batch or trainer.global_step + 1 == trainer.max_steps
+        draws = self._due(trainer) and ends
         if measures or draws:
             pl_module.generator_observer = self._observer(trainer, pl_module, measures, draws)
 
@@ -111,23 +116,11 @@ class SubproblemMonitor(Callback):
                         explicit.invert(loss, retain_graph=True), columns=self.columns
                     )
                     metrics |= {"amplification": factor}
-                    self._draw(trainer, picture)
+                    name = f"subproblem/epoch-{trainer.current_epoch:04d}"
+                    write_picture(trainer, name, picture, "subproblem")
             _log(trainer, metrics)
 
         return observe
-
-    def _draw(self, trainer: Trainer, picture: Tensor) -> None:
-        folder = run_folder(trainer)
-        if folder is None or not trainer.is_global_zero:
-            return
-        from torchvision.transforms.functional import to_pil_image
-
-        image = to_pil_image(picture)
-        with whole_file(folder / "subproblem" / f"epoch-{trainer.current_epoch:04d}.png") as path:
-            image.save(path)
-        for logger in trainer.loggers:
-            if hasattr(logger, "log_image"):
-                logger.log_image("subproblem", [image], step=trainer.global_step)
 
 
 def _log(trainer: Trainer, metrics: Mapping[str, float]) -> None:
@@ -153,6 +146,8 @@ class _Drawn(nn.Module):
 def generator_spectra(model: nn.Module, images: int, probes: int, seed: int) -> list[Spectrum]:
     """Return what is known of K_θ(x) at images that a model draws with a seed; in eval mode, and nothing changes.
 
+    Autocasting is off meanwhile: forward-mode derivatives of transposed convolutions do not get along with it.
+
     Args:
         model: Has `generate`; of several generators the first is measured.
         images: Number of images.
@@ -164,8 +159,9 @@ def generator_spectra(model: nn.Module, images: int, probes: int, seed: int) -> 
         drawn = _Drawn(model.eval(), images, seed)
         device = next(model.parameters()).device
         rng = torch.Generator(device).manual_seed(seed)
-        biases = (InductiveBias(drawn, select=itemgetter(i)) for i in range(images))
-        return [bias.estimated_spectrum(probes, rng) for bias in biases]
+        with torch.autocast(device.type, enabled=False):
+            biases = (InductiveBias(drawn, select=itemgetter(i)) for i in range(images))
+            return [bias.estimated_spectrum(probes, rng) for bias in biases]
     finally:
         for layer, training in modes.items():
             layer.training = training

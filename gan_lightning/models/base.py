@@ -108,6 +108,7 @@ class AdversarialModule(LightningModule, ABC):
             losses: Loss per optimizer; the losses may share parts of their graphs.
             counts: Whether this is the batch's step that advances `trainer.global_step`; it does so by one.
         """
+        losses = {optimizer: self._observed(loss) for optimizer, loss in losses.items()}
         gradients: dict[LightningOptimizer, dict[Tensor, Tensor | None]] = {}
         for i, (optimizer, loss) in enumerate(losses.items()):
             retain_graph = i + 1 < len(losses)
@@ -132,18 +133,27 @@ class AdversarialModule(LightningModule, ABC):
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
 
+    def _observed(self, loss: Loss) -> Loss:
+        """Show a generator's loss to the observer; where it is descended on directly, it is a loss like any other."""
+        if not isinstance(loss, GeneratorLoss):
+            return loss
+        if self.generator_observer is not None:
+            self.generator_observer(loss)
+        return loss.value if isinstance(self.generator_update, Direct) else loss
+
     def _generator_gradients(
         self, loss: GeneratorLoss, parameters: Sequence[Tensor], retain_graph: bool
     ) -> dict[Tensor, Tensor | None]:
-        """Return the gradient of the update's objective for the generator, and of the loss for what is beside it."""
-        if self.generator_observer is not None:
-            self.generator_observer(loss)
+        """Return the gradient of the update's objective for the generator, and of the loss for what is beside it.
+
+        Raises:
+            NonFiniteError: If the objective is NaN or infinite.
+        """
         own = {weight for network in loss.networks for weight in network.parameters()}
         beside = [parameter for parameter in parameters if parameter not in own]
         with resting_statistics(self):
             objective = self.generator_update.objective(loss, retain_graph=retain_graph or bool(beside))
-        if objective is loss.value:
-            return self._gradients(loss.value, parameters, retain_graph)
+        self.check_finite({"the objective of model.generator_update": objective})
         generators = [parameter for parameter in parameters if parameter in own]
         gradients = self._gradients(objective, generators, retain_graph or bool(beside))
         return gradients | (self._gradients(loss.value, beside, retain_graph) if beside else {})
@@ -221,6 +231,11 @@ class AdversarialModule(LightningModule, ABC):
 def loss_values(losses: Mapping[str, Loss]) -> dict[str, Tensor]:
     """Return each loss's value."""
     return {name: loss.value if isinstance(loss, GeneratorLoss) else loss for name, loss in losses.items()}
+
+
+def full_precision(logits: Tensor) -> Tensor:
+    """Return the logits in float32, or in float64 where they are: a loss in bfloat16 would have three digits."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 @torch.no_grad()

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from gan_lightning import losses
 from gan_lightning.errors import SettingError
 from gan_lightning.interfaces import Batch, Images
-from gan_lightning.models.base import Loss
+from gan_lightning.models.base import Loss, full_precision
 from gan_lightning.models.bigan_networks import Networks
-from gan_lightning.models.latent import DecayedAdam, LatentModule, full_precision
+from gan_lightning.models.latent import DecayedAdam, LatentModule
 from gan_lightning.updates import Direct, GeneratorLoss, GeneratorUpdate
 
 

@@ -241,8 +241,3 @@ class LatentModule(AdversarialModule):
 def to_latents(logits: Latents) -> Latents:
     """Return the sigmoid of E's output, scaled to [-1, 1], where the latents are."""
     return 2 * torch.sigmoid(logits) - 1
-
-
-def full_precision(logits: Tensor) -> Tensor:
-    """Return the logits in float32, or in float64 where they are: a loss in bfloat16 would have three digits."""
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))

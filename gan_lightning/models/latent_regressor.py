@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from gan_lightning import losses
 from gan_lightning.errors import SettingError
 from gan_lightning.interfaces import Images, Latents
-from gan_lightning.models.base import Loss
+from gan_lightning.models.base import Loss, full_precision
 from gan_lightning.models.bigan_networks import Networks
 from gan_lightning.models.gan import check_generated_size
-from gan_lightning.models.latent import DecayedAdam, LatentModule, full_precision, to_latents
+from gan_lightning.models.latent import DecayedAdam, LatentModule, to_latents
 from gan_lightning.resizing import resized
 from gan_lightning.updates import Direct, GeneratorLoss, GeneratorUpdate
 

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from gan_lightning import losses
 from gan_lightning.errors import SettingError
 from gan_lightning.interfaces import Batch, Images
-from gan_lightning.models.base import AdversarialModule
+from gan_lightning.models.base import AdversarialModule, full_precision
 from gan_lightning.nets.blocks import conv, linear, transposed_conv
 from gan_lightning.nets.layers import ParallelProjection
 from gan_lightning.updates import Direct, GeneratorLoss, GeneratorUpdate
@@ -206,7 +206,7 @@ class MGAN(AdversarialModule):
 
     def discriminate(self, images: Images) -> Float[Tensor, " batch"]:
         """Return D's logits."""
-        return self.discriminator_head(self.discriminator(images)).squeeze(1)
+        return full_precision(self.discriminator_head(self.discriminator(images)).squeeze(1))
 
     def discriminate_and_classify(
         self, images: Images
@@ -215,7 +215,7 @@ class MGAN(AdversarialModule):
         shared = self.discriminator[: self.shared_layers](images)
         real_logits = self.discriminator_head(self.discriminator[self.shared_layers :](shared)).squeeze(1)
         class_logits = self.classifier_head(self.classifier[self.shared_layers :](shared))
-        return real_logits, class_logits
+        return full_precision(real_logits), full_precision(class_logits)
 
     def generate_batch(
         self, per_generator: int, rng: torch.Generator | None = None

@@ -35,13 +35,16 @@ from torch import Tensor, nn
 from gan_lightning import losses
 from gan_lightning.errors import SettingError
 from gan_lightning.interfaces import Batch, Images, Latents
-from gan_lightning.models.base import AdversarialModule
-from gan_lightning.models.latent import full_precision
+from gan_lightning.models.base import AdversarialModule, full_precision
 from gan_lightning.models.selfexgan_tables import TABLES, TableName
 from gan_lightning.nets.layers import PairDiscriminator
 from gan_lightning.nets.tables import UNIT, network
 from gan_lightning.processes import moments
 from gan_lightning.resizing import resized
+from gan_lightning.updates import Direct, GeneratorLoss, GeneratorUpdate
+
+Generated = Float[Tensor, "fakes channels height width"]
+"""Images of both kinds, x̂ and x_n."""
 
 
 @dataclass(frozen=True)
@@ -50,21 +53,27 @@ class Inferred:
 
     Attributes:
         latents: z = E(x).
-        reconstructed: x̂ = G(z).
+        images: x̂ = G(z), then x_n = G(z_n): all that G has made, one half each.
         encoded_again: ẑ = E(x̂).
-        sampled: x_n = G(z_n).
     """
 
     latents: Latents
-    reconstructed: Images
+    images: Generated
     encoded_again: Latents
-    sampled: Images
+
+    @property
+    def reconstructed(self) -> Images:
+        """x̂ = G(z)."""
+        return self.images[: len(self.latents)]
+
+    @property
+    def sampled(self) -> Images:
+        """x_n = G(z_n)."""
+        return self.images[len(self.latents) :]
 
     def detach(self) -> "Inferred":
         """Return the same values without their gradients."""
-        return Inferred(
-            self.latents.detach(), self.reconstructed.detach(), self.encoded_again.detach(), self.sampled.detach()
-        )
+        return Inferred(self.latents.detach(), self.images.detach(), self.encoded_again.detach())
 
 
 class SelfExGAN(AdversarialModule):
@@ -81,6 +90,8 @@ class SelfExGAN(AdversarialModule):
         swap_real_pairs: Whether E also makes real pairs look fake to D2, or G and E only make fake pairs look real.
         learning_rate: Adam's, for all four networks.
         betas: Adam's β1 and β2, for all four networks.
+        generator_update: How G's weights follow their loss; E steps on the loss itself. A discrepancy on labels takes
+            D1's, of both kinds of images.
 
     Raises:
         SettingError: If the images are not those of the tables, or a setting is out of range.
@@ -98,6 +109,7 @@ class SelfExGAN(AdversarialModule):
         swap_real_pairs: bool = True,
         learning_rate: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.99),
+        generator_update: GeneratorUpdate = Direct(),  # noqa: B008 (frozen)
     ) -> None:
         super().__init__()
         rows = TABLES[tables]
@@ -115,6 +127,7 @@ class SelfExGAN(AdversarialModule):
         for name, value in (("matching_weight", matching_weight), ("learning_rate", learning_rate)):
             if value < 0:
                 raise SettingError(f"model.{name} must be at least 0, got {value}.")
+        self.update_generator_by(generator_update, channels, image_size)
         self.save_hyperparameters()
         self.image_size, self.latent_dim = image_size, rows.latent_dim
         self.centre, self.radius = centre, sqrt(rows.latent_dim) if radius is None else radius
@@ -154,18 +167,11 @@ class SelfExGAN(AdversarialModule):
         self.check_finite({f"train/{name}": loss for name, loss in discriminator_losses.items()})
         self.step(dict(zip((step_d1, step_d2), discriminator_losses.values(), strict=True)))
 
-        real_pairs, fake_pairs = self.discriminate_pairs(real, made)
-        adversarial_loss = losses.generator_loss(self.discriminate(made.reconstructed, made.sampled)) + (
-            losses.inverse_objective_loss(real_pairs, fake_pairs)
-            if self.swap_real_pairs
-            else losses.generator_loss(fake_pairs)
-        )
         matching_loss = losses.matching_loss(*moments(full_precision(made.latents)))
-        # G does not act on z, so the matching loss moves E alone.
-        objective = adversarial_loss + self.matching_weight * matching_loss
-        generator_losses = {"generator_encoder_loss": adversarial_loss, "matching_loss": matching_loss}
+        generator_loss = self.generator_loss(real, made, matching_loss)
+        generator_losses = {"generator_encoder_loss": generator_loss.others[0], "matching_loss": matching_loss}
         self.check_finite({f"train/{name}": loss for name, loss in generator_losses.items()})
-        self.step({step_g: objective, step_e: objective}, counts=True)
+        self.step({step_g: generator_loss, step_e: generator_loss.value}, counts=True)
 
         self.count(real, d_steps=1, g_steps=1)
         named = {**discriminator_losses, **generator_losses}
@@ -174,13 +180,28 @@ class SelfExGAN(AdversarialModule):
     def infer(self, real: Images, rng: torch.Generator | None = None) -> Inferred:
         """Return what E and G make of x, and what G makes of latents drawn with `rng`."""
         latents = self.encode(real)
-        reconstructed = self.generator(latents)
-        return Inferred(
-            latents=latents,
-            reconstructed=reconstructed,
-            encoded_again=self.encode(reconstructed),
-            sampled=self.generator(self.sample_latents(len(real), rng)),
-        )
+        images = torch.cat([self.generator(latents), self.generator(self.sample_latents(len(real), rng))])
+        return self.inferred(latents, images)
+
+    def inferred(self, latents: Latents, images: Generated) -> Inferred:
+        """Return what E makes of G's images, of latents z and of as many others."""
+        return Inferred(latents, images, self.encode(images[: len(latents)]))
+
+    def generator_loss(self, real: Images, made: Inferred, matching_loss: Tensor) -> GeneratorLoss:
+        """Return G's and E's loss; G does not act on z, so the matching loss moves E alone."""
+
+        def judge(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            seen = made if images is made.images else self.inferred(made.latents, images)
+            fake_logits = self.discriminate(seen.reconstructed, seen.sampled)
+            real_pairs, fake_pairs = self.discriminate_pairs(real, seen)
+            adversarial_loss = losses.generator_loss(fake_logits) + (
+                losses.inverse_objective_loss(real_pairs, fake_pairs)
+                if self.swap_real_pairs
+                else losses.generator_loss(fake_pairs)
+            )
+            return adversarial_loss + self.matching_weight * matching_loss, fake_logits, adversarial_loss
+
+        return GeneratorLoss(made.images, judge, [self.generator])
 
     def discriminator_losses(self, real: Images, made: Inferred) -> Mapping[str, Tensor]:
         """Return the losses of D1 and of D2."""

@@ -1,5 +1,6 @@
 """Two processes on the CPU must see what one sees."""
 
+import os
 import pickle
 from pathlib import Path
 
@@ -7,8 +8,10 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from lightning.pytorch import Trainer
 from torch import nn
 from torch.testing import assert_close
+from torch.utils.data import DataLoader, TensorDataset
 
 from gan_lightning.errors import DataError
 from gan_lightning.evaluation import (
@@ -24,9 +27,14 @@ from gan_lightning.evaluation import (
     neighbours_picture,
 )
 from gan_lightning.losses import matching_loss
+from gan_lightning.models import GAN, BiGAN, PermutationInvariantNetworks, SelfExGAN
 from gan_lightning.processes import moments
+from gan_lightning.updates import Direct, GeneratorUpdate, InverseExamples
 
 CPU = torch.device("cpu")
+SMALL = PermutationInvariantNetworks(latent_dim=3, width=8)
+MODELS = ("gan", "bigan", "selfexgan")
+UPDATES = {"direct": Direct(), "exact": InverseExamples(regression_rate=0.5 / 2e-4)}
 
 
 def network() -> nn.Sequential:
@@ -94,12 +102,35 @@ def measure() -> dict:
     }
 
 
+def trained(name: str, update: GeneratorUpdate) -> dict:
+    """Return the weights and the first latents after two batches, each process on its own images."""
+    torch.manual_seed(0)
+    model = {
+        "gan": lambda: GAN(1, 6, SMALL, simultaneous=False, generator_update=update),
+        "bigan": lambda: BiGAN(1, 6, SMALL, generator_update=update),
+        "selfexgan": lambda: SelfExGAN(1, 32, "mnist", base_width=2, generator_update=update),
+    }[name]()
+    size = model.image_size
+    images = torch.rand(12, 1, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    loader = DataLoader(TensorDataset(images, torch.zeros(12, dtype=torch.int64)), batch_size=3)
+    losses: list[float] = []
+    model.generator_observer = lambda loss: losses.append(loss.value.item())
+    trainer = Trainer(
+        max_epochs=1, accelerator="cpu", devices=2, strategy="ddp", precision="64-true", logger=False,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    trainer.fit(model, loader)
+    return {"weights": {key: weight.detach().clone() for key, weight in model.named_parameters()}, "losses": losses}
+
+
 def process(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     halves, unequal = (slice(0, 5), slice(5, 10)), (slice(0, 7), slice(7, 10))
     shares = {"halves": matching(halves[rank]), "unequal": matching(unequal[rank])}
-    Path(folder, f"{rank}.pickle").write_bytes(pickle.dumps(measure() | shares))
+    os.environ |= {"LOCAL_RANK": str(rank), "NODE_RANK": "0", "WORLD_SIZE": "2"}  # what a launcher tells Lightning
+    runs = {(model, label): trained(model, update) for model in MODELS for label, update in UPDATES.items()}
+    Path(folder, f"{rank}.pickle").write_bytes(pickle.dumps(measure() | shares | {"runs": runs}))
     dist.destroy_process_group()
 
 
@@ -128,6 +159,16 @@ def test_the_matching_loss_and_its_gradient_are_those_of_one_process_with_the_wh
         for quantity in ("loss", "mean", "variance"):
             assert_close(result[shares][quantity], alone[quantity])
         assert_close(result[shares]["gradient"], alone["gradient"])
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_direct_training_and_exact_inverse_examples_give_both_processes_the_same_weights(two, model):
+    direct, exact = ([result["runs"][model, label] for result in two] for label in UPDATES)
+    for first, second in (direct, exact):
+        assert len(first["losses"]) == 2
+        assert first["losses"] != second["losses"]  # of their own images and latents
+        assert_close(first["weights"], second["weights"], rtol=0, atol=0)
+    assert_close(exact[0]["weights"], direct[0]["weights"], rtol=1e-9, atol=1e-12)
 
 
 def test_batch_norm_statistics_are_the_average_over_the_batches_of_both_processes(two):

@@ -18,6 +18,8 @@ from gan_lightning.updates import (
     InverseExample,
     InverseExamples,
     PerceptualNetwork,
+    _loaded,
+    _loaded_in_double,
     resting_statistics,
 )
 
@@ -313,6 +315,41 @@ def test_a_perceptual_distance_is_between_the_features_of_a_network_of_the_users
     assert torch.autograd.grad(loss, images)[0].abs().max() > 0
     output = replace(settings, layers=()).distance(images, InverseExample(start, moved))
     assert_close(output, F.mse_loss(last, last_wanted))
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_a_perceptual_distance_sees_steps_below_float32s_rounding(judge_module, autocast):
+    torch.manual_seed(0)
+    start, moved = torch.randn(2, 1, 8, 8), 1e-10 * torch.randn(2, 1, 8, 8)
+    images, settings = start.clone().requires_grad_(), PerceptualNetwork("judges.small")
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        gradient, ten_times = (
+            torch.autograd.grad(settings.distance(images, InverseExample(start, scale * moved)), images)[0]
+            for scale in (1, 10)
+        )
+    assert gradient.abs().max() > 0
+    assert_close(ten_times, 10 * gradient, rtol=1e-3, atol=1e-3 * ten_times.abs().max().item())
+
+
+def test_a_perceptual_network_is_the_same_one_in_each_run_and_takes_no_random_numbers(judge_module):
+    settings, examples = PerceptualNetwork("judges.small"), InverseExample(*torch.randn(2, 4, 1, 8, 8).double())
+    distances = []
+    for seed in (0, 1):
+        _loaded.cache_clear()
+        _loaded_in_double.cache_clear()
+        torch.manual_seed(seed)
+        state = torch.get_rng_state()
+        settings.check(1, 8)
+        distances.append(settings.distance(examples.start, examples))
+        assert torch.equal(torch.get_rng_state(), state)
+    assert_close(*distances, rtol=0, atol=0)
+    settings.check(1, 8)  # for a second model, after the first one's training in float64
+
+
+def test_layers_may_be_a_list():
+    settings = PerceptualNetwork("judges.small", layers=["0"])
+    assert settings == PerceptualNetwork("judges.small", layers=("0",))
+    assert hash(settings) == hash(PerceptualNetwork("judges.small", layers=("0",)))
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,16 @@ def jacobian(network: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
     return torch.cat([columns[name].flatten(1) for name in weights], dim=1)
 
 
+def test_active_dropout_is_refused_and_dropout_at_rest_is_not():
+    network = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5), nn.Linear(4, 2))
+    inputs = torch.randn(1, 3)
+    with pytest.raises(SettingError, match=r"must not drop values at random, got an active Dropout of p=0\.5 at '1'"):
+        InductiveBias(network, inputs)
+    at_rest = InductiveBias(network.eval(), inputs).dense()
+    network.train()[1].p = 0.0
+    assert_close(InductiveBias(network, inputs).dense(), at_rest)
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_products_are_those_with_the_explicit_jacobian(training):
     network, inputs = small(training=training)

@@ -50,13 +50,13 @@ def generator_loss() -> tuple[GeneratorLoss, nn.Module]:
 
 def test_a_models_regression_is_measured_with_both_graphs_left_in_place():
     loss, generator = generator_loss()
-    hidden = measured_agreement(loss, InverseExamples(regression="half_sum", regression_rate=1.0))
-    assert_close((hidden.ratio, hidden.angle), (1.0, 0.0), rtol=1e-10, atol=1e-10)
-    paper = measured_agreement(loss, InverseExamples())
-    assert_close((paper.ratio, paper.angle), (1.0, 0.0), rtol=1e-10, atol=1e-10)
-    mean = measured_agreement(loss, InverseExamples(regression="mean", regression_rate=1.0))
-    assert_close((mean.ratio, mean.angle), (2 / (6 * 16), 0.0), rtol=1e-10, atol=1e-10)
-    assert measured_agreement(loss, InverseExamples(regression="l1")).angle > 5
+    for regression in ("sum", "half_sum", "mean"):
+        for rate in (0.5, 1.0, 2500.0):
+            found = measured_agreement(loss, InverseExamples(regression=regression, regression_rate=rate))
+            assert_close((found.ratio, found.angle), (1.0, 0.0), rtol=1e-10, atol=1e-10)
+    other, doubled = (measured_agreement(loss, InverseExamples(regression="l1", regression_rate=r)) for r in (1.0, 2.0))
+    assert other.angle > 5
+    assert_close(doubled.ratio, 2 * other.ratio)
     loss.value.backward()
     assert all(weight.grad is not None for weight in generator.parameters())
 

@@ -116,6 +116,18 @@ def test_settings_out_of_range_are_refused(settings, message):
         ToyGAN(**settings)
 
 
+@pytest.mark.parametrize("settings", [{"mean": (0.0, 0.0)}, {"covariance": ((1.0, 0.0), (0.0, 1.0))}])
+def test_a_distance_that_is_0_at_the_start_is_shown_itself(settings):
+    history = train_toy(ToyGAN(**settings, steps=20))
+    name = next(iter(settings))
+    found = history.errors()[name]
+    assert found[0] == 0
+    assert torch.isfinite(found).all()
+    at, to = (history.means, torch.zeros(2)) if name == "mean" else (history.covariances, torch.eye(2))
+    assert_close(found, (at - to).flatten(1).norm(dim=1))
+    toy_picture(history)
+
+
 def test_a_picture_of_one_dimension_or_of_one_ellipse_is_refused():
     with pytest.raises(SettingError, match=r"mean must have two values or more for a picture, got 1"):
         toy_picture(train_toy(ToyGAN(mean=(1.0,), covariance=((2.0,),), steps=1)))

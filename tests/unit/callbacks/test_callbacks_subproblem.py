@@ -16,7 +16,14 @@ from gan_lightning.analysis.inductive_bias import InductiveBias
 from gan_lightning.callbacks import RunFolder, SubproblemMonitor
 from gan_lightning.callbacks.subproblem import generator_spectra
 from gan_lightning.errors import SettingError
-from gan_lightning.models import GAN, MGAN, Autoencoder, InverseExamples, PermutationInvariantNetworks
+from gan_lightning.models import (
+    GAN,
+    MGAN,
+    Autoencoder,
+    InverseExamples,
+    PermutationInvariantNetworks,
+    TutorialNetworks,
+)
 
 SMALL = PermutationInvariantNetworks(latent_dim=3, width=8)
 
@@ -69,9 +76,15 @@ def test_direct_training_is_seen_to_solve_the_two_sub_problems():
 def test_a_models_own_inverse_examples_are_what_is_measured():
     recorder = fit(gan(generator_update=InverseExamples(regression="l1")), SubproblemMonitor(every_n_batches=1))
     assert min(recorder.under("gradient_angle").values()) > 1
-    mean = fit(gan(generator_update=InverseExamples(regression="mean", regression_rate=1.0)), SubproblemMonitor(1))
-    for ratio in mean.under("gradient_ratio").values():
-        assert_close(ratio, 2 / (5 * 36), rtol=1e-5, atol=0)
+    for update in (
+        InverseExamples(),
+        InverseExamples(regression="mean", regression_rate=1.0),
+        InverseExamples(regression_rate=2500.0),
+    ):
+        squares = fit(gan(generator_update=update), SubproblemMonitor(1), max_epochs=1)
+        assert max(squares.under("gradient_angle").values()) < 1e-2
+        for ratio in squares.under("gradient_ratio").values():
+            assert_close(ratio, 1.0, rtol=1e-5, atol=0)
 
 
 def test_pictures_and_the_inductive_bias_come_every_n_epochs(tmp_path):
@@ -88,6 +101,22 @@ def test_pictures_and_the_inductive_bias_come_every_n_epochs(tmp_path):
     assert min(recorder.under("amplification").values()) > 1
     rows = list(csv.DictReader(Path(run, "metrics.csv").read_text().splitlines()))
     assert len([row for row in rows if row["subproblem/trace"]]) == 2  # figures stand once, not in each later row
+
+
+def test_a_run_that_ends_inside_an_epoch_gets_its_picture(tmp_path):
+    recorder = fit(gan(), RunFolder(str(tmp_path)), SubproblemMonitor(every_n_epochs=1, columns=3), max_steps=4)
+    (run,) = tmp_path.glob("*/*")  # three batches an epoch
+    assert sorted(path.name for path in (run / "subproblem").iterdir()) == ["epoch-0000.png", "epoch-0001.png"]
+    assert [len(recorder.under(name)) for name in ("amplification", "trace")] == [2, 2]
+
+
+def test_in_bfloat16_the_inductive_bias_is_that_of_the_weights():
+    seed_everything(0)
+    networks = TutorialNetworks(latent_dim=3, base_width=2)  # transposed convolutions
+    model = GAN(1, 64, networks, simultaneous=False, latent_prior="normal")
+    recorder = fit(model, SubproblemMonitor(1, 1, images=1), size=64, precision="bf16-mixed", max_epochs=1)
+    (expected,) = generator_spectra(model, images=1, probes=8, seed=0)
+    assert_close(list(recorder.under("trace").values()), [expected.trace])
 
 
 def test_the_inductive_bias_is_that_of_the_generator_at_images_from_the_same_latents():

@@ -10,7 +10,7 @@ from torch import nn
 from torch.testing import assert_close
 from torch.utils.data import DataLoader, TensorDataset
 
-from gan_lightning.errors import SettingError
+from gan_lightning.errors import NonFiniteError, SettingError
 from gan_lightning.models import (
     GAN,
     MGAN,
@@ -19,9 +19,10 @@ from gan_lightning.models import (
     InverseExamples,
     LatentRegressor,
     PermutationInvariantNetworks,
+    SelfExGAN,
     TutorialNetworks,
 )
-from gan_lightning.updates import UpdatesGenerator
+from gan_lightning.updates import GeneratorLoss, UpdatesGenerator
 
 SMALL = PermutationInvariantNetworks(latent_dim=3, width=8)
 TUTORIAL = TutorialNetworks(latent_dim=3, base_width=2)
@@ -35,6 +36,7 @@ MODELS = {
     "bigan, alternating": (lambda **s: BiGAN(1, 6, SMALL, simultaneous=False, **s), 6),
     "lr": (lambda **s: LatentRegressor(1, 6, SMALL, **s), 6),
     "jlr": (lambda **s: LatentRegressor(1, 6, SMALL, joint_weight=0.25, **s), 6),
+    "selfexgan": (lambda **s: SelfExGAN(1, 32, "mnist", base_width=2, **s), 32),
 }
 every_model = pytest.mark.parametrize("name", MODELS)
 HALF = InverseExamples(regression="half_sum", regression_rate=1.0)
@@ -130,7 +132,8 @@ def test_the_split_runs_no_network_more_often_and_each_further_step_the_discrimi
         fit(name, model)
     assert runs[1] == runs["direct"]
     judged_by = "discriminator_head" if name == "mgan" else "discriminator"
-    assert runs[3][judged_by] == runs[1][judged_by] + 2
+    kinds = 2 if name == "selfexgan" else 1  # of images, each of which is a pass of its own
+    assert runs[3][judged_by] == runs[1][judged_by] + 2 * kinds
     assert all(runs[3][part] == runs[1][part] for part in ("generator", "generator_trunk"))
 
 
@@ -165,7 +168,7 @@ def test_updates_are_settings_that_checkpoints_hold(name, tmp_path):
     again.load_state_dict(saved["state_dict"])
 
 
-@pytest.mark.parametrize("name", ["mgan", "gan", "bigan"])
+@pytest.mark.parametrize("name", ["mgan", "gan", "bigan", "selfexgan"])
 def test_in_bfloat16_the_gradients_keep_its_precision(name):
     weights = {}
     for label, update in {"direct": Direct(), "split": HALF}.items():
@@ -182,6 +185,31 @@ def test_in_bfloat16_the_gradients_keep_its_precision(name):
     for weight, gradient in weights["direct"].items():
         scale = 2e-4 * gradient.abs().max().item()
         assert_close(weights["split"][weight], 2e-4 * gradient, rtol=0.05, atol=0.05 * scale, msg=weight)
+
+
+@pytest.mark.parametrize("name", ["mgan", "gan", "bigan", "selfexgan"])
+def test_in_bfloat16_a_label_of_which_the_discriminator_is_sure_still_has_a_gradient(name):
+    model, seen = built(name), []
+    label = InverseExamples(discrepancy="l2", inversion_rate=1.0)
+
+    def observe(loss):
+        # D is sure of "fake": its label is 5e-5, and bfloat16 cannot tell 1 - 5e-5 from 1.
+        sure = GeneratorLoss(loss.images, lambda images: (loss.value, loss.logits - 10.0), loss.networks)
+        assert loss.logits.dtype == torch.float32
+        seen.append(label.invert(sure, retain_graph=True).displacement.abs().max().item())
+
+    model.generator_observer = observe
+    fit(name, model, precision="bf16-mixed")
+    assert len(seen) == 1
+    assert seen[0] > 0
+
+
+def test_a_regression_that_is_not_finite_stops_training_before_any_weight_of_the_step_moves():
+    model = built("bigan", InverseExamples(inversion_rate=1e30))  # its square is beyond float32
+    start = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    with pytest.raises(NonFiniteError, match=r"the objective of model\.generator_update became inf at step 0"):
+        fit("bigan", model, precision="32-true")
+    assert_close(dict(model.named_parameters()), start, rtol=0, atol=0)
 
 
 def test_the_generator_of_a_finished_gan_takes_no_update():
@@ -204,7 +232,7 @@ def test_a_model_without_an_adversarial_generator_loss_is_not_looked_on():
 
 
 def test_an_observer_sees_the_loss_before_the_step_and_may_take_gradients():
-    for name in ("mgan", "gan", "bigan, alternating", "jlr"):
+    for name in ("mgan", "gan", "bigan, alternating", "jlr", "selfexgan"):
         seen, models = [], [built(name, HALF), built(name, HALF)]
 
         def observe(loss, seen=seen):
