@@ -4,6 +4,7 @@ import inspect
 import logging
 import os
 import pickle
+import signal
 import sys
 import warnings
 from importlib import import_module
@@ -16,6 +17,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 import gan_lightning.data
 import gan_lightning.models  # noqa: F401 (imported, so that --model and --data know the classes by their short names)
@@ -37,6 +39,9 @@ from gan_lightning.swept import WANDB_POINT, check_swept, swept_parameters
 
 LINKED = ("channels", "image_size", "num_classes")
 """What the data set tells the model, where the model asks for it."""
+
+TERMINATED = 128 + signal.SIGTERM
+"""Exit status of a run that was told to end, as a shell gives it."""
 
 
 class GanCLI(LightningCLI):
@@ -180,7 +185,7 @@ def check_same_settings(model: LightningModule, checkpoint: Path) -> None:
 
 
 def run(arguments: list[str]) -> None:
-    """Run a command line; an error that the user can put right ends it with one line and status 2."""
+    """Run a command line; an error that the user can put right ends it with one line and status 2, SIGTERM with 143."""
     sys.argv = [sys.argv[0], *arguments]
     # Lightning's own: deprecations inside it, a remark on each run having a folder of its own, an advertisement.
     for message in (
@@ -193,6 +198,8 @@ def run(arguments: list[str]) -> None:
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda r: "litlogger" not in r.getMessage())
     try:
         GanCLI()
+    except SIGTERMException as exception:
+        raise SystemExit(TERMINATED) from exception  # Lightning's own status would be 0, as of a finished run
     except Exception as exception:
         if (error := _user_error(exception)) is None:
             raise

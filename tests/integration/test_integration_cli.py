@@ -3,12 +3,16 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from gan_lightning.models import MGAN
 
 ROOT = Path(__file__).parents[2]
 QUICK = ["--config", str(ROOT / "configs/quickstart.yaml")]
@@ -311,3 +315,14 @@ def test_a_users_model_may_have_defaults_for_what_the_data_set_gives(gan_lightni
     for model in ("mine.Mine", "mine.HandsOn"):
         status, _, errors = gan_lightning("fit", f"--model={model}", "--model.channels=3", *run)
         assert (status, "model.channels must not be set, got 3" in errors) == (2, True), errors
+
+
+def test_a_run_that_is_told_to_end_does_not_look_finished(gan_lightning, tmp_path, monkeypatch):
+    def told(*_: object) -> None:
+        raise SIGTERMException
+
+    monkeypatch.setattr(MGAN, "training_step", told)
+    status, _, _ = gan_lightning("fit", *QUICK, *TINY)
+    assert status == 128 + signal.SIGTERM
+    about = json.loads((only_run(tmp_path) / "run.json").read_text())
+    assert (about["status"], about["error"].split(":")[0]) == ("failed", "SIGTERMException")
