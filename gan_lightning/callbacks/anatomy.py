@@ -61,8 +61,8 @@ class FeatureAnatomy(AfterTraining):
     share of the variance between images, of all of it, within classes and between them; with `probes`, what the tuned
     linear probe reads from f, f_row and f_null, and all of it with random weights. Prints a table, and what the paper
     predicts beside it; logs `anatomy/<extractor>/<weights>/<images>/<figure>`; writes `anatomy.json` and
-    `pictures/anatomy.png`. Models that declare no heads, and data modules that declare no images, are passed over,
-    unless `extractors`, `probes` or `every_n_epochs` ask for them.
+    `pictures/anatomy.png`. Models that declare no heads, and data modules that declare no images, are passed over;
+    where `extractors`, `probes` or `every_n_epochs` ask for their anatomy, they are refused.
 
     Args:
         enabled: Whether to measure at all.
@@ -261,7 +261,6 @@ class FeatureAnatomy(AfterTraining):
             if weights == "random" or self.batch_norm == "real":
                 extractors = copy.deepcopy(dict(extractors))
                 for extractor in extractors.values():
-                    extractor.to(next(pl_module.parameters()).dtype)
                     estimate_batch_norm_statistics(extractor, evaluation_batches(trainer, "train", device))
             real: dict[Split, ImageBatches]
             if self.probes:
@@ -329,7 +328,7 @@ def drawn_images(batches: ImageBatches, most: int, seed: int) -> TensorBatches:
         images.append(of_batch[here.to(of_batch.device)])
         labels.append(their_labels[here.to(their_labels.device)])
         start += len(their_labels)
-    return TensorBatches(torch.cat(images), torch.cat(labels), max(map(len, images)))
+    return TensorBatches(torch.cat(images), torch.cat(labels), max(1, *map(len, images)))
 
 
 def check_widths(extractors: Mapping[str, nn.Module], heads: Mapping[str, LinearHead], data: LabelledImages) -> None:
