@@ -24,6 +24,7 @@ import gan_lightning.models  # noqa: F401 (imported, so that --model and --data 
 from gan_lightning import __version__
 from gan_lightning.apply import ApplyingTrainer
 from gan_lightning.callbacks import (
+    FeatureAnatomy,
     FeaturePictures,
     FeatureWriter,
     FrozenDepth,
@@ -76,6 +77,7 @@ class GanCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the framework's callbacks as groups of settings, and the links from data to model."""
         # Before RunFolder come those that check something before a folder is made.
+        parser.add_lightning_class_args(FeatureAnatomy, "anatomy")
         parser.add_lightning_class_args(TransferEvaluation, "transfer")
         parser.add_lightning_class_args(FrozenDepth, "depth")
         parser.add_lightning_class_args(Reconstructions, "reconstructions")

@@ -1,11 +1,12 @@
 """All that the parts of the framework know of each other.
 
-A model declares what others may do with it (`HasExtractors`, `GeneratesImages`, `EncodesImages`); a data set declares
-what it holds (`LabelledImages`). Callbacks and evaluations are written against these and against nothing else, so a
-model of your own takes part by having the methods: there is nothing to inherit from.
+A model declares what others may do with it (`HasExtractors`, `HasHeads`, `GeneratesImages`, `EncodesImages`); a data
+set declares what it holds (`LabelledImages`). Callbacks and evaluations are written against these and against nothing
+else, so a model of your own takes part by having the methods: there is nothing to inherit from.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
@@ -27,6 +28,25 @@ Batch = Sequence[Tensor]
 LabelKind = Literal["classes", "attributes", "none"]
 Split = Literal["train", "test"]
 
+HeadTask = Literal["discrimination", "classification", "encoding"]
+"""What an extractor was trained for: real against generated, one class against others, or to give a latent."""
+
+
+@dataclass(frozen=True)
+class LinearHead:
+    """The linear map that an extractor's features went through when it was trained, its bias left out.
+
+    Attributes:
+        weight: A, of the features as the extractor gives them, in their order.
+        task: What it was for.
+        softmax: Whether its outputs go through a softmax, or only their differences count: then a change that is the
+            same for all of them changes nothing.
+    """
+
+    weight: Float[Tensor, "outputs features"]
+    task: HeadTask
+    softmax: bool = False
+
 
 @runtime_checkable
 class HasExtractors(Protocol):
@@ -34,6 +54,17 @@ class HasExtractors(Protocol):
 
     def extractors(self) -> Mapping[str, nn.Module]:
         """Return each extractor under its name; each maps images to features (batch, feature)."""
+
+
+@runtime_checkable
+class HasHeads(Protocol):
+    """A model some of whose extractors end right before a linear layer."""
+
+    def heads(self) -> Mapping[str, LinearHead]:
+        """Return the heads, under the names of their extractors in `extractors()`.
+
+        An extractor whose features pass a batch norm or a nonlinearity before they are mapped has none.
+        """
 
 
 @runtime_checkable

@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from gan_lightning.analysis.panels import SCALE, Panel
 from gan_lightning.errors import SettingError
 
 if TYPE_CHECKING:
@@ -185,10 +186,10 @@ def train_toy(settings: ToyGAN = ToyGAN()) -> ToyHistory:
     return ToyHistory(settings, weights[:, :, -1], maps @ maps.mT)
 
 
-PANEL, MARGIN, SCALE = 360, 48, 3
-"""Edge of a panel and the space around it, pixels; pictures are drawn this many times as large, to be smooth."""
+PANEL, MARGIN = 360, 48
+"""Edge of a panel and the space around it, pixels."""
 
-DATA_COLOUR, COVARIANCE_COLOUR, AXIS_COLOUR = (200, 40, 40), (230, 140, 20), (150, 150, 150)
+DATA_COLOUR, COVARIANCE_COLOUR = (200, 40, 40), (230, 140, 20)
 EARLY_COLOUR, LATE_COLOUR = (205, 220, 240), (20, 60, 140)
 
 
@@ -223,7 +224,7 @@ def toy_picture(history: ToyHistory, *, ellipses: int = 12) -> "Image":
     picture = Image.new("RGB", (SCALE * width, SCALE * height), "white")
     draw = ImageDraw.Draw(picture)
 
-    left = _Panel(draw, MARGIN, torch.cat([data, *outlines]), equal=True)
+    left = _panel(draw, MARGIN, torch.cat([data, *outlines]), equal=True)
     for i, outline in enumerate(outlines):
         share = i / (len(shown) - 1)
         colour = tuple(round(a + share * (b - a)) for a, b in zip(EARLY_COLOUR, LATE_COLOUR, strict=True))
@@ -236,7 +237,7 @@ def toy_picture(history: ToyHistory, *, ellipses: int = 12) -> "Image":
     steps = torch.arange(last + 1, dtype=torch.float64)
     curves = {name: torch.stack([steps, error], dim=1) for name, error in errors.items()}
     corners = torch.tensor([[0.0, 0.0], [float(last), 1.0]], dtype=torch.float64)
-    right = _Panel(draw, 2 * MARGIN + PANEL, torch.cat([corners, *curves.values()]), equal=False)
+    right = _panel(draw, 2 * MARGIN + PANEL, torch.cat([corners, *curves.values()]), equal=False)
     for (name, curve), colour in zip(curves.items(), (LATE_COLOUR, COVARIANCE_COLOUR), strict=True):
         right.line(curve, colour)
         right.text(curve[last // 2], f"{name} {curve[-1, 1].item():.3f}", colour)
@@ -252,42 +253,9 @@ def _ellipse(mean: Tensor, covariance: Tensor, corners: int = 120) -> Tensor:
     return mean + (circle * values.clamp(min=0).sqrt()) @ vectors.T
 
 
-class _Panel:
-    """A framed part of a picture with axes of its own."""
-
-    def __init__(self, draw: "ImageDraw", left: int, points: Tensor, *, equal: bool) -> None:
-        from PIL import ImageFont
-
-        self.draw, self.font = draw, ImageFont.load_default(size=13 * SCALE)
-        self.corner = torch.tensor([left, MARGIN + PANEL], dtype=torch.float64)
-        low, high = points.amin(0), points.amax(0)
-        reach = (high - low).amax().expand(2) if equal else high - low
-        self.middle, self.reach = (low + high) / 2, 1.08 * reach
-        frame = [left, MARGIN, left + PANEL, MARGIN + PANEL]
-        draw.rectangle([SCALE * edge for edge in frame], outline=AXIS_COLOUR, width=SCALE)
-        small = ImageFont.load_default(size=11 * SCALE)
-        ends = self.middle - self.reach / 2, self.middle + self.reach / 2
-        for end, (x, y) in zip(ends, ((left, MARGIN + PANEL), (left + PANEL, MARGIN)), strict=True):
-            at_right = end is ends[1]
-            draw.text((SCALE * x, SCALE * (MARGIN + PANEL + 4)), f"{end[0]:.4g}", AXIS_COLOUR, small,
-                      anchor="ra" if at_right else "la")  # fmt: skip
-            draw.text((SCALE * (left - 4), SCALE * y), f"{end[1]:.3g}", AXIS_COLOUR, small,
-                      anchor="rt" if at_right else "rb")  # fmt: skip
-
-    def line(self, points: Tensor, colour: tuple[int, ...]) -> None:
-        """Draw a line through points in the panel's coordinates."""
-        self.draw.line([tuple(p) for p in self._pixels(points).tolist()], fill=colour, width=2 * SCALE, joint="curve")
-
-    def text(self, point: Tensor, text: str, colour: tuple[int, ...]) -> None:
-        """Write above a point."""
-        x, y = self._pixels(point[None])[0].tolist()
-        self.draw.text((x, y - 4 * SCALE), text, colour, self.font, anchor="mb")
-
-    def title(self, text: str) -> None:
-        """Write above the panel."""
-        at = (SCALE * self.corner[0].item(), SCALE * (MARGIN - 8))
-        self.draw.text(at, text, (0, 0, 0), self.font, anchor="lb")
-
-    def _pixels(self, points: Tensor) -> Tensor:
-        share = (points - self.middle) / self.reach + 0.5
-        return SCALE * (self.corner + PANEL * share * torch.tensor([1.0, -1.0], dtype=torch.float64))
+def _panel(draw: "ImageDraw", left: int, points: Tensor, *, equal: bool) -> Panel:
+    """Return a panel that points fit into, with one scale for both axes if asked."""
+    low, high = points.amin(0), points.amax(0)
+    half = 0.54 * ((high - low).amax().expand(2) if equal else high - low)
+    middle = (low + high) / 2
+    return Panel(draw, (left, MARGIN), (PANEL, PANEL), middle - half, middle + half)

@@ -164,20 +164,30 @@ def _metrics(records: Sequence[TransferRecord]) -> dict[str, float]:
 def untrained_extractors(model: LightningModule, seed: int) -> Mapping[str, nn.Module]:
     """Return the model's extractors as they are before any training, with weights drawn from `seed`.
 
-    A model that saved all its hyper-parameters is built anew, so the weights have the model's own initial distribution;
-    another one's extractors are copied and their layers reset to torch's.
+    Those of `untrained_model`; where there is none, the extractors are copied and their layers reset to torch's.
 
     Raises:
         SettingError: If a layer of such a copy cannot reset itself.
     """
     assert isinstance(model, HasExtractors)
+    fresh = untrained_model(model, seed)
+    if isinstance(fresh, HasExtractors):
+        return fresh.extractors()
+    return {name: random_copy(extractor, seed) for name, extractor in model.extractors().items()}
+
+
+def untrained_model(model: LightningModule, seed: int) -> LightningModule | None:
+    """Return the model built anew, so that weights drawn from `seed` have its own initial distribution.
+
+    None of a model that has not saved all its hyper-parameters.
+    """
     try:
         arguments = inspect.signature(type(model)).bind(**model.hparams)
     except TypeError:
-        return {name: random_copy(extractor, seed) for name, extractor in model.extractors().items()}
+        return None
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed the GPUs' generators for good
-        return type(model)(*arguments.args, **arguments.kwargs).to(model.device).extractors()
+        return type(model)(*arguments.args, **arguments.kwargs).to(model.device)
 
 
 def transfer_table(records: Sequence[TransferRecord], published: Sequence[Published], data: str) -> Table:

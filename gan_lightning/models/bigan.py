@@ -22,10 +22,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gan_lightning import losses
-from gan_lightning.interfaces import Batch, Images, Latents
+from gan_lightning.interfaces import Batch, Images, Latents, LinearHead
 from gan_lightning.models.base import Loss, full_precision
 from gan_lightning.models.bigan_networks import Networks
 from gan_lightning.models.latent import DecayedAdam, LatentModule, to_latents
+from gan_lightning.nets.heads import linear_heads
 from gan_lightning.resizing import resized
 from gan_lightning.updates import Direct, GeneratorLoss, GeneratorUpdate
 
@@ -124,3 +125,7 @@ class BiGAN(LatentModule):
     def extractors(self) -> Mapping[str, nn.Module]:
         """Return E(x) before its sigmoid, and the layer before it."""
         return {"encoder": self.encoder, "encoder_hidden": self.encoder[:-1]}
+
+    def heads(self) -> Mapping[str, LinearHead]:
+        """Return E's last row, where it is linear: what the latents keep of the layer before them."""
+        return linear_heads("encoding", encoder_hidden=self.encoder[-1])

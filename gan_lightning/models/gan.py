@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from gan_lightning import losses
 from gan_lightning.errors import SettingError
-from gan_lightning.interfaces import Batch, Images
+from gan_lightning.interfaces import Batch, Images, LinearHead
 from gan_lightning.models.base import Loss, full_precision
 from gan_lightning.models.bigan_networks import Networks
 from gan_lightning.models.latent import DecayedAdam, LatentModule
+from gan_lightning.nets.heads import linear_heads
 from gan_lightning.updates import Direct, GeneratorLoss, GeneratorUpdate
 
 
@@ -104,6 +105,10 @@ class GAN(LatentModule):
     def extractors(self) -> Mapping[str, nn.Module]:
         """Return D without its output layer: images to features."""
         return {"discriminator": self.discriminator[:-1]}
+
+    def heads(self) -> Mapping[str, LinearHead]:
+        """Return D's output layer, where it is linear."""
+        return linear_heads("discrimination", discriminator=self.discriminator[-1])
 
 
 def check_generated_size(model: LatentModule) -> None:

@@ -26,9 +26,10 @@ from torch import Tensor, nn
 
 from gan_lightning import losses
 from gan_lightning.errors import SettingError
-from gan_lightning.interfaces import Batch, Images
+from gan_lightning.interfaces import Batch, Images, LinearHead
 from gan_lightning.models.base import AdversarialModule, check_betas, full_precision
 from gan_lightning.nets.blocks import conv, linear, transposed_conv
+from gan_lightning.nets.heads import linear_heads
 from gan_lightning.nets.layers import ParallelProjection
 from gan_lightning.updates import Direct, GeneratorLoss, GeneratorUpdate
 
@@ -235,3 +236,8 @@ class MGAN(AdversarialModule):
     def extractors(self) -> Mapping[str, nn.Module]:
         """Return D and C without their heads: images to features (batch, feature_dim)."""
         return {"discriminator": self.discriminator, "classifier": self.classifier}
+
+    def heads(self) -> Mapping[str, LinearHead]:
+        """Return the heads of D and of C."""
+        discriminator = linear_heads("discrimination", discriminator=self.discriminator_head)
+        return discriminator | linear_heads("classification", classifier=self.classifier_head)

@@ -36,9 +36,10 @@ from torch import Tensor, nn
 
 from gan_lightning import losses
 from gan_lightning.errors import DataError, SettingError
-from gan_lightning.interfaces import Batch, Images, Latents
+from gan_lightning.interfaces import Batch, Images, Latents, LinearHead
 from gan_lightning.models.base import AdversarialModule, check_betas, full_precision, precise_sigmoid
 from gan_lightning.models.selfexgan_tables import TABLES, TableName
+from gan_lightning.nets.heads import linear_heads
 from gan_lightning.nets.layers import PairDiscriminator
 from gan_lightning.nets.tables import UNIT, network
 from gan_lightning.processes import moments
@@ -274,6 +275,11 @@ class SelfExGAN(AdversarialModule):
             "encoder_hidden": self.encoder[:-1],
             "discriminator": self.discriminator[:-1],
         }
+
+    def heads(self) -> Mapping[str, LinearHead]:
+        """Return the output layers of E and of D1."""
+        encoder = linear_heads("encoding", encoder_hidden=self.encoder[-1])
+        return encoder | linear_heads("discrimination", discriminator=self.discriminator[-1])
 
 
 def project_to_sphere(latents: Latents, centre: float, radius: float) -> Latents:

@@ -290,6 +290,8 @@ def test_two_processes_fit_and_evaluate_into_one_folder_and_the_first_alone_tell
     assert (about["status"], about["processes"]) == ("finished", 2)
     assert json.loads((run / "results.json").read_text())["batches"] == 4  # 240 images, 2 x 60 a step, two epochs
     assert ("classifier", "trained", "tuned", None) in final_accuracies(run)
+    anatomy = json.loads((run / "anatomy.json").read_text())["records"]
+    assert {(r["real"]["images"], r["generated"]["images"]) for r in anatomy} == {(240, 500)}, "of both processes"
 
 
 def test_a_file_that_is_no_checkpoint_is_named(gan_lightning, tmp_path):
