@@ -1,5 +1,6 @@
 """When to evaluate, draw and write; never how."""
 
+from gan_lightning.callbacks.density_ratio import DensityRatioMonitor
 from gan_lightning.callbacks.depth import FrozenDepth
 from gan_lightning.callbacks.pictures import FeaturePictures
 from gan_lightning.callbacks.predictions import FeatureWriter
@@ -11,6 +12,7 @@ from gan_lightning.callbacks.subproblem import SubproblemMonitor
 from gan_lightning.callbacks.transfer import TransferEvaluation
 
 __all__ = [
+    "DensityRatioMonitor",
     "FeaturePictures",
     "FeatureWriter",
     "FrozenDepth",
