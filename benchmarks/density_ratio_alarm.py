@@ -16,8 +16,8 @@ a mode is covered where at least a sixth of its fair share of the points lies wi
 
 Diversity has fallen at the first of two successive checks with half of the modes or fewer, once seven were covered at
 three in a row. An alarm is false in a healthy setting, and before the modes are covered or the learning rate begins to
-rise; it is missed where diversity has fallen and there was none until five checks later. The lead is the number of
-steps from the alarm to the fall.
+rise; it is missed where diversity has fallen and there was none until the end. The lead is the number of steps from the
+first alarm to the fall, below 0 where the alarm came after it.
 
 Writes `results.json` and a picture of the first seed of each setting into the output folder, and prints a table. The
 defaults of `AlarmRule` were chosen on seeds 0 to 9.
@@ -49,8 +49,6 @@ from gan_lightning.files import write_json
 MODES, RADIUS, STD = 8, 2.0, 0.1
 LATENT_DIM, WIDTH, BATCH = 8, 64, 128
 SAMPLES = 2048
-LATE = 5
-"""Checks after the fall at which an alarm still counts as one."""
 
 
 @dataclass(frozen=True)
@@ -219,7 +217,7 @@ def outcome(setting: Setting, checks: list[Check], rule: AlarmRule) -> Mapping[s
     elif fall is None:
         verdict = "never fell, no alarm" if first is None else "never fell, alarm"
     else:
-        verdict = "alarm" if first is not None and first <= fall + LATE else "missed"
+        verdict = "missed" if first is None else "alarm"
     return {
         "verdict": verdict,
         "covered": None if covered is None else checks[covered].step,

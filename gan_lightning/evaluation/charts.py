@@ -27,6 +27,9 @@ SCALE = 2
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 560, 200, 70, 240, 28, 40
 """Of a panel and of the space around it, pixels; the names of the curves stand on its right."""
 
+APART = 60
+"""Points of a curve at most that are marked; more would touch."""
+
 INK, GRID = (60, 60, 60), (225, 225, 225)
 
 Picture = Float[Tensor, "3 picture_height picture_width"]
@@ -118,7 +121,7 @@ def _panel(draw: "_Pen", top: int, title: str, curves: Curves, epochs: tuple[int
         colour = COLOURS[number % len(COLOURS)]
         points = [place(epoch, curve[epoch]) for epoch in sorted(curve)]
         draw.line(points, colour, 2)
-        for x, y in points:
+        for x, y in points if len(points) <= APART else ():
             draw.dot(x, y, colour)
         last = f" {curve[max(curve)]:.4g}" if curve else ""
         draw.text(LEFT + WIDTH + 12, top + 8 + 18 * number, name + last, colour, anchor="lm")
