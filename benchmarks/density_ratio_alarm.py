@@ -15,9 +15,9 @@ a mode is covered where at least a sixth of its fair share of the points lies wi
 | too high | 1, 0 | 15 times as high from the start |
 
 Diversity has fallen at the first of two successive checks with half of the modes or fewer, once seven were covered at
-three in a row. An alarm is false in a healthy setting, and before the modes are covered or the learning rate begins to
-rise; it is missed where diversity has fallen and there was none until the end. The lead is the number of steps from the
-first alarm to the fall, below 0 where the alarm came after it.
+three in a row. An alarm is false in a healthy setting, and before the learning rate begins to rise; it is missed where
+diversity has fallen and there was none until the end. The lead is the number of steps from the first alarm to the fall,
+below 0 where the alarm came after it.
 
 Writes `results.json` and a picture of the first seed of each setting into the output folder, and prints a table. The
 defaults of `AlarmRule` were chosen on seeds 0 to 9.
@@ -208,11 +208,9 @@ def outcome(setting: Setting, checks: list[Check], rule: AlarmRule) -> Mapping[s
     """Return how a rule did in a run, in steps."""
     covered, fall = fall_of([check.modes for check in checks])
     first = next(iter(alarms_of(checks, rule)), None)
-    rise = setting.rise_from * setting.steps
-    early = first is not None and (covered is None or first < covered or checks[first].step < rise)
     if setting.healthy:
         verdict = "silent" if first is None else "false alarm"
-    elif fall is not None and early:
+    elif first is not None and checks[first].step < setting.rise_from * setting.steps:
         verdict = "false alarm"
     elif fall is None:
         verdict = "never fell, no alarm" if first is None else "never fell, alarm"

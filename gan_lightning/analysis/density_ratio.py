@@ -183,7 +183,7 @@ class AlarmRule:
     watch: Watched = "distance"
     factor: float = 3.0
     patience: int = 1
-    warm_up: int = 20
+    warm_up: int = 50
 
     def __post_init__(self) -> None:
         """Check the settings."""

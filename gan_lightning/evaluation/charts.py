@@ -34,7 +34,7 @@ INK, GRID = (60, 60, 60), (225, 225, 225)
 
 Picture = Float[Tensor, "3 picture_height picture_width"]
 Number = float | int
-Curves = Mapping[str, Mapping[int, float]]
+Curves = Mapping[str, Mapping[int, Number]]
 """Values by epoch, under each curve's name."""
 
 

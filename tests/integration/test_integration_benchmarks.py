@@ -51,7 +51,6 @@ def test_a_run_is_judged_by_when_its_diversity_fell():
     rising = {"rise": 15.0, "rise_from": 0.3}
     assert judged(fell, (6, 7), **rising) == ("alarm", 60, 60, 0)
     assert judged(fell, (5, 7), **rising) == ("alarm", 60, 50, 10)
-    assert judged(fell, (3,), **rising) == ("false alarm", 60, 30, None)  # it was not covered yet
     assert judged(fell, (5,), rise=15.0, rise_from=0.6) == ("false alarm", 60, 50, None)  # nothing had risen yet
     assert judged(fell, (), **rising) == ("missed", 60, None, None)
     assert judged("0888111111", (9,), **rising) == ("alarm", 40, 90, -50)
