@@ -73,12 +73,12 @@ def log_density_ratio(real_logits: Float[Tensor, " images"]) -> LogRatio:
     return -real_logits
 
 
-def correlation(log_ratio: LogRatio, earlier: Float[Tensor, " earlier_images"]) -> float:
+def correlation(log_ratio: LogRatio, earlier: Float[Tensor, " earlier_images"]) -> float | None:
     """Return Pearson's correlation of log α with that of an earlier check on the same images.
 
     Returns:
         In [-1, 1]; near 1 where D goes on asking for the same images, negative where it now asks for those that it had
-        enough of: the jumping of Corollary 2. NaN where one of the two is constant.
+        enough of: the jumping of Corollary 2. None where one of the two is constant.
 
     Raises:
         SettingError: If the two are not of equally many images.
@@ -93,7 +93,7 @@ def correlation(log_ratio: LogRatio, earlier: Float[Tensor, " earlier_images"]) 
         )
     one, other = (each.double() - each.double().mean() for each in (log_ratio, earlier))
     scale = one.norm() * other.norm()
-    return (one @ other / scale).clamp(-1, 1).item() if scale > 0 else float("nan")
+    return (one @ other / scale).clamp(-1, 1).item() if scale > 0 else None
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class RatioStatistics:
         q50: The median.
         q75: At 75%.
         q95: At 95%.
-        correlation: With the check before; None at the first.
+        correlation: With the check before; None at the first, and where one of the two is constant.
     """
 
     mean: float

@@ -122,7 +122,10 @@ class DensityRatioMonitor(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
         """Measure, if the batch is one of those after which it is done."""
-        if self._drawn is None or trainer.global_step % self.every_n_batches:
+        batches = trainer.global_step
+        if self._drawn is None or batches % self.every_n_batches:
+            return
+        if self.history and self.history[-1]["batch"] == batches:  # nothing has stepped since: gradients accumulate
             return
         assert isinstance(pl_module, JudgesImages)
         with judging(pl_module, self.batch_norm), weights_precision(trainer):
@@ -131,7 +134,6 @@ class DensityRatioMonitor(Callback):
             return
         # Every process judges the same images, and the first one's word counts, so that all stop together.
         logits = trainer.strategy.broadcast(logits.cpu())
-        batches = trainer.global_step
         try:
             log_ratio = log_density_ratio(logits)
         except NonFiniteError as error:
