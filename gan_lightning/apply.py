@@ -12,10 +12,15 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
 from gan_lightning.applications import Application, Outcome, encoding_model
 from gan_lightning.applications.base import ClassImages
-from gan_lightning.callbacks.after_training import provenance
+from gan_lightning.callbacks.after_training import (
+    check_precision,
+    evaluation_batches,
+    provenance,
+    weights_precision,
+)
 from gan_lightning.callbacks.run_folder import run_folder, write_picture
 from gan_lightning.errors import DataError, SettingError
-from gan_lightning.evaluation import frozen
+from gan_lightning.evaluation import BatchNorm, frozen, reconstruction_statistics
 from gan_lightning.files import whole_file, write_json
 from gan_lightning.interfaces import LabelledImages
 
@@ -24,25 +29,29 @@ class ApplyingTrainer(Trainer):
     """Lightning's trainer, with one more thing to do with a trained model: `apply`."""
 
     _application: Application | None = None
+    _batch_norm: BatchNorm = "running"
 
     def apply(
         self,
         model: LightningModule,
         datamodule: LightningDataModule,
         application: Application,
+        batch_norm: BatchNorm = "running",
         ckpt_path: str | None = None,
         weights_only: bool | None = None,
     ) -> None:
         """Use a trained encoder and generator: see `application`.
 
-        Pictures and figures go to the run's folder, under the application's name. Everything is checked before the
-        folder is made.
+        Pictures and figures go to the run's folder, under the application's name. Settings are checked before
+        the folder is made.
 
         Args:
             model: What was trained.
             datamodule: What it is applied to.
-            application: What to do: `Embedding`, `IterativeFeeding`, `Similarity`, `SyntheticData`, `Variations`, or a
-                class of your own.
+            application: What to do: `Samples`, `IterativeFeeding`, `Embedding`, `Similarity`, `Variations`,
+                `SyntheticData`, or a class of your own.
+            batch_norm: Batch-norm statistics that E and G work with: "running" are those of training, "real" those of
+                G(E(x)) on the training images.
             ckpt_path: A checkpoint of the model.
             weights_only: As `test` has it.
 
@@ -62,16 +71,27 @@ class ApplyingTrainer(Trainer):
                 f"an application needs a data module that declares its images, got {type(datamodule).__name__}. "
                 "Use one of gan_lightning.data."
             )
+        if not getattr(application, "name", None):
+            raise SettingError(
+                f"application must have a name, which its files are called by, got {type(application).__name__} "
+                "without one. Give the class an attribute `name`."
+            )
+        check_precision(self, "apply", "whatever the run was trained in")
         datamodule.prepare_data()
         datamodule.setup("fit")
         application.check(datamodule)
-        self._application = application
+        self._application, self._batch_norm = application, batch_norm
         try:
             self.predict(
                 model, datamodule=datamodule, return_predictions=False, ckpt_path=ckpt_path, weights_only=weights_only
             )
         finally:
             self._application = None
+
+    @property
+    def batch_norm(self) -> BatchNorm:
+        """Batch-norm statistics that an application works with."""
+        return self._batch_norm
 
     @property
     def task(self) -> str | None:
@@ -84,13 +104,19 @@ class ApplyingTrainer(Trainer):
             return super()._run_stage()
         model, data = self.lightning_module, self.datamodule  # type: ignore[attr-defined]
         encoding = encoding_model(model)
-        with frozen({type(model).__name__: model}), torch.no_grad(), self.precision_plugin.forward_context():
+        train = evaluation_batches(self, "train", model.device) if self._batch_norm == "real" else None
+        with (
+            frozen({type(model).__name__: model}),
+            torch.no_grad(),
+            weights_precision(self),
+            reconstruction_statistics(model, train),
+        ):
             outcome = self._application.run(encoding, data, model.device)
         write_outcome(self, model, self._application, outcome)
         return None
 
 
-def write_outcome(trainer: Trainer, model: LightningModule, application: Application, outcome: Outcome) -> None:
+def write_outcome(trainer: ApplyingTrainer, model: LightningModule, application: Application, outcome: Outcome) -> None:
     """Write what an application found: `<name>.json`, and the rest below `<name>/`; each file whole or not at all."""
     for name, picture in outcome.pictures.items():
         write_picture(trainer, f"{application.name}/{name}", picture, f"{application.name}/{name}")
@@ -104,7 +130,8 @@ def write_outcome(trainer: Trainer, model: LightningModule, application: Applica
     for name, data_set in outcome.data_sets.items():
         write_data_set(home / name, data_set)
     settings: dict[str, Any] = asdict(application) if is_dataclass(application) else {}
-    about = {**provenance(trainer, model), "application": type(application).__name__, "settings": settings}
+    about = {**provenance(trainer, model), "application": type(application).__name__}
+    about |= {"settings": settings, "batch_norm": trainer.batch_norm}
     write_json(folder / f"{application.name}.json", {**about, **outcome.figures})
 
 

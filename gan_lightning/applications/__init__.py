@@ -3,6 +3,7 @@
 from gan_lightning.applications.base import Application, Outcome, encoding_model
 from gan_lightning.applications.embedding import Embedding
 from gan_lightning.applications.feeding import IterativeFeeding
+from gan_lightning.applications.samples import Samples
 from gan_lightning.applications.similarity import Similarity
 from gan_lightning.applications.synthetic import SyntheticData
 from gan_lightning.applications.variations import Variations
@@ -12,6 +13,7 @@ __all__ = [
     "Embedding",
     "IterativeFeeding",
     "Outcome",
+    "Samples",
     "Similarity",
     "SyntheticData",
     "Variations",

@@ -1,12 +1,13 @@
 """What the applications share: their interface, and small steps between images and codes.
 
 Noise is given in units of the codes' own spread, so that one setting means the same for latents in [-1, 1] and on a
-sphere.
+sphere. What it moves off the sphere is not projected back: the thesis says nothing of it.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, ClassVar
 
 import torch
@@ -109,14 +110,38 @@ def check_noise(*noise: float) -> None:
     """Check amounts of noise.
 
     Raises:
-        SettingError: One is below 0.
+        SettingError: There is none, one is below 0 or not finite, or two would give files of one name.
     """
-    if min(noise) < 0:
-        raise SettingError(f"application.noise must be at least 0, got {min(noise)}; 0.3 is usual.")
+    if not noise:
+        raise SettingError("application.noise must hold at least one number, got none; 0.3 is usual.")
+    for amount in noise:
+        if not 0 <= amount < inf:
+            raise SettingError(f"application.noise must be at least 0, got {amount}; 0.3 is usual.")
+    if len({f"{amount:g}" for amount in noise}) < len(noise):
+        raise SettingError(f"application.noise must hold numbers that differ, got {list(noise)}.")
 
 
-def check_classes(data: LabelledImages, purpose: str) -> None:
+def check_others(data: LabelledImages, split: Split) -> None:
+    """Check that an image has another one to be compared with.
+
+    Raises:
+        DataError: The split has one image.
+    """
+    images, _ = read_images(data, split, 2, torch.device("cpu"))
+    if len(images) < 2:
+        raise DataError(
+            f"The {split} split of {data.name} must have at least 2 images, to compare one with another, got "
+            f"{len(images)}. Raise data.limit or choose another application.split."
+        )
+
+
+def check_classes(data: LabelledImages, purpose: str, remedy: str = "") -> None:
     """Check that there is a class per image.
+
+    Args:
+        data: The data set.
+        purpose: What needs the classes.
+        remedy: What to do beside using another data set.
 
     Raises:
         DataError: There is none.
@@ -124,7 +149,7 @@ def check_classes(data: LabelledImages, purpose: str) -> None:
     if data.label_kind != "classes":
         raise DataError(
             f"{purpose} needs a class per image, and the data set {data.name} has labels of the kind "
-            f"'{data.label_kind}'. Use a data set with classes; of CelebA, --data.labels=identity."
+            f"'{data.label_kind}'. Use a data set with classes{remedy}."
         )
 
 

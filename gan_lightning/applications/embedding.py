@@ -70,13 +70,13 @@ class Embedding(Application):
             raise DataError("E(x) must be finite, got NaN or infinity; look for a diverged training run.")
         points, divergence = embedded(codes, self.perplexity, self.seed)
         figures: dict[str, Any] = {"images": len(images), "divergence": divergence}
-        if bool((labels >= 0).any()):
+        if int((labels >= 0).sum()) > 1:
             spaces = {"codes": codes, "plane": points, "pixels": images.flatten(1)}
             figures["same_class_as_the_nearest"] = {
                 name: agreement(space, labels.to(space.device)) for name, space in spaces.items()
             }
         classes = getattr(data, "classes", None) or [str(label) for label in range(data.num_classes)]
-        picture = scatter(points, labels.cpu(), classes)
+        picture = scatter(points, labels.cpu(), classes if data.label_kind == "classes" else [])
         return Outcome(figures, {"t_sne": picture}, {"points": points, "labels": labels.cpu(), "codes": codes.cpu()})
 
 

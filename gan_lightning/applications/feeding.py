@@ -12,6 +12,7 @@ from gan_lightning.applications.base import (
     Application,
     Outcome,
     at_least,
+    check_others,
     decoded,
     distances,
     encoded,
@@ -53,6 +54,10 @@ class IterativeFeeding(Application):
         """Check the settings."""
         at_least(1, rounds=self.rounds, images=self.images)
         at_least(2, measured=self.measured)
+
+    def check(self, data: LabelledImages) -> None:
+        """Check that there are two images."""
+        check_others(data, self.split)
 
     def run(self, model: EncodesImages, data: LabelledImages, device: torch.device) -> Outcome:
         """Return the strips and the distances, in the units of images in [-1, 1]."""

@@ -19,9 +19,12 @@ from gan_lightning.applications.base import (
     rows_picture,
     spread,
 )
-from gan_lightning.errors import DataError
+from gan_lightning.errors import DataError, SettingError
 from gan_lightning.interfaces import EncodesImages, LabelledImages, Split
 from gan_lightning.resizing import resized
+
+MOST_IMAGES = 5000
+"""Images that are compared, each with each: 12 million pairs."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +61,16 @@ class Similarity(Application):
         """Check the settings."""
         at_least(1, copies=self.copies, pairs=self.pairs)
         at_least(3, images=self.images)
+        if self.images > MOST_IMAGES:
+            raise SettingError(
+                f"application.images must be at most {MOST_IMAGES}, got {self.images}: each is compared with each, and "
+                f"the pairs of more would not fit into memory."
+            )
         check_noise(self.noise)
 
     def check(self, data: LabelledImages) -> None:
         """Check that there is a class per image."""
-        check_classes(data, "the similarity of two images")
+        check_classes(data, "the similarity of two images", "; of CelebA, --data.labels=identity")
         _, labels = read_images(data, self.split, self.images, torch.device("cpu"), labelled=True)
         sizes = torch.unique(labels, return_counts=True)[1]
         if len(sizes) < 2 or sizes.max() < 2:

@@ -1,6 +1,7 @@
 """Labelled synthetic data, G(E(x) + noise) with x's label, and what they are worth to a classifier."""
 
 from dataclasses import dataclass
+from math import inf
 from statistics import mean, stdev
 from typing import Any, ClassVar
 
@@ -74,11 +75,13 @@ class SyntheticData(Application):
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        at_least(1, numbers_of_budgets=len(self.budgets), copies=self.copies, steps=self.steps, width=self.width)
+        if not self.budgets:
+            raise SettingError("application.budgets must hold at least one number, got none; 200 is usual.")
+        at_least(1, copies=self.copies, steps=self.steps, width=self.width)
         at_least(1, seeds=self.seeds, written=self.written)
-        at_least(2, batch_size=self.batch_size, budgets=min(self.budgets, default=2))
+        at_least(2, batch_size=self.batch_size, budgets=min(self.budgets))
         check_noise(self.noise)
-        if self.learning_rate <= 0:
+        if not 0 < self.learning_rate < inf:
             raise SettingError(f"application.learning_rate must be above 0, got {self.learning_rate}; try 0.001.")
 
     def check(self, data: LabelledImages) -> None:
@@ -91,11 +94,16 @@ class SyntheticData(Application):
                 f"application.budgets must be at most {len(labels)}, the number of labelled training images of "
                 f"{data.name}, got {most}. Choose smaller budgets."
             )
+        if self.written < data.num_classes:
+            raise SettingError(
+                f"application.written must be at least {data.num_classes}, the number of classes of {data.name}, got "
+                f"{self.written}: each needs an image."
+            )
         _, test_labels = read_images(data, "test", None, torch.device("cpu"), labelled=True)
         if not bool(torch.isin(test_labels, labels).any()):
             raise DataError(
-                f"labelled synthetic data need classes that are in both splits of {data.name}, got none. Of CelebA, no "
-                "person is in two splits: use other labels."
+                f"labelled synthetic data need classes that are in both splits of {data.name}, got none. Use another "
+                "data set: of CelebA, for one, no person is in two splits."
             )
 
     def run(self, model: EncodesImages, data: LabelledImages, device: torch.device) -> Outcome:
@@ -111,15 +119,16 @@ class SyntheticData(Application):
             for budget in self.budgets
             for name, train in sources(images[:budget], made[:budget], labels[:budget]).items()
         ]
-        drawn = torch.cat([images[:, None], made], dim=1)[:10]
         # The first copy of every image, then the second of every image, and so on.
-        synthetic = made.transpose(0, 1).flatten(0, 1)[: self.written], labels.repeat(self.copies)[: self.written]
-        real = test[0][: self.written], test_labels[: self.written]
+        copies = balanced(labels.repeat(self.copies), self.written)
+        synthetic = made[copies % len(labels), copies // len(labels)], labels[copies % len(labels)]
+        tested = balanced(test_labels, self.written)
+        real = test[0][tested], test_labels[tested]
         names = getattr(data, "classes", None) or _numbers(data.num_classes)
         written = ClassImages({"train": synthetic, "test": real}, names)
         return Outcome(
             {"test_images": len(test_labels), "records": records},
-            {"synthetic": rows_picture(drawn)},
+            {"synthetic": rows_picture(torch.cat([images[:10, None], made[:10]], dim=1))},
             data_sets={"data_set": written},
         )
 
@@ -138,7 +147,7 @@ class SyntheticData(Application):
         """Return the test accuracy of one classifier, in [0, 1]; the global random state stays as it was."""
         images, labels = train
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed the GPUs' for good
             network = classifier(images.shape[1], images.shape[-1], self.width, num_classes).to(images.device)
         optimizer = torch.optim.Adam(network.parameters(), lr=self.learning_rate)
         shuffle = torch.Generator().manual_seed(seed)
@@ -173,6 +182,16 @@ def classifier(channels: int, size: int, width: int, classes: int) -> nn.Sequent
         nn.Flatten(),
         nn.Linear(2 * width * (size // 4) ** 2, classes),
     )
+
+
+def balanced(labels: Int64[Tensor, " images"], most: int) -> Int64[Tensor, " chosen"]:
+    """Return the places of images, in order: the first of each class, the second of each class, and so on."""
+    by_class = labels.argsort(stable=True)
+    sizes = torch.bincount(labels)
+    starts = (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
+    turn = torch.empty_like(labels)
+    turn[by_class] = torch.arange(len(labels), device=labels.device) - starts
+    return turn.argsort(stable=True)[:most].sort().values
 
 
 def sources(

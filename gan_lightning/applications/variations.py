@@ -12,6 +12,7 @@ from gan_lightning.applications.base import (
     Outcome,
     at_least,
     check_noise,
+    check_others,
     decoded,
     distances,
     encoded,
@@ -53,9 +54,13 @@ class Variations(Application):
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        at_least(1, amounts_of_noise=len(self.noise), images=self.images)
+        at_least(1, images=self.images)
         at_least(2, copies=self.copies, measured=self.measured)
         check_noise(*self.noise)
+
+    def check(self, data: LabelledImages) -> None:
+        """Check that there are two images."""
+        check_others(data, self.split)
 
     def run(self, model: EncodesImages, data: LabelledImages, device: torch.device) -> Outcome:
         """Return a picture and figures for each amount of noise; distances in the units of images in [-1, 1]."""
@@ -69,7 +74,8 @@ class Variations(Application):
             varied = neighbourhoods(model, codes, self.copies, noise * unit, rng)
             measured = slice(0, self.measured)
             records.append({"noise": noise, **quality(varied[measured], images[measured], self.seed)})
-            rows = torch.cat([images[:, None], reconstructed[:, None], varied], dim=1)[: self.images]
+            columns = (images[:, None], reconstructed[:, None], varied)
+            rows = torch.cat([column[: self.images] for column in columns], dim=1)
             pictures[f"noise-{noise:g}"] = rows_picture(rows)
         return Outcome({"images": len(images[: self.measured]), "spread": unit, "records": records}, pictures)
 

@@ -99,10 +99,24 @@ def check_labelled(trainer: Trainer, what: str, remedy: str) -> None:
                 f"{what} needs labels, and no {split} image of {data.name} has one. "
                 f"Use a labelled data set or {remedy}."
             )
+    check_precision(trainer, what, f"or {remedy}")
+
+
+def check_precision(trainer: Trainer, what: str, remedy: str) -> None:
+    """Check that images, which are float32, fit the weights.
+
+    Args:
+        trainer: Of the run.
+        what: What needs it.
+        remedy: What else to do.
+
+    Raises:
+        SettingError: If the weights are not float32.
+    """
     if trainer.precision not in ("32-true", "bf16-mixed", "16-mixed"):
         raise SettingError(
             f"trainer.precision must keep float32 weights for {what}, got '{trainer.precision}'. "
-            f"Use '32-true' or 'bf16-mixed', or {remedy}."
+            f"Use '32-true' or 'bf16-mixed', {remedy}."
         )
 
 

@@ -13,11 +13,13 @@ from gan_lightning.callbacks.after_training import AfterTraining, evaluation_bat
 from gan_lightning.callbacks.run_folder import is_dry_run, run_folder, write_picture
 from gan_lightning.errors import SettingError
 from gan_lightning.evaluation import (
+    BatchNorm,
     Reconstruction,
     first_images,
     frozen,
     image_reconstruction,
     latent_reconstruction,
+    reconstruction_statistics,
     reconstructions_picture,
 )
 from gan_lightning.files import write_json
@@ -31,11 +33,13 @@ class Reconstructions(AfterTraining):
 
     Each stands beside the distance to another sample's reconstruction. Prints a table, logs `reconstruction/image`,
     `reconstruction/latent` and both with `_other`, writes `reconstructions.json` and `pictures/reconstructions.png`:
-    rows of the first test images, each above the row of their reconstructions. Batch norm uses the statistics of
-    training. Models without an encoder and a generator are passed over, and data modules that declare no images.
+    rows of the first test images, each above the row of their reconstructions. Models without an encoder and a
+    generator are passed over, and data modules that declare no images.
 
     Args:
         enabled: Whether to measure at all.
+        batch_norm: Batch-norm statistics that E and G are measured with: "running" are those of training, "real" those
+            of G(E(x)) on the training images.
         images: Images in the picture.
         seed: Seed of the latents, and of which other sample each one is compared with.
 
@@ -43,10 +47,12 @@ class Reconstructions(AfterTraining):
         Donahue et al. 2017, Theorem 2 and Figures 2 and 4.
     """
 
-    def __init__(self, enabled: bool = True, images: int = 20, seed: int = 0) -> None:
+    def __init__(
+        self, enabled: bool = True, batch_norm: BatchNorm = "running", images: int = 20, seed: int = 0
+    ) -> None:
         if images < 1:
             raise SettingError(f"reconstructions.images must be at least 1, got {images}.")
-        self.enabled, self.images, self.seed = enabled, images, seed
+        self.enabled, self.batch_norm, self.images, self.seed = enabled, batch_norm, images, seed
         self.measured: dict[str, Reconstruction] = {}
         """What was measured last: `image` and `latent`."""
 
@@ -78,7 +84,12 @@ class Reconstructions(AfterTraining):
         data: LabelledImages = trainer.datamodule  # type: ignore[attr-defined]
         batches = evaluation_batches(trainer, "test", pl_module.device)
         encode, decode = pl_module.encode, pl_module.decode
-        with frozen({type(pl_module).__name__: pl_module}), weights_precision(trainer):
+        train = evaluation_batches(trainer, "train", pl_module.device) if self.batch_norm == "real" else None
+        with (
+            frozen({type(pl_module).__name__: pl_module}),
+            weights_precision(trainer),
+            reconstruction_statistics(pl_module, train),
+        ):
             image = image_reconstruction(batches, encode, decode, seed=self.seed)
             latent = latent_reconstruction(self._latents(pl_module, image.samples), encode, decode, seed=self.seed)
             shown = first_images(batches, self.images)
@@ -95,7 +106,8 @@ class Reconstructions(AfterTraining):
         write_picture(trainer, "pictures/reconstructions", picture, "reconstructions")
         if (folder := run_folder(trainer)) is not None:
             figures = {name: asdict(found) for name, found in self.measured.items()}
-            about = {**provenance(trainer, pl_module), "seed": self.seed, "split": "test", "reconstructions": figures}
+            settings = {"seed": self.seed, "batch_norm": self.batch_norm, "split": "test"}
+            about = {**provenance(trainer, pl_module), **settings, "reconstructions": figures}
             write_json(folder / "reconstructions.json", about)
         get_console().print(reconstruction_table(image, latent, data.name))
 

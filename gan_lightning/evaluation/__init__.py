@@ -6,6 +6,7 @@ from gan_lightning.evaluation.features import (
     estimate_batch_norm_statistics,
     extract_features,
     frozen,
+    reconstruction_statistics,
 )
 from gan_lightning.evaluation.linear import (
     PAPER,
@@ -83,6 +84,7 @@ __all__ = [
     "nearest_neighbours",
     "neighbours_picture",
     "random_copy",
+    "reconstruction_statistics",
     "reconstructions_picture",
     "sgd_heads",
     "summary",

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from gan_lightning.errors import DataError, SettingError
-from gan_lightning.interfaces import ImageBatches
+from gan_lightning.interfaces import EncodesImages, ImageBatches, Images
 from gan_lightning.processes import gather_objects, gather_rows, sum_over_processes
 
 
@@ -175,3 +175,39 @@ def estimate_batch_norm_statistics(module: nn.Module, batches: ImageBatches, max
             assert statistic is not None  # track_running_stats
             statistic.mul_(count / total)
             sum_over_processes(statistic)
+
+
+class _Reconstruction(nn.Module):
+    """G(E(x)) of a model, as a module."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Images) -> Images:
+        assert isinstance(self.model, EncodesImages)
+        return self.model.decode(self.model.encode(images))
+
+
+@contextmanager
+def reconstruction_statistics(model: nn.Module, batches: ImageBatches | None) -> Iterator[None]:
+    """Let E and G use the batch-norm statistics of G(E(x)) for the time being; what they had comes back.
+
+    A generator's statistics of training mix images of prior latents with others, an encoder's may mix real images with
+    generated ones.
+
+    Args:
+        model: Encodes and decodes (`EncodesImages`).
+        batches: Real images x. Without any, everything stays as it is.
+
+    Raises:
+        As `estimate_batch_norm_statistics`.
+    """
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    try:
+        if batches is not None:
+            estimate_batch_norm_statistics(_Reconstruction(model), batches)
+        yield
+    finally:
+        for name, buffer in model.named_buffers():
+            buffer.copy_(buffers[name])

@@ -238,6 +238,30 @@ def full_precision(logits: Tensor) -> Tensor:
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
+def precise_sigmoid(logits: Tensor) -> Tensor:
+    """Return σ(logits), in float32 under mixed precision: bfloat16's is 1 above 6.2, and has no gradient there.
+
+    Where the weights themselves are of less precision, so is what they get.
+    """
+    values = torch.sigmoid(full_precision(logits))
+    return values if torch.is_autocast_enabled(logits.device.type) else values.to(logits.dtype)
+
+
+def check_betas(setting: str, betas: tuple[float, float], usual: str) -> None:
+    """Check Adam's β1 and β2.
+
+    Args:
+        setting: What the user set.
+        betas: Its value.
+        usual: What else to set, for the message.
+
+    Raises:
+        SettingError: If one is not in [0, 1).
+    """
+    if not all(0 <= beta < 1 for beta in betas):
+        raise SettingError(f"{setting} must be in [0, 1), got {betas}. {usual}.")
+
+
 @torch.no_grad()
 def _descend(networks: Sequence[nn.Module]) -> None:
     """Subtract each weight's gradient, which is then used up: an optimizer passes over weights without one."""

@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from gan_lightning.errors import SettingError
 from gan_lightning.interfaces import Batch, Images, Latents
-from gan_lightning.models.base import AdversarialModule, Loss, loss_values
+from gan_lightning.models.base import AdversarialModule, Loss, check_betas, loss_values, precise_sigmoid
 from gan_lightning.models.bigan_networks import Networks
 from gan_lightning.updates import GeneratorLoss
 
@@ -48,6 +48,10 @@ class DecayedAdam:
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        for name, value in (("learning_rate", self.learning_rate), ("weight_decay", self.weight_decay)):
+            if not 0 <= value < math.inf:
+                raise SettingError(f"model.optimizer.{name} must be at least 0, got {value}.")
+        check_betas("model.optimizer.betas", self.betas, "Appendix C has 0.5 and 0.999")
         if not 0 < self.final_share <= 1:
             raise SettingError(
                 f"model.optimizer.final_share must be above 0 and at most 1, got {self.final_share}. "
@@ -240,4 +244,4 @@ class LatentModule(AdversarialModule):
 
 def to_latents(logits: Latents) -> Latents:
     """Return the sigmoid of E's output, scaled to [-1, 1], where the latents are."""
-    return 2 * torch.sigmoid(logits) - 1
+    return 2 * precise_sigmoid(logits) - 1

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from gan_lightning import losses
 from gan_lightning.errors import SettingError
 from gan_lightning.interfaces import Batch, Images
-from gan_lightning.models.base import AdversarialModule, full_precision
+from gan_lightning.models.base import AdversarialModule, check_betas, full_precision
 from gan_lightning.nets.blocks import conv, linear, transposed_conv
 from gan_lightning.nets.layers import ParallelProjection
 from gan_lightning.updates import Direct, GeneratorLoss, GeneratorUpdate
@@ -122,8 +122,7 @@ class MGAN(AdversarialModule):
         for name in ("class_weight", "generator_lr", "discriminator_lr", "classifier_lr"):
             if (value := locals()[name]) < 0:
                 raise SettingError(f"model.{name} must be at least 0, got {value}.")
-        if not all(0 <= beta < 1 for beta in betas):
-            raise SettingError(f"model.betas must be in [0, 1), got {betas}. Table 1 has 0.5 and 0.999.")
+        check_betas("model.betas", betas, "Table 1 has 0.5 and 0.999")
         if fake_batch_size % generators:
             below = fake_batch_size - fake_batch_size % generators
             raise SettingError(

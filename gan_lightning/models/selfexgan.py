@@ -17,6 +17,8 @@ Deviations, where the thesis is silent or its parts do not fit each other:
     - The matching loss (eq. 4.5) is of E(x), with the moments of the whole batch, of all processes; its weight is 1.
     - D1 and D2 step first, on what G and E made; then G and E, on the same latents against the D1 and D2 that have
       moved: "alternating". Each kind of input is a forward pass of its own and has its own batch statistics.
+    - Statistics of training therefore mix real and generated images in E's batch norm, and G(E(x)) with G(z_n) in G's.
+      The configurations evaluate with those of real images and of G(E(x)): `batch_norm: real`.
     - A discriminator that ends in two outputs and a softmax gives the difference of the two as its logit; its sigmoid
       is the softmax's "real".
     - 64 images a batch; the thesis gives no number.
@@ -24,7 +26,7 @@ Deviations, where the thesis is silent or its parts do not fit each other:
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import sqrt
+from math import inf, isfinite, sqrt
 
 import torch
 import torch.nn.functional as F
@@ -33,9 +35,9 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from gan_lightning import losses
-from gan_lightning.errors import SettingError
+from gan_lightning.errors import DataError, SettingError
 from gan_lightning.interfaces import Batch, Images, Latents
-from gan_lightning.models.base import AdversarialModule, full_precision
+from gan_lightning.models.base import AdversarialModule, check_betas, full_precision, precise_sigmoid
 from gan_lightning.models.selfexgan_tables import TABLES, TableName
 from gan_lightning.nets.layers import PairDiscriminator
 from gan_lightning.nets.tables import UNIT, network
@@ -122,11 +124,14 @@ class SelfExGAN(AdversarialModule):
                 f"{channels}. {remedy}"
             )
         for name, value in (("base_width", base_width), ("radius", radius)):
-            if value is not None and value <= 0:
+            if value is not None and not 0 < value < inf:
                 raise SettingError(f"model.{name} must be above 0, got {value}. Leave it out for the thesis' own.")
         for name, value in (("matching_weight", matching_weight), ("learning_rate", learning_rate)):
-            if value < 0:
+            if not 0 <= value < inf:
                 raise SettingError(f"model.{name} must be at least 0, got {value}.")
+        if not isfinite(centre):
+            raise SettingError(f"model.centre must be a number, got {centre}. Leave it out for 0.5.")
+        check_betas("model.betas", betas, "0.9 and 0.99 are the default")
         self.update_generator_by(generator_update, channels, image_size)
         self.save_hyperparameters()
         self.image_size, self.latent_dim = image_size, rows.latent_dim
@@ -153,13 +158,20 @@ class SelfExGAN(AdversarialModule):
         """
         super().setup(stage)
         data = getattr(self.trainer, "datamodule", None)
-        if stage == "fit":
-            check_variance(getattr(data, "batch_size", 2))
+        if stage == "fit" and (batch_size := getattr(data, "batch_size", 2)) < 2:
+            raise SettingError(
+                f"data.batch_size must be at least 2 for SelfExGAN, got {batch_size}: the variance over a batch of one "
+                "image is not defined. The thesis gives no size; 64 is usual."
+            )
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Step D1 and D2 on what E and G make of x, then G and E on the same against the new D1 and D2."""
         real, _ = batch
-        check_variance(len(real))
+        if len(real) < 2:
+            raise DataError(
+                f"Every batch must hold at least 2 images for SelfExGAN, got {len(real)} in batch {batch_idx}: the "
+                "variance over one image is not defined. Use drop_last=True in the data loader, or another batch size."
+            )
         step_d1, step_d2, step_g, step_e = self.optimizer_list()
         made = self.infer(real)
 
@@ -243,7 +255,7 @@ class SelfExGAN(AdversarialModule):
 
     def encode(self, images: Images) -> Latents:
         """Return E(x), on the sphere."""
-        return self.project(torch.sigmoid(self.encoder(resized(images, self.image_size))))
+        return self.project(precise_sigmoid(self.encoder(resized(images, self.image_size))))
 
     def decode(self, latents: Latents) -> Images:
         """Return G(z)."""
@@ -286,16 +298,3 @@ def real_logits(outputs: Float[Tensor, "batch outputs"]) -> Float[Tensor, " batc
     """Return the logit of "real", of one output before a sigmoid or of two before a softmax (fake, real)."""
     outputs = full_precision(outputs)
     return outputs[:, 0] if outputs.shape[1] == 1 else outputs[:, 1] - outputs[:, 0]
-
-
-def check_variance(batch_size: int) -> None:
-    """Check that a process's batch has a variance, which the matching loss and batch norm need.
-
-    Raises:
-        SettingError: If it is of one image.
-    """
-    if batch_size < 2:
-        raise SettingError(
-            f"data.batch_size must be at least 2 for SelfExGAN, got {batch_size}: the variance over a batch of one "
-            "image is not defined. The thesis gives no size; 64 is usual."
-        )

@@ -27,6 +27,7 @@ MODELS = {
 APPLICATIONS = {
     "IterativeFeeding": ["--application.rounds=2", "--application.images=3"],
     "Embedding": ["--application.perplexity=5"],
+    "Samples": ["--batch_norm=real"],
     "Similarity": ["--application.copies=2", "--application.pairs=2"],
     "Variations": ["--application.noise=[0.1,0.5]", "--application.images=3"],
     "SyntheticData": [
@@ -62,6 +63,7 @@ def test_every_application_writes_its_pictures_and_figures_to_a_run_folder_of_it
         "IterativeFeeding": {"strips.png"},
         "Embedding": {"t_sne.png", "arrays.npz"},
         "Similarity": {"pairs.png"},
+        "Samples": {"real.png", "reconstructed.png", "sampled.png"},
         "Variations": {"noise-0.1.png", "noise-0.5.png"},
         "SyntheticData": {"synthetic.png", "data_set"},
     }
@@ -78,6 +80,7 @@ def test_every_application_writes_its_pictures_and_figures_to_a_run_folder_of_it
         (file,) = (path for path in run.glob("*.json") if path.name != "run.json")
         written = json.loads(file.read_text())
         assert written["application"] == application
+        assert written["batch_norm"] == ("real" if application == "Samples" else "running")
         assert written["data"] == "digits"
         assert written["checkpoint"].endswith("checkpoints/last.ckpt")
         assert {path.name for path in (run / file.stem).iterdir()} == expected[application]
@@ -134,6 +137,10 @@ def test_the_synthetic_data_set_is_read_back_by_image_folder_and_trained_on(gan_
         (
             "SelfExGAN", ["--application=Variations", "--trainer.devices=2", "--trainer.strategy=ddp"],
             "trainer.devices must be 1 for apply, got 2 processes",
+        ),
+        (
+            "SelfExGAN", ["--application=Variations", "--trainer.precision=64-true"],
+            "trainer.precision must keep float32 weights for apply, got '64-true'",
         ),
         ("SelfExGAN", ["--application=Variations", "--ckpt_path=null"], "ckpt_path must be given to apply, got none"),
         ("SelfExGAN", ["--application=Variations", "--model.centre=0.25"], "model.centre is 0.25 here and 0.5"),

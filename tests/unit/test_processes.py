@@ -124,7 +124,11 @@ def trained(name: str, update: GeneratorUpdate) -> dict:
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
     trainer.fit(model, loader)
-    return {"weights": {key: weight.detach().clone() for key, weight in model.named_parameters()}, "losses": losses}
+    return {
+        "weights": {key: weight.detach().clone() for key, weight in model.named_parameters()},
+        "losses": losses,
+        "matching_loss": trainer.callback_metrics.get("train/matching_loss"),
+    }
 
 
 class Judge(LightningModule):
@@ -204,6 +208,12 @@ def test_the_matching_loss_and_its_gradient_are_those_of_one_process_with_the_wh
         for quantity in ("loss", "mean", "variance"):
             assert_close(result[shares][quantity], alone[quantity])
         assert_close(result[shares]["gradient"], alone["gradient"])
+
+
+def test_selfexgans_matching_loss_is_that_of_the_whole_batch_on_every_process(two):
+    first, second = (result["runs"]["selfexgan", "direct"]["matching_loss"] for result in two)
+    assert first > 0
+    assert_close(first, second, rtol=1e-12, atol=0)  # each process has images, and codes, of its own
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -12,6 +12,7 @@ from torch.testing import assert_close
 from gan_lightning.applications import (
     Embedding,
     IterativeFeeding,
+    Samples,
     Similarity,
     SyntheticData,
     Variations,
@@ -21,7 +22,7 @@ from gan_lightning.applications.base import ClassImages, neighbourhoods, read_im
 from gan_lightning.applications.embedding import agreement, colour, scatter
 from gan_lightning.applications.feeding import fed
 from gan_lightning.applications.similarity import roc_auc
-from gan_lightning.applications.synthetic import classifier, sources
+from gan_lightning.applications.synthetic import balanced, classifier, sources
 from gan_lightning.applications.variations import quality
 from gan_lightning.errors import DataError, SettingError
 from gan_lightning.evaluation import TensorImages
@@ -102,6 +103,27 @@ def test_images_larger_than_the_generators_are_encoded_whole_and_compared_at_its
     assert_close(strips[1], strips[0] + 0.1)
     for application in (Variations(measured=6), Similarity(images=6), SyntheticData(budgets=(6,), steps=2)):
         assert application.run(model, data, CPU).pictures
+
+
+# Samples
+
+
+def test_samples_are_pictures_of_images_reconstructions_and_latents_of_the_prior_with_the_distance_of_the_second():
+    model, data = Known(drift=0.1), stored()
+    outcome = Samples(columns=5, rows=2, measured=20).run(model, data, CPU)
+    assert outcome.figures["images"] == 20
+    assert_close(outcome.figures["distance"], 0.1 * sqrt(16))
+    assert outcome.figures["distance_to_another_image"] > 0.4
+    assert {name: picture.shape for name, picture in outcome.pictures.items()} == dict.fromkeys(
+        ("real", "reconstructed", "sampled"), (3, 2 * 6 + 2, 5 * 6 + 2)
+    )
+    latents = model.sample_latents(10, torch.Generator().manual_seed(0))
+    assert torch.equal(model.decoded[-1], latents)
+    tile = outcome.pictures["sampled"][0, 2:6, 2:6]
+    assert_close(tile, ((latents[0].reshape(4, 4) + 1.1) / 2).clamp(0, 1))
+    assert_close(outcome.pictures["real"][0, 2:6, 2:6], (data.evaluation_batches("test", CPU).images[0, 0] + 1) / 2)
+    few = Samples(columns=40, rows=1, measured=2).run(model, data, CPU)
+    assert few.pictures["sampled"].shape == (3, 8, 30 * 6 + 2)  # there are 30 test images
 
 
 # t-SNE
@@ -305,9 +327,15 @@ def test_a_model_without_encoder_or_generator_is_refused():
         (lambda: Embedding(perplexity=0.0), "application.perplexity must be above 0, got 0.0"),
         (lambda: Similarity(noise=-1.0), "application.noise must be at least 0, got -1.0"),
         (lambda: Variations(noise=(0.1, -0.2)), "application.noise must be at least 0, got -0.2"),
-        (lambda: Variations(noise=()), "application.amounts_of_noise must be at least 1, got 0"),
+        (lambda: Variations(noise=()), "application.noise must hold at least one number, got none"),
+        (lambda: Variations(noise=(0.1, float("inf"))), "application.noise must be at least 0, got inf"),
+        (lambda: Variations(noise=(float("nan"),)), "application.noise must be at least 0, got nan"),
+        (lambda: Variations(noise=(0.3, 0.30000001)), "application.noise must hold numbers that differ, got [0.3, 0."),
+        (lambda: Similarity(images=5001), "application.images must be at most 5000, got 5001"),
+        (lambda: Samples(rows=0), "application.rows must be at least 1, got 0"),
+        (lambda: Samples(measured=1), "application.measured must be at least 2, got 1"),
         (lambda: Variations(copies=1), "application.copies must be at least 2, got 1"),
-        (lambda: SyntheticData(budgets=()), "application.numbers_of_budgets must be at least 1, got 0"),
+        (lambda: SyntheticData(budgets=()), "application.budgets must hold at least one number, got none"),
         (lambda: SyntheticData(budgets=(5, 1)), "application.budgets must be at least 2, got 1"),
         (lambda: SyntheticData(learning_rate=0.0), "application.learning_rate must be above 0, got 0.0"),
     ],
@@ -334,8 +362,20 @@ def test_what_the_data_cannot_give_is_refused_before_anything_is_computed():
     single = TensorImages("one", train=stripes(4), test=(stripes(4)[0], torch.arange(4)), num_classes=4)
     with pytest.raises(DataError, match=r"needs pairs of one class and of two, got 4 labelled images in 4 classes"):
         Similarity().check(single)
-    with pytest.raises(DataError, match=r"at least 2 samples, got 1"):
-        IterativeFeeding().run(Known(), TensorImages("one", train=stripes(1), test=stripes(1), num_classes=2), CPU)
+    one = TensorImages("one", train=stripes(9), test=stripes(1), num_classes=2)
+    for application in (IterativeFeeding(), Variations(), Samples()):
+        with pytest.raises(DataError, match=r"split of one must have at least 2 images, .* got 1\. Raise data"):
+            application.check(one)
+        type(application)(split="train").check(one)
+    with pytest.raises(SettingError, match=r"application\.written must be at least 2, the number of classes"):
+        SyntheticData(budgets=(10,), written=1).check(stored())
+
+
+def test_images_that_are_written_are_of_all_classes_though_the_data_are_in_order_of_class():
+    labels = torch.tensor([0, 0, 0, 0, 2, 2, 1])
+    assert balanced(labels, 3).tolist() == [0, 4, 6]
+    assert balanced(labels, 5).tolist() == [0, 1, 4, 5, 6]
+    assert balanced(labels, 100).tolist() == list(range(7))
 
 
 def test_codes_that_are_not_finite_are_refused():

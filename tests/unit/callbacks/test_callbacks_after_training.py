@@ -21,6 +21,7 @@ from gan_lightning.evaluation import (
     extract_features,
     frozen_depth,
     nearest_neighbours,
+    reconstruction_statistics,
 )
 from gan_lightning.models import GAN, MGAN, BiGAN, PermutationInvariantNetworks
 from gan_lightning.nets.fold import fold_batch_norm
@@ -96,6 +97,19 @@ def test_reconstructions_are_measured_on_the_whole_test_split_printed_logged_and
     assert_close(second, copies[1, 0], rtol=0, atol=0.01)
     assert (shown[:, 7 * 9 + 1 :] == 0).all()
     np.testing.assert_array_equal(np.asarray(logger.pictures["reconstructions"][0]), shown)
+
+
+def test_reconstructions_with_statistics_of_real_images_are_those_of_a_model_that_has_them(tmp_path):
+    trained, running, real = model(), Reconstructions(), Reconstructions(batch_norm="real")
+    _, folder = fit(tmp_path, running, real, on=trained)
+    assert real.measured["image"].distance != running.measured["image"].distance
+    trained.eval()
+    images = digits().to_images(digits().store("test").images)
+    train = digits().evaluation_batches("train", CPU)
+    with reconstruction_statistics(trained, train), torch.no_grad():
+        distances = (images - trained.decode(trained.encode(images))).flatten(1).norm(dim=1)
+    assert real.measured["image"].distance == pytest.approx(distances.mean().item(), rel=1e-5)
+    assert json.loads((folder / "reconstructions.json").read_text())["batch_norm"] == "real"
 
 
 def test_what_is_measured_under_test_is_what_was_measured_after_the_fit(tmp_path):

@@ -13,6 +13,7 @@ from gan_lightning.evaluation import (
     estimate_batch_norm_statistics,
     extract_features,
     frozen,
+    reconstruction_statistics,
 )
 from gan_lightning.interfaces import ImageBatches, LabelledImages
 
@@ -234,3 +235,39 @@ def test_tensor_images_refuse_an_empty_batch():
     split = (stored.images, stored.labels)
     with pytest.raises(SettingError, match="batch_size must be at least 1, got 0"):
         TensorImages("digits", train=split, test=split, num_classes=3, batch_size=0)
+
+
+class Inverse(nn.Module):
+    """An encoder and a generator with a layer of batch norm each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.encoder = nn.Sequential(nn.Flatten(), nn.Linear(36, 5), nn.BatchNorm1d(5))
+        self.generator = nn.Sequential(nn.Linear(5, 36), nn.BatchNorm1d(36))
+
+    def encode(self, images):
+        return self.encoder(images)
+
+    def decode(self, latents):
+        return self.generator(latents).unflatten(1, (1, 6, 6))
+
+    def sample_latents(self, count, rng=None):
+        return torch.randn(count, 5, generator=rng)
+
+
+def test_the_statistics_of_reconstructions_are_those_of_a_pass_in_train_mode_and_what_was_there_comes_back():
+    model, images = Inverse(), batches(count=8, batch_size=8)
+    model.decode(model.encode(batches(count=5).images))  # statistics of something else
+    model.eval()
+    before = copy.deepcopy(model.state_dict())
+    with frozen({"model": model}), reconstruction_statistics(model, images):
+        first, second = model.encoder[:2](images.images), model.encode(images.images)
+        assert_close(model.encoder[2].running_mean, first.mean(0))
+        assert_close(model.encoder[2].running_var, first.var(0))
+        assert_close(second.mean(0), torch.zeros(5), atol=1e-6, rtol=0)
+        assert not torch.equal(model.generator[1].running_mean, before["generator.1.running_mean"])
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert not any(layer.training for layer in model.modules())
+    with reconstruction_statistics(model, None):
+        assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())

@@ -12,7 +12,7 @@ from torch.testing import assert_close
 from torch.utils.data import DataLoader, TensorDataset
 
 from gan_lightning.data import Digits
-from gan_lightning.errors import NonFiniteError, SettingError
+from gan_lightning.errors import DataError, NonFiniteError, SettingError
 from gan_lightning.interfaces import EncodesImages, GeneratesImages, HasExtractors
 from gan_lightning.models import SelfExGAN
 from gan_lightning.models.selfexgan import project_to_sphere, real_logits
@@ -264,6 +264,10 @@ def test_checkpoints_load_without_running_code_and_give_the_model_again(tmp_path
         (lambda: small(radius=-1.0), r"model\.radius must be above 0, got -1\.0"),
         (lambda: small(matching_weight=-1.0), r"model\.matching_weight must be at least 0, got -1\.0"),
         (lambda: small(learning_rate=-1.0), r"model\.learning_rate must be at least 0, got -1\.0"),
+        (lambda: small(learning_rate=float("nan")), r"model\.learning_rate must be at least 0, got nan"),
+        (lambda: small(radius=float("inf")), r"model\.radius must be above 0, got inf"),
+        (lambda: small(centre=float("nan")), r"model\.centre must be a number, got nan"),
+        (lambda: small(betas=(1.5, 0.9)), r"model\.betas must be in \[0, 1\), got \(1\.5, 0\.9\)"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(make, message):
@@ -271,12 +275,29 @@ def test_settings_that_do_not_fit_are_refused(make, message):
         make()
 
 
+def test_codes_are_as_exact_in_mixed_precision_and_lie_on_the_sphere():
+    model, images = small(), next(iter(batches(1, size=8)))[0]
+    with torch.no_grad():
+        model.encoder[-1][0].bias.add_(8.0)  # where bfloat16's sigmoid is 1, and its gradient 0
+    with torch.autocast("cpu", torch.bfloat16):
+        codes = model.encode(images)
+    assert codes.dtype == torch.float32
+    assert_close((codes - 0.5).norm(dim=1), torch.full((8,), 8.0), rtol=1e-5, atol=0)
+    (gradient,) = torch.autograd.grad(codes.square().sum(), model.encoder[-1][0].bias)
+    assert (gradient != 0).all()
+
+
+def test_a_last_batch_of_one_says_where_it_is():
+    images = torch.rand(5, 1, 32, 32)
+    loader = DataLoader(TensorDataset(images, torch.zeros(5, dtype=torch.int64)), batch_size=4)
+    with pytest.raises(DataError, match=r"Every batch must hold at least 2 images for SelfExGAN, got 1 in batch 1"):
+        fit(small(), loader)
+
+
 def test_a_batch_of_one_is_refused_before_training():
     trainer = Trainer(max_epochs=1, logger=False, enable_checkpointing=False, accelerator="cpu")
     with pytest.raises(SettingError, match=r"data\.batch_size must be at least 2 for SelfExGAN, got 1: the variance"):
         trainer.fit(small(), Digits(batch_size=1, limit=10))
-    with pytest.raises(SettingError, match=r"data\.batch_size must be at least 2"):
-        fit(small(), batches(1, size=1))  # where the trainer knows no data module
 
 
 def test_a_loss_that_is_not_finite_stops_training():
