@@ -24,6 +24,7 @@ import gan_lightning.models  # noqa: F401 (imported, so that --model and --data 
 from gan_lightning import __version__
 from gan_lightning.apply import ApplyingTrainer
 from gan_lightning.callbacks import (
+    DensityRatioMonitor,
     FeatureAnatomy,
     FeaturePictures,
     FeatureWriter,
@@ -82,6 +83,7 @@ class GanCLI(LightningCLI):
         parser.add_lightning_class_args(FrozenDepth, "depth")
         parser.add_lightning_class_args(Reconstructions, "reconstructions")
         parser.add_lightning_class_args(FeaturePictures, "pictures")
+        parser.add_lightning_class_args(DensityRatioMonitor, "density_ratio")
         parser.add_lightning_class_args(RunFolder, "run")
         parser.add_lightning_class_args(SampleGrid, "samples")
         parser.add_lightning_class_args(SubproblemMonitor, "subproblem")

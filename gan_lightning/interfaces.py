@@ -1,8 +1,9 @@
 """All that the parts of the framework know of each other.
 
-A model declares what others may do with it (`HasExtractors`, `HasHeads`, `GeneratesImages`, `EncodesImages`); a data
-set declares what it holds (`LabelledImages`). Callbacks and evaluations are written against these and against nothing
-else, so a model of your own takes part by having the methods: there is nothing to inherit from.
+A model declares what others may do with it (`HasExtractors`, `HasHeads`, `GeneratesImages`, `EncodesImages`,
+`JudgesImages`); a data set declares what it holds (`LabelledImages`). Callbacks and evaluations are written against
+these and against nothing else, so a model of your own takes part by having the methods: there is nothing to inherit
+from.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -89,6 +90,17 @@ class EncodesImages(Protocol):
 
     def sample_latents(self, count: int, rng: torch.Generator | None = None) -> Latents:
         """Return `count` latents from their prior, drawn with `rng`."""
+
+
+@runtime_checkable
+class JudgesImages(Protocol):
+    """A model whose discriminator says of images how real they look."""
+
+    def real_logits(self, images: Images) -> Float[Tensor, " batch"] | None:
+        """Return D's output before the sigmoid, positive where D takes an image for real; None where there is no D.
+
+        The networks are in the mode that they are in, and so is their batch norm.
+        """
 
 
 @runtime_checkable

@@ -1,6 +1,7 @@
 """When to evaluate, draw and write; never how."""
 
 from gan_lightning.callbacks.anatomy import FeatureAnatomy
+from gan_lightning.callbacks.density_ratio import DensityRatioMonitor
 from gan_lightning.callbacks.depth import FrozenDepth
 from gan_lightning.callbacks.pictures import FeaturePictures
 from gan_lightning.callbacks.predictions import FeatureWriter
@@ -12,6 +13,7 @@ from gan_lightning.callbacks.subproblem import SubproblemMonitor
 from gan_lightning.callbacks.transfer import TransferEvaluation
 
 __all__ = [
+    "DensityRatioMonitor",
     "FeatureAnatomy",
     "FeaturePictures",
     "FeatureWriter",

@@ -26,7 +26,13 @@ from gan_lightning.evaluation.nearest import (
     nearest_accuracy,
     nearest_neighbours,
 )
-from gan_lightning.evaluation.pictures import filters_picture, first_images, neighbours_picture, reconstructions_picture
+from gan_lightning.evaluation.pictures import (
+    drawn_images,
+    filters_picture,
+    first_images,
+    neighbours_picture,
+    reconstructions_picture,
+)
 from gan_lightning.evaluation.reconstruction import Reconstruction, image_reconstruction, latent_reconstruction
 from gan_lightning.evaluation.tensors import TensorBatches, TensorImages
 from gan_lightning.evaluation.transfer import (
@@ -62,6 +68,7 @@ __all__ = [
     "TensorImages",
     "TransferRecord",
     "TunedProtocol",
+    "drawn_images",
     "estimate_batch_norm_statistics",
     "evaluate_transfer",
     "extract_features",

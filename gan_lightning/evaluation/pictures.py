@@ -68,6 +68,20 @@ def first_images(batches: ImageBatches, count: int) -> Images:
     return gather_rows(mine, gather_objects(len(mine)))[:count]
 
 
+def drawn_images(batches: ImageBatches, count: int, seed: int) -> Images:
+    """Return images drawn from the whole of a split, in stored order, or all where there are fewer.
+
+    Args:
+        batches: Read twice, the first time to count; where several processes run, this process's share. All of them
+            get the same images, which do not depend on the number of processes.
+        count: How many.
+        seed: Of the draw.
+    """
+    total = sum(gather_objects(sum(len(images) for images, _ in batches)))
+    drawn = torch.randperm(total, generator=torch.Generator().manual_seed(seed))[:count]
+    return _images_at(batches, drawn.sort().values)
+
+
 def reconstructions_picture(
     images: Images, reconstructions: Images, *, columns: int = 10, value_range: tuple[float, float] = (-1.0, 1.0)
 ) -> Float[Tensor, "3 picture_height picture_width"]:

@@ -118,6 +118,10 @@ class BiGAN(LatentModule):
         """Return D's logits for pairs; images larger than the generator's are resized: D(g_X(x), z)."""
         return full_precision(self.discriminator(resized(images, self.generated_size), latents))
 
+    def real_logits(self, images: Images) -> Float[Tensor, " batch"]:
+        """Return D's logits for the pairs (x, E(x)), those that D learns to take for real."""
+        return self.discriminate(images, self.encode(images))
+
     def encode(self, images: Images) -> Latents:
         """Return E(x), in [-1, 1]."""
         return to_latents(self.encoder(resized(images, self.image_size)))

@@ -102,6 +102,10 @@ class GAN(LatentModule):
         """Return D's logits."""
         return full_precision(self.discriminator(images).squeeze(1))
 
+    def real_logits(self, images: Images) -> Float[Tensor, " batch"]:
+        """Return D's logits."""
+        return self.discriminate(images)
+
     def extractors(self) -> Mapping[str, nn.Module]:
         """Return D without its output layer: images to features."""
         return {"discriminator": self.discriminator[:-1]}

@@ -130,6 +130,10 @@ class LatentRegressor(LatentModule):
         assert self.discriminator is not None
         return full_precision(self.discriminator(images).squeeze(1))
 
+    def real_logits(self, images: Images) -> Float[Tensor, " batch"] | None:
+        """Return D's logits, or None beside a finished generator, whose D is not there."""
+        return None if self.discriminator is None else self.discriminate(images)
+
     def encode(self, images: Images) -> Latents:
         """Return E(x), in [-1, 1]."""
         return to_latents(self.encoder(resized(images, self.image_size)))

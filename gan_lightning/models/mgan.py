@@ -208,6 +208,10 @@ class MGAN(AdversarialModule):
         """Return D's logits."""
         return full_precision(self.discriminator_head(self.discriminator(images)).squeeze(1))
 
+    def real_logits(self, images: Images) -> Float[Tensor, " batch"]:
+        """Return D's logits."""
+        return self.discriminate(images)
+
     def discriminate_and_classify(
         self, images: Images
     ) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch generators"]]:

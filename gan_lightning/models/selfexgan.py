@@ -229,6 +229,10 @@ class SelfExGAN(AdversarialModule):
         """Return D1's logits for images of each kind, one kind after the other."""
         return torch.cat([real_logits(self.discriminator(images)) for images in kinds])
 
+    def real_logits(self, images: Images) -> Float[Tensor, " batch"]:
+        """Return D1's logits."""
+        return self.discriminate(images)
+
     def discriminate_pairs(
         self, real: Images, made: Inferred
     ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " fakes"]]:

@@ -1,9 +1,12 @@
 """The benchmarks run."""
 
+import json
 import re
 import runpy
 import sys
 from pathlib import Path
+
+import torch
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -18,3 +21,39 @@ def test_the_time_of_a_split_step_is_printed_beside_a_direct_ones(monkeypatch, c
     found = re.fullmatch(r"ratio split / direct: median ([\d.]+), from ([\d.]+) to ([\d.]+)", last)
     assert found
     assert [float(value) for value in found.groups()[1:]] == [min(ratios), max(ratios)]
+
+
+def test_the_alarm_of_the_density_ratio_is_judged_run_by_run(monkeypatch, capsys, tmp_path):
+    sizes = ["--seeds", "0", "2", "--steps", "60", "--output", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["density_ratio_alarm.py", *sizes])
+    runpy.run_path(str(BENCHMARKS / "density_ratio_alarm.py"), run_name="__main__")
+    results = json.loads((tmp_path / "results.json").read_text())
+    settings, rules = len(results["settings"]), len(results["rules"])
+    assert len(results["outcomes"]) == 2 * settings * rules
+    assert len(list(tmp_path.glob("*.png"))) == settings
+    assert len(re.findall(r"^\| \w.*\| 2 \|", capsys.readouterr().out, flags=re.MULTILINE)) == settings * rules
+
+
+def test_a_run_is_judged_by_when_its_diversity_fell():
+    script = runpy.run_path(str(BENCHMARKS / "density_ratio_alarm.py"))
+    setting, outcome, rule = script["Setting"], script["outcome"], script["AlarmRule"](warm_up=2, watch="spread")
+
+    def judged(modes: str, high: tuple[int, ...], **settings) -> tuple:
+        def ratio(i: int):
+            values = torch.linspace(-1, 1, 9) * (9 if i in high else 1)
+            return script["ratio_statistics"](values)
+
+        checks = [script["Check"](10 * i, ratio(i), int(count), 1.0) for i, count in enumerate(modes)]
+        found = outcome(setting(steps=100, **settings), checks, rule)
+        return tuple(found[name] for name in ("verdict", "fall", "first_alarm", "lead"))
+
+    fell = "0288881112"  # covered at check 4, fallen at 6
+    rising = {"rise": 15.0, "rise_from": 0.3}
+    assert judged(fell, (6, 7), **rising) == ("alarm", 60, 60, 0)
+    assert judged(fell, (5, 7), **rising) == ("alarm", 60, 50, 10)
+    assert judged(fell, (5,), rise=15.0, rise_from=0.6) == ("false alarm", 60, 50, None)  # nothing had risen yet
+    assert judged(fell, (), **rising) == ("missed", 60, None, None)
+    assert judged("0888111111", (9,), **rising) == ("alarm", 40, 90, -50)
+    assert judged("0888818888", (5,), **rising) == ("never fell, alarm", None, 50, None)  # one check is no fall
+    assert judged("0888888888", (), healthy=True) == ("silent", None, None, None)
+    assert judged("0888888888", (8,), healthy=True) == ("false alarm", None, 80, None)

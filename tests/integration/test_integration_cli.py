@@ -278,6 +278,24 @@ def test_the_command_line_loads_nothing_that_only_some_runs_use():
     assert done.stdout == "[]\n"
 
 
+def test_the_density_ratio_is_on_by_default_and_can_be_set(gan_lightning, tmp_path):
+    status, printed, errors = gan_lightning("fit", *QUICK, "--density_ratio.alarm.factor=2", "--print_config")
+    assert status == 0, errors
+    config = yaml.safe_load(printed)["density_ratio"]
+    assert (config["every_n_batches"], config["stop"]) == (10, False)
+    assert config["alarm"]["factor"] == 2
+    quick = [*QUICK, *TINY, "--transfer.enabled=false"]
+    status, _, errors = gan_lightning("fit", *quick, "--density_ratio.every_n_batches=2", "--density_ratio.alarm=null")
+    assert status == 0, errors
+    run = only_run(tmp_path)
+    assert all((run / name).is_file() for name in ("density_ratio.json", "pictures/density_ratio.png"))
+    assert "density_ratio/distance" in (run / "metrics.csv").read_text()
+    for setting, message in (("images=1", "density_ratio.images must be at least 2"),
+                             ("alarm.factor=0.5", "alarm.factor must be above 1, got 0.5")):  # fmt: skip
+        status, _, errors = gan_lightning("fit", *quick, f"--density_ratio.{setting}")
+        assert (status, message in errors) == (2, True), errors
+
+
 def test_two_processes_fit_and_evaluate_into_one_folder_and_the_first_alone_tells_wandb(tmp_path):
     several = ["--trainer.devices=2", "--trainer.strategy=ddp", "--data.batch_size=60", "--model.fake_batch_size=60"]
     command = [sys.executable, "-m", "gan_lightning", "fit", *QUICK, *TINY, *several, "--trainer.logger=WandbLogger"]

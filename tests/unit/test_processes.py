@@ -8,17 +8,20 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from torch import nn
 from torch.testing import assert_close
 from torch.utils.data import DataLoader, TensorDataset
 
+from gan_lightning.analysis.density_ratio import AlarmRule
+from gan_lightning.callbacks import DensityRatioMonitor
 from gan_lightning.errors import DataError
 from gan_lightning.evaluation import (
     PaperProtocol,
     RawPixels,
     TensorImages,
     TunedProtocol,
+    drawn_images,
     estimate_batch_norm_statistics,
     evaluate_transfer,
     extract_features,
@@ -88,6 +91,7 @@ def measure() -> dict:
     queries = first_images(train, 14)
     return {
         "first": [first_images(train, count) for count in (3, 14, 30)],
+        "drawn": drawn_images(train, 9, seed=0),
         "neighbours": neighbours_picture(network().eval(), queries, train, count=3),
         "reconstruction": image_reconstruction(train, lambda images: images, lambda latents: latents / 2),
         "features": extract_features(
@@ -127,6 +131,46 @@ def trained(name: str, update: GeneratorUpdate) -> dict:
     }
 
 
+class Judge(LightningModule):
+    """A discriminator whose logits collapse after three batches, on the first process alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(1, 1)
+
+    def real_logits(self, images):
+        return torch.linspace(-1, 1, len(images)) * (9.0 if self.trainer.global_step > 3 > self.global_rank + 2 else 1)
+
+    def training_step(self, batch, batch_idx):
+        return self.layer(torch.ones(1, 1)).sum()
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+class Images(LightningDataModule):
+    """The images, as a data module that shares them out."""
+
+    name, channels, image_size, label_kind, num_classes = "noise", 1, 4, "classes", 2
+
+    def evaluation_batches(self, split, device):
+        return data().evaluation_batches(split, device)
+
+    def train_dataloader(self):
+        return DataLoader(TensorDataset(torch.zeros(20, 1)), batch_size=1)
+
+
+def monitored() -> dict:
+    """Return when the alarm stops a training, and what it was given to judge."""
+    monitor = DensityRatioMonitor(1, images=6, alarm=AlarmRule(warm_up=1), stop=True)
+    trainer = Trainer(
+        max_epochs=1, accelerator="cpu", devices=2, strategy="ddp", logger=False, callbacks=[monitor],
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    trainer.fit(Judge(), datamodule=Images())
+    return {"batches": trainer.global_step, "history": monitor.history, "images": monitor._drawn}
+
+
 def process(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
@@ -134,7 +178,8 @@ def process(rank: int, folder: str) -> None:
     shares = {"halves": matching(halves[rank]), "unequal": matching(unequal[rank])}
     os.environ |= {"LOCAL_RANK": str(rank), "NODE_RANK": "0", "WORLD_SIZE": "2"}  # what a launcher tells Lightning
     runs = {(model, label): trained(model, update) for model in MODELS for label, update in UPDATES.items()}
-    Path(folder, f"{rank}.pickle").write_bytes(pickle.dumps(measure() | shares | {"runs": runs}))
+    results = measure() | shares | {"runs": runs, "monitored": monitored()}
+    Path(folder, f"{rank}.pickle").write_bytes(pickle.dumps(results))
     dist.destroy_process_group()
 
 
@@ -214,3 +259,15 @@ def test_pictures_and_reconstructions_are_those_of_all_shares(two):
         assert result["reconstruction"] == two[0]["reconstruction"]
         assert result["reconstruction"].samples == 23
         assert_close(result["reconstruction"].distance, alone["reconstruction"].distance)
+
+
+def test_an_alarm_of_the_first_process_stops_both_at_the_same_batch(two):
+    first, second = (result["monitored"] for result in two)
+    assert first["batches"] == second["batches"] == 4  # of 10
+    assert first["history"] == second["history"]
+    assert torch.equal(first["images"], second["images"])
+
+
+def test_images_are_drawn_from_all_shares_the_same_on_both(two):
+    for result in two:
+        assert torch.equal(result["drawn"], measure()["drawn"])
