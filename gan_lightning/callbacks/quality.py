@@ -8,7 +8,7 @@ from lightning.pytorch import LightningModule, Trainer
 from rich import get_console
 from rich.table import Table
 
-from gan_lightning.callbacks.after_training import AfterTraining, provenance, weights_precision
+from gan_lightning.callbacks.after_training import AfterTraining, provenance
 from gan_lightning.callbacks.monitoring import Curve, check_monitors, log_figures, show_to_monitors
 from gan_lightning.callbacks.run_folder import is_dry_run, run_folder, write_picture
 from gan_lightning.callbacks.transfer import TransferEvaluation
@@ -100,14 +100,12 @@ class GenerationQuality(AfterTraining):
                     f"The quality of generated images needs a data module that declares images, got "
                     f"{type(data).__name__}. Use one of gan_lightning.data or leave out --quality.enabled."
                 )
-            with weights_precision(trainer):
-                generators = generator_count(pl_module)
             self._reference = QualityReference.of(
                 self.network,
                 data,
                 split=self.split,
                 images=self.images,
-                generators=generators,
+                generators=generator_count(pl_module),
                 neighbours=self.neighbours,
                 seed=self.seed,
                 device=trainer.strategy.root_device,
@@ -159,8 +157,7 @@ class GenerationQuality(AfterTraining):
     def _measure(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float]:
         """Measure and log; return the metrics."""
         assert self._reference is not None
-        with weights_precision(trainer):
-            self.measured = self._reference.measure(pl_module)
+        self.measured = self._reference.measure(pl_module)
         self._measured_at = trainer.global_step
         figures = {self._metric(name): value for name, value in self.measured.figures().items()}
         log_figures(trainer, figures)

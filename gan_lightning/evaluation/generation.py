@@ -160,7 +160,7 @@ class QualityReference:
             DataError: If a generated image's features are not finite.
         """
         per_generator = len(self.real) // self.generators
-        with restored_randomness(), frozen({type(model).__name__: model}):
+        with _drawing_from(model):
             fake, made_by = self._judged(model, per_generator)
         return self.against(fake, made_by, self.generators)
 
@@ -178,17 +178,21 @@ class QualityReference:
 def generator_count(model: nn.Module) -> int:
     """Return the number of a model's generators; nothing in it changes."""
     assert isinstance(model, GeneratesImages)
-    with torch.no_grad(), restored_randomness(), frozen({type(model).__name__: model}):
-        device = next(model.parameters()).device
-        return len(model.generate(1, torch.Generator(device).manual_seed(0)))
+    with torch.no_grad(), _drawing_from(model):
+        return len(model.generate(1, torch.Generator(next(model.parameters()).device).manual_seed(0)))
 
 
 @contextmanager
-def restored_randomness() -> Iterator[None]:
-    """Restore the random state of the CPU and of the current GPU, of which a model's `generate` may take numbers."""
-    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices):
-        yield
+def _drawing_from(model: nn.Module) -> Iterator[None]:
+    """Freeze a model, let it draw latents of its weights' type, and restore the random state, which it may use."""
+    device, dtype, default = next(model.parameters()).device, next(model.parameters()).dtype, torch.get_default_dtype()
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices), frozen({type(model).__name__: model}):
+        torch.set_default_dtype(dtype)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(default)
 
 
 def _generated(
