@@ -51,7 +51,8 @@ class TransferEvaluation(AfterTraining):
             training, "real" are estimated on the training images, on copies.
         seed: Seed of the heads, of their batches, of the held-out images and of the random-weights control.
         every_n_epochs: Epochs between two evaluations of the trained extractors while they train, which log the same
-            metrics, for early stopping and for curves; 0 evaluates after the training alone.
+            metrics, for early stopping, for curves, and for what chooses checkpoints by them; 0 evaluates after the
+            training alone.
     """
 
     def __init__(
