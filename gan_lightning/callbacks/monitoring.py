@@ -1,11 +1,15 @@
 """Figures that are measured while a model trains: for loggers, for curves, and for what chooses checkpoints by them."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
+from typing import Literal
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from gan_lightning.errors import SettingError
+
+Best = Literal["min", "max"]
+"""Which value of a metric is best, as `ModelCheckpoint` has it."""
 
 Curve = dict[int, dict[str, float]]
 """Figures under their metrics' names, by the number of epochs after which they were measured."""
@@ -34,15 +38,17 @@ def checkpoints_by(trainer: Trainer, group: str) -> list[ModelCheckpoint]:
     return [callback for callback in callbacks if (callback.monitor or "").startswith(f"{group}/")]
 
 
-def check_monitors(trainer: Trainer, group: str, known: Collection[str], every_n_epochs: int) -> None:
+def check_monitors(trainer: Trainer, group: str, known: Mapping[str, Best | None], every_n_epochs: int) -> None:
     """Check that checkpoints that are chosen by a figure of this group find a new one whenever they look.
 
-    Otherwise Lightning would stop in the middle of the training, or take the figure of an older epoch for theirs.
+    Otherwise Lightning would stop in the middle of the training, or take the figure of an older epoch for theirs, or
+    keep the worst.
 
     Args:
         trainer: Of the fit.
         group: The settings' group, and the first part of the metrics' names.
-        known: Metrics that are measured while training; none where nothing is measured at all.
+        known: Metrics that are measured while training, and whether the lowest or the highest is best; none where
+            nothing is measured at all.
         every_n_epochs: How often.
 
     Raises:
@@ -54,9 +60,14 @@ def check_monitors(trainer: Trainer, group: str, known: Collection[str], every_n
                 f"checkpoint.monitor must be measured while training, got '{callback.monitor}', which is not. Set "
                 f"--{group}.enabled=true and --{group}.every_n_epochs=1."
             )
-        if callback.monitor not in known:
+        if callback.monitor is None or callback.monitor not in known:
             raise SettingError(
                 f"checkpoint.monitor must be one of {', '.join(sorted(known))}, got '{callback.monitor}'."
+            )
+        if (best := known[callback.monitor]) not in (None, callback.mode):
+            raise SettingError(
+                f"checkpoint.mode must be {best} with checkpoint.monitor={callback.monitor}, got {callback.mode}, "
+                f"which would keep the worst. Set --checkpoint.mode={best}."
             )
         if not callback.every_n_epochs or callback.every_n_epochs % every_n_epochs:
             raise SettingError(

@@ -1,6 +1,6 @@
 """When generated images are judged: while a model trains, after every fit, and under `test`."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -9,7 +9,7 @@ from rich import get_console
 from rich.table import Table
 
 from gan_lightning.callbacks.after_training import AfterTraining, provenance
-from gan_lightning.callbacks.monitoring import Curve, check_monitors, log_figures, show_to_monitors
+from gan_lightning.callbacks.monitoring import Best, Curve, check_monitors, log_figures, show_to_monitors
 from gan_lightning.callbacks.run_folder import is_dry_run, run_folder, write_picture
 from gan_lightning.callbacks.transfer import TransferEvaluation
 from gan_lightning.errors import DataError, SettingError
@@ -23,8 +23,12 @@ from gan_lightning.evaluation import (
     rank_correlation,
     shares_picture,
 )
+from gan_lightning.evaluation.quality import DISTANCES, MANIFOLD
 from gan_lightning.files import write_json
 from gan_lightning.interfaces import GeneratesImages, LabelledImages, Split
+
+BEST: Mapping[str, Best] = {**dict.fromkeys(DISTANCES, "min"), **dict.fromkeys(MANIFOLD, "max")}
+"""Which value of a figure is best; of the classes' entropies none is."""
 
 
 class GenerationQuality(AfterTraining):
@@ -92,7 +96,7 @@ class GenerationQuality(AfterTraining):
         if stage not in ("fit", "test") or is_dry_run(trainer):
             return
         self.measured, self.curve, self._measured_at = None, {}, None
-        known: Collection[str] = ()
+        known: dict[str, Best | None] = {}
         if self.applies(trainer, pl_module):
             data = getattr(trainer, "datamodule", None)
             if not isinstance(data, LabelledImages):
@@ -110,7 +114,7 @@ class GenerationQuality(AfterTraining):
                 seed=self.seed,
                 device=trainer.strategy.root_device,
             )
-            known = [self._metric(name) for name in self._reference.figure_names]
+            known = {self._metric(name): BEST.get(name) for name in self._reference.figure_names}
         if stage == "fit":
             check_monitors(trainer, "quality", known, self.every_n_epochs)
 
@@ -196,6 +200,7 @@ class GenerationQuality(AfterTraining):
         self, trainer: Trainer, pl_module: LightningModule, against: list[dict[str, Any]]
     ) -> Mapping[str, Any]:
         reference, measured = self._reference, self.measured
+        curve = sorted(self.curve.items()) if trainer.state.fn == "fit" else []  # a checkpoint brings its own
         assert reference is not None
         assert measured is not None
         return {
@@ -207,7 +212,7 @@ class GenerationQuality(AfterTraining):
             "generators": reference.generators,
             "generated": asdict(measured),
             "other_real_images": None if reference.others is None else asdict(reference.others),
-            "curve": [{"epoch": epoch, **figures} for epoch, figures in sorted(self.curve.items())],
+            "curve": [{"epoch": epoch, **figures} for epoch, figures in curve],
             "against_features": against,
         }
 

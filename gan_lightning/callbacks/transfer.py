@@ -13,7 +13,14 @@ from rich.table import Table
 from torch import nn
 
 from gan_lightning.callbacks.after_training import AfterTraining, check_labelled, provenance
-from gan_lightning.callbacks.monitoring import Curve, check_monitors, checkpoints_by, log_figures, show_to_monitors
+from gan_lightning.callbacks.monitoring import (
+    Best,
+    Curve,
+    check_monitors,
+    checkpoints_by,
+    log_figures,
+    show_to_monitors,
+)
 from gan_lightning.callbacks.progress import progress_bars
 from gan_lightning.callbacks.run_folder import is_dry_run, run_folder
 from gan_lightning.callbacks.wandb_run import log_probe_curves
@@ -89,7 +96,8 @@ class TransferEvaluation(AfterTraining):
         self.curve = {}
         applies = self.applies(trainer, pl_module)
         if stage == "fit":
-            check_monitors(trainer, "transfer", self._curves(pl_module) if applies else (), self.every_n_epochs)
+            known: dict[str, Best | None] = dict.fromkeys(self._curves(pl_module), "max") if applies else {}
+            check_monitors(trainer, "transfer", known, self.every_n_epochs)
         if not applies:
             return
         check_labelled(trainer, "the transfer evaluation", "switch it off with --transfer.enabled=false")

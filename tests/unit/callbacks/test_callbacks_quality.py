@@ -177,15 +177,16 @@ def test_without_curves_of_both_there_is_no_such_picture(tmp_path):
     [(FID, "min", min), ("transfer/discriminator/tuned/accuracy", "max", max)],
 )
 def test_checkpoints_are_chosen_by_quality_or_by_features(tmp_path, monitor, mode, best):
-    checkpoint = ModelCheckpoint(filename="{epoch}", monitor=monitor, mode=mode)
+    checkpoint = ModelCheckpoint(filename="{epoch}", monitor=monitor, mode=mode, save_top_k=-1)
     callbacks = transfer(1), quality(every_n_epochs=1)
     logger, folder = fit(tmp_path, *callbacks, checkpoint, max_epochs=4, enable_checkpointing=True)
-    curve = [value for _, value in logger.metrics[monitor]]
-    # With the accuracy, the last epoch is evaluated once more, with its controls.
-    curve = curve[:4]
+    # After the last epoch's accuracy comes the final one, with the controls.
+    curve = [value for _, value in logger.metrics[monitor]][:4]
+    scores = {path: score.item() for path, score in checkpoint.best_k_models.items()}
+    saved = [str(folder / f"checkpoints/epoch={epoch}.ckpt") for epoch in range(4)]
+    assert scores == pytest.approx(dict(zip(saved, curve, strict=True)), rel=1e-6)
     chosen = curve.index(best(curve))
-    assert checkpoint.best_model_path == str(folder / f"checkpoints/epoch={chosen}.ckpt")
-    assert checkpoint.best_model_score.item() == pytest.approx(curve[chosen], rel=1e-6)
+    assert checkpoint.best_model_path == saved[chosen]
     again, data = quality(), digits()
     trained = model()
     quiet = {"accelerator": "cpu", "enable_progress_bar": False, "logger": False}
@@ -220,6 +221,14 @@ def test_a_checkpoint_is_not_judged_by_an_older_epochs_figure(tmp_path):
         (
             (quality(every_n_epochs=1),), {"monitor": FID, "save_on_train_epoch_end": False},
             r"save_on_train_epoch_end must not be false",
+        ),
+        (
+            (quality(every_n_epochs=1),), {"monitor": FID, "mode": "max"},
+            rf"checkpoint\.mode must be min with checkpoint\.monitor={FID}, got max, which would keep the worst",
+        ),
+        (
+            (transfer(1),), {"monitor": "transfer/discriminator/tuned/accuracy"},
+            r"checkpoint\.mode must be max with .* got min",
         ),
         ((transfer(0),), {"monitor": "transfer/encoder/tuned/accuracy"}, r"--transfer\.every_n_epochs=1"),
         (

@@ -105,9 +105,10 @@ def test_a_file_may_hold_no_code(tmp_path, trainings):
     assert len(trainings) == 2
 
 
-def test_training_it_leaves_the_random_state_and_grad_mode_alone(tmp_path):
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_training_it_leaves_the_random_state_and_grad_mode_alone(tmp_path, mode):
     before = torch.get_rng_state()
-    with torch.no_grad():
+    with mode():
         small(tmp_path).judge(stripes(), CPU)
         assert not torch.is_grad_enabled()
     assert torch.equal(torch.get_rng_state(), before)
