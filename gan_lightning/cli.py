@@ -29,6 +29,7 @@ from gan_lightning.callbacks import (
     FeaturePictures,
     FeatureWriter,
     FrozenDepth,
+    GenerationQuality,
     LossBar,
     Reconstructions,
     RunFolder,
@@ -83,6 +84,7 @@ class GanCLI(LightningCLI):
         parser.add_lightning_class_args(FrozenDepth, "depth")
         parser.add_lightning_class_args(Reconstructions, "reconstructions")
         parser.add_lightning_class_args(FeaturePictures, "pictures")
+        parser.add_lightning_class_args(GenerationQuality, "quality")  # after the transfer, whose curves it draws
         parser.add_lightning_class_args(DensityRatioMonitor, "density_ratio")
         parser.add_lightning_class_args(RunFolder, "run")
         parser.add_lightning_class_args(SampleGrid, "samples")

@@ -1,6 +1,7 @@
 """How the framework writes files that others may read at any moment: whole or not at all."""
 
 import json
+import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,6 +11,15 @@ from typing import Any
 
 SCHEMA_VERSION = 1
 """Version of the layout of `run.json`, `results.json` and sweep records; raised when a reader would have to change."""
+
+
+def user_cache() -> Path:
+    """Return the user's cache folder.
+
+    Source:
+        XDG Base Directory Specification, `$XDG_CACHE_HOME`.
+    """
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "gan_lightning")
 
 
 @contextmanager

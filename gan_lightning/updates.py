@@ -22,9 +22,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import import_module
-from pathlib import Path
-from pickle import UnpicklingError
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -33,6 +30,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from gan_lightning import losses
 from gan_lightning.errors import SettingError
+from gan_lightning.imported import imported_network, layer_outputs, tried_on_images
 from gan_lightning.interfaces import Images
 from gan_lightning.losses import Logits, Scalar
 
@@ -254,8 +252,8 @@ class PerceptualNetwork:
         with torch.autocast(images.device.type, enabled=False):
             network = _loaded_in_double(self, images.device)
             with torch.no_grad():
-                wanted = self._features(network, examples.start.double() + examples.displacement.double())
-            found = self._features(network, images.double())
+                wanted = layer_outputs(network, self.layers, examples.start.double() + examples.displacement.double())
+            found = layer_outputs(network, self.layers, images.double())
             distances = [(a - b).square().mean() for a, b in zip(found, wanted, strict=True)]
             return torch.stack(distances).sum().to(images.dtype)
 
@@ -266,28 +264,9 @@ class PerceptualNetwork:
             SettingError: If there is no such network, its weights do not fit, or it cannot take the images.
         """
         network = _loaded(self)
-        try:
-            self._features(network, torch.zeros(2, channels, image_size, image_size, dtype=torch.float32))
-        except (RuntimeError, ValueError) as error:
-            raise SettingError(
-                f"{PERCEPTUAL}.network must take images of {channels} channels and {image_size} pixels, got "
-                f"'{self.network}', which does not ({error})."
-            ) from error
-
-    def _features(self, network: nn.Module, images: Images) -> list[Tensor]:
-        if not self.layers:
-            return [network(images)]
-        found: dict[str, Tensor] = {}
-        handles = [
-            network.get_submodule(name).register_forward_hook(lambda _, __, out, name=name: found.update({name: out}))
-            for name in self.layers
-        ]
-        try:
-            network(images)
-        finally:
-            for handle in handles:
-                handle.remove()
-        return [found[name] for name in self.layers]
+        tried_on_images(
+            lambda images: layer_outputs(network, self.layers, images), self.network, PERCEPTUAL, channels, image_size
+        )
 
 
 torch.serialization.add_safe_globals([PerceptualNetwork])
@@ -303,38 +282,8 @@ def _loaded_in_double(settings: PerceptualNetwork, device: torch.device) -> nn.M
 
 @lru_cache(maxsize=1)
 def _loaded(settings: PerceptualNetwork) -> nn.Module:
-    """Return the network, frozen and at rest, in float32 on the CPU; it is no part of the model and its checkpoints.
-
-    The random numbers of the training do not change.
-    """
-    module, _, name = settings.network.rpartition(".")
-    try:
-        make = getattr(import_module(module), name)
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(0)
-            network = make()
-        if not isinstance(network, nn.Module):
-            raise TypeError(f"it gives a {type(network).__name__}, not a torch.nn.Module")
-    except (ImportError, ValueError, AttributeError, TypeError) as error:
-        raise SettingError(
-            f"{PERCEPTUAL}.network must be the import path of what makes a network without arguments, got "
-            f"'{settings.network}' ({error}). An example is torchvision.models.vgg16."
-        ) from error
-    if settings.weights is not None:
-        try:
-            network.load_state_dict(torch.load(Path(settings.weights), weights_only=True, map_location="cpu"))
-        except (OSError, UnpicklingError, RuntimeError, TypeError, EOFError, AttributeError) as error:
-            raise SettingError(
-                f"{PERCEPTUAL}.weights must be a file with the state dict of '{settings.network}', got "
-                f"'{settings.weights}', which is not ({error})."
-            ) from error
-    known = dict(network.named_modules())
-    if unknown := [layer for layer in settings.layers if layer not in known]:
-        raise SettingError(
-            f"{PERCEPTUAL}.layers must be modules of '{settings.network}', got '{unknown[0]}'. "
-            f"It has {', '.join(filter(None, known))}."
-        )
-    return network.float().eval().requires_grad_(False)
+    """Return the network, in float32 on the CPU; it is no part of the model and its checkpoints."""
+    return imported_network(settings.network, settings.weights, settings.layers, PERCEPTUAL)
 
 
 @dataclass(frozen=True)

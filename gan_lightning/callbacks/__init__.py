@@ -6,6 +6,7 @@ from gan_lightning.callbacks.depth import FrozenDepth
 from gan_lightning.callbacks.pictures import FeaturePictures
 from gan_lightning.callbacks.predictions import FeatureWriter
 from gan_lightning.callbacks.progress import LossBar
+from gan_lightning.callbacks.quality import GenerationQuality
 from gan_lightning.callbacks.reconstructions import Reconstructions
 from gan_lightning.callbacks.run_folder import RunFolder
 from gan_lightning.callbacks.samples import SampleGrid
@@ -18,6 +19,7 @@ __all__ = [
     "FeaturePictures",
     "FeatureWriter",
     "FrozenDepth",
+    "GenerationQuality",
     "LossBar",
     "Reconstructions",
     "RunFolder",

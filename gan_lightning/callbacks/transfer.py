@@ -13,6 +13,14 @@ from rich.table import Table
 from torch import nn
 
 from gan_lightning.callbacks.after_training import AfterTraining, check_labelled, provenance
+from gan_lightning.callbacks.monitoring import (
+    Best,
+    Curve,
+    check_monitors,
+    checkpoints_by,
+    log_figures,
+    show_to_monitors,
+)
 from gan_lightning.callbacks.progress import progress_bars
 from gan_lightning.callbacks.run_folder import is_dry_run, run_folder
 from gan_lightning.callbacks.wandb_run import log_probe_curves
@@ -50,7 +58,8 @@ class TransferEvaluation(AfterTraining):
             training, "real" are estimated on the training images, on copies.
         seed: Seed of the heads, of their batches, of the held-out images and of the random-weights control.
         every_n_epochs: Epochs between two evaluations of the trained extractors while they train, which log the same
-            metrics, for early stopping and for curves; 0 evaluates after the training alone.
+            metrics, for early stopping, for curves, and for what chooses checkpoints by them; 0 evaluates after the
+            training alone.
     """
 
     def __init__(
@@ -72,6 +81,8 @@ class TransferEvaluation(AfterTraining):
         self.batch_norm = batch_norm
         self.records: list[TransferRecord] = []
         """What was measured last."""
+        self.curve: Curve = {}
+        """The accuracies that were measured while training."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check that there are labels to evaluate with, before any training.
@@ -80,7 +91,14 @@ class TransferEvaluation(AfterTraining):
             DataError: If the data set has no labels or is not one that can be evaluated on.
             SettingError: If the weights are not float32, or there can be no random-weights control.
         """
-        if is_dry_run(trainer) or not self.applies(trainer, pl_module) or stage not in ("fit", "test"):
+        if is_dry_run(trainer) or stage not in ("fit", "test"):
+            return
+        self.curve = {}
+        applies = self.applies(trainer, pl_module)
+        if stage == "fit":
+            known: dict[str, Best | None] = dict.fromkeys(self._curves(pl_module), "max") if applies else {}
+            check_monitors(trainer, "transfer", known, self.every_n_epochs)
+        if not applies:
             return
         check_labelled(trainer, "the transfer evaluation", "switch it off with --transfer.enabled=false")
         untrained_extractors(pl_module, self.seed)  # fails now if it would fail after the training
@@ -90,9 +108,14 @@ class TransferEvaluation(AfterTraining):
         return self.enabled and isinstance(pl_module, HasExtractors)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Evaluate what has been trained so far, if this is one of the epochs for it and not the last."""
+        """Evaluate what has been trained so far, if this is one of the epochs for it.
+
+        The last one is evaluated after it, with the controls, unless checkpoints are chosen by what comes out.
+        """
         epochs = trainer.current_epoch + 1
-        if not self.every_n_epochs or epochs % self.every_n_epochs or epochs == trainer.max_epochs:
+        if not self.every_n_epochs or epochs % self.every_n_epochs:
+            return
+        if epochs == trainer.max_epochs and not checkpoints_by(trainer, "transfer"):
             return
         if is_dry_run(trainer) or not self.applies(trainer, pl_module):
             return
@@ -106,10 +129,9 @@ class TransferEvaluation(AfterTraining):
             device=pl_module.device,
             seed=self.seed,
         )
-        if trainer.is_global_zero:
-            for logger in trainer.loggers:
-                logger.log_metrics(_metrics(records), step=trainer.global_step)
-                logger.save()  # who decides on stopping early reads it from outside
+        self.curve[epochs] = _metrics(records)
+        log_figures(trainer, self.curve[epochs])
+        show_to_monitors(pl_module, self.curve[epochs])
 
     def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate the extractors, then print, log and write what came out."""
@@ -126,6 +148,9 @@ class TransferEvaluation(AfterTraining):
                 seed=self.seed,
                 progress=progress,
             )
+        if self.every_n_epochs and trainer.state.fn == "fit":
+            accuracies = _metrics(self.records)
+            self.curve[trainer.current_epoch] = {name: accuracies[name] for name in self._curves(pl_module)}
         if not trainer.is_global_zero:
             return
         published = published_for(type(pl_module).__name__, data.name, pl_module.hparams)
@@ -137,6 +162,20 @@ class TransferEvaluation(AfterTraining):
         console.print(transfer_table(self.records, published, data.name))
         if (folder := run_folder(trainer)) is not None:
             write_json(folder / "results.json", self._results(trainer, pl_module, published))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the curve, so that a run that is resumed has it whole."""
+        return {"curve": self.curve} if self.curve else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the curve."""
+        self.curve = state_dict["curve"]
+
+    def _curves(self, pl_module: LightningModule) -> list[str]:
+        """Return the names of the accuracies that are measured while training."""
+        assert isinstance(pl_module, HasExtractors)
+        names = pl_module.extractors()
+        return [f"transfer/{name}/{protocol}/accuracy" for protocol in self.protocols for name in names]
 
     def _results(
         self, trainer: Trainer, pl_module: LightningModule, published: Sequence[Published]

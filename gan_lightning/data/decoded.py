@@ -7,7 +7,6 @@ that made it: other files, other sizes or another crop are another file. To free
 import hashlib
 import json
 import logging
-import os
 import uuid
 import zlib
 from collections.abc import Iterable, Sequence
@@ -21,6 +20,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from gan_lightning.errors import DataError, SettingError
+from gan_lightning.files import user_cache
 
 logger = logging.getLogger(__name__)
 
@@ -54,15 +54,6 @@ def decoded(
         logger.warning("'%s' is damaged. Decoding its %d images again.", cache, len(files))
     build(cache, files, size, crop_size)
     return map_pixels(cache, len(files), size)
-
-
-def user_cache() -> Path:
-    """Return the user's cache folder.
-
-    Source:
-        XDG Base Directory Specification, `$XDG_CACHE_HOME`.
-    """
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "gan_lightning")
 
 
 def describe(files: Iterable[Path], size: int, crop_size: int | None) -> str:

@@ -16,6 +16,7 @@ def gan_lightning(tmp_path, monkeypatch, capsys):
     from gan_lightning.__main__ import main
 
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(sys, "argv", ["gan-lightning"])
     # Lightning's log handler keeps the first test's standard error, which is closed by the second.
     monkeypatch.setattr(logging, "raiseExceptions", False)

@@ -79,6 +79,8 @@ def test_a_command_of_the_readme_runs(gan_lightning, data_root, tmp_path, monkey
     if "mnist" in command and "digits" not in command:  # the same files, small and already there
         words = [word for word in words if not word.startswith("--data.download")]
         words += [f"--data.root={data_root}", "--data.verify=false"]
+    if "--quality.enabled=true" in words:
+        words.append("--quality.network.steps=5")
     if "--trainer.devices=2" in words:  # really run in test_integration_cli, as two processes need a script to start
         words.append("--print_config")
     status, printed, errors = gan_lightning(*words)

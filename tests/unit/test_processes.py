@@ -1,7 +1,9 @@
 """Two processes on the CPU must see what one sees."""
 
+import json
 import os
 import pickle
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -9,16 +11,20 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 from torch.testing import assert_close
 from torch.utils.data import DataLoader, TensorDataset
 
 from gan_lightning.analysis.density_ratio import AlarmRule
-from gan_lightning.callbacks import DensityRatioMonitor
+from gan_lightning.callbacks import DensityRatioMonitor, GenerationQuality, RunFolder
+from gan_lightning.data import Digits
 from gan_lightning.errors import DataError
 from gan_lightning.evaluation import (
     PaperProtocol,
+    QualityReference,
     RawPixels,
+    SmallClassifier,
     TensorImages,
     TunedProtocol,
     drawn_images,
@@ -74,6 +80,42 @@ def matching(rows: slice) -> dict:
     }
 
 
+class Maker(nn.Module):
+    """Two generators of images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.layer = nn.Linear(3, 32)
+
+    def generate(self, count: int, rng: torch.Generator | None = None) -> torch.Tensor:
+        return self.layer(torch.randn(count, 3, generator=rng)).tanh().view(count, 2, 1, 4, 4).transpose(0, 1)
+
+
+def judged_images(at_once: int) -> dict[str, float]:
+    """Return the figures of generated images, made so many at a time; the last digits are those of the classifier."""
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gan_lightning.evaluation.generation.AT_ONCE", at_once)
+        network = SmallClassifier(width=2, feature_dim=4, steps=60, cache_dir=folder)
+        reference = QualityReference.of(network, data(), split="train", generators=2, neighbours=2)
+        measured = reference.measure(Maker())
+    return measured.figures() | {"test_accuracy": reference.judge.about["test_accuracy"]}
+
+
+def judged_run(folder: str) -> dict:
+    """Return what a fit on two processes measures, and by what its checkpoints are chosen."""
+    torch.manual_seed(0)
+    network = SmallClassifier(width=2, feature_dim=4, steps=60, cache_dir=folder)
+    quality = GenerationQuality(True, network, neighbours=2, every_n_epochs=1)
+    checkpoint = ModelCheckpoint(monitor="quality/fid/digits-classifier", mode="min")
+    trainer = Trainer(
+        max_epochs=2, accelerator="cpu", devices=2, strategy="ddp", logger=False, enable_progress_bar=False,
+        enable_model_summary=False, callbacks=[quality, RunFolder(f"{folder}/runs"), checkpoint],
+    )  # fmt: skip
+    trainer.fit(GAN(1, 8, SMALL), Digits(image_size=8, limit=30, batch_size=10, evaluation_batch_size=7))
+    return {"curve": quality.curve, "best": checkpoint.best_model_score.item()}
+
+
 def measure() -> dict:
     protocols = (PaperProtocol(epochs=2), TunedProtocol(strengths=(0.1,)))
     model = network()
@@ -100,6 +142,7 @@ def measure() -> dict:
         "share": len(data().evaluation_batches("train", CPU).images),
         "running_mean": model[1].running_mean,
         "running_var": model[1].running_var,
+        "quality": {at_once: judged_images(at_once) for at_once in (500, 6)},
         "records": [(r.extractor, r.weights, r.protocol, r.epoch, r.accuracy) for r in records],
         "seconds": [r.seconds for r in records],
         "errors": errors,
@@ -178,7 +221,8 @@ def process(rank: int, folder: str) -> None:
     shares = {"halves": matching(halves[rank]), "unequal": matching(unequal[rank])}
     os.environ |= {"LOCAL_RANK": str(rank), "NODE_RANK": "0", "WORLD_SIZE": "2"}  # what a launcher tells Lightning
     runs = {(model, label): trained(model, update) for model in MODELS for label, update in UPDATES.items()}
-    results = measure() | shares | {"runs": runs, "monitored": monitored()}
+    others = {"runs": runs, "monitored": monitored(), "judged": judged_run(folder)}
+    results = measure() | shares | others
     Path(folder, f"{rank}.pickle").write_bytes(pickle.dumps(results))
     dist.destroy_process_group()
 
@@ -187,7 +231,8 @@ def process(rank: int, folder: str) -> None:
 def two(tmp_path_factory):
     folder = tmp_path_factory.mktemp("processes")
     mp.spawn(process, (str(folder),), nprocs=2)
-    return [pickle.loads((folder / f"{rank}.pickle").read_bytes()) for rank in (0, 1)]
+    results = [pickle.loads((folder / f"{rank}.pickle").read_bytes()) for rank in (0, 1)]
+    return [{**result, "folder": folder} for result in results]
 
 
 def test_every_process_gets_the_features_of_all_shares_in_stored_order(two):
@@ -271,3 +316,25 @@ def test_an_alarm_of_the_first_process_stops_both_at_the_same_batch(two):
 def test_images_are_drawn_from_all_shares_the_same_on_both(two):
     for result in two:
         assert torch.equal(result["drawn"], measure()["drawn"])
+
+
+@pytest.mark.parametrize("at_once", [500, 6])
+def test_generated_images_are_judged_as_by_one_process_however_they_are_shared(two, at_once):
+    # Of 500 at a time there is one part, which leaves the second process without any.
+    alone = judged_images(at_once)
+    for result in two:
+        assert result["quality"][at_once] == pytest.approx(alone, rel=1e-4, abs=1e-6)
+    assert alone["fid"] > 0.01
+    assert two[0]["quality"][500] != two[0]["quality"][6]
+
+
+def test_both_processes_choose_checkpoints_by_the_same_figures_and_one_writes(two):
+    curves = [result["judged"]["curve"] for result in two]
+    assert curves[0] == curves[1]
+    fids = [figures["quality/fid/digits-classifier"] for figures in curves[0].values()]
+    assert len(fids) == 2
+    assert min(fids) > 0.01
+    for result in two:
+        assert result["judged"]["best"] == pytest.approx(min(fids), rel=1e-6)
+    (written,) = two[0]["folder"].rglob("quality.json")
+    assert [row["quality/fid/digits-classifier"] for row in json.loads(written.read_text())["curve"]] == fids

@@ -8,8 +8,9 @@ from PIL import Image
 from torchvision import transforms
 
 from gan_lightning.data import decoded as module
-from gan_lightning.data.decoded import CHUNK, decoded, read_square, user_cache
+from gan_lightning.data.decoded import CHUNK, decoded, read_square
 from gan_lightning.errors import DataError, SettingError
+from gan_lightning.files import user_cache
 
 
 @pytest.fixture

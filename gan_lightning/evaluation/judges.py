@@ -1,0 +1,377 @@
+"""The networks by whose features generated images are judged; each figure bears its network's name.
+
+Inception's features are those of photographs. Of digits, and of anything that is no photograph, a small classifier that
+was trained on the data itself is the better judge; its figures compare with nothing but other figures by it.
+"""
+
+import hashlib
+import json
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor, nn
+
+from gan_lightning.errors import DataError, SettingError
+from gan_lightning.files import user_cache, whole_file
+from gan_lightning.imported import imported_network, layer_outputs, tried_on_images
+from gan_lightning.interfaces import ImageBatches, Images, LabelledImages, Labels
+from gan_lightning.processes import gather_objects, gather_rows, on_first_process, process_rank
+
+logger = logging.getLogger(__name__)
+
+SETTING = "quality.network"
+
+FORMAT = 1
+"""Version of the small classifier's architecture, training and file; raised where any of them changes."""
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A network that is ready to judge a data set's images.
+
+    Attributes:
+        name: For figures and metrics.
+        features: From images in [-1, 1] of the data's size to features (batch, feature), in float32; frozen.
+        feature_count: Their number.
+        head: From features to the logits of the data's classes; None where the network knows no classes.
+        about: What a file of results says of it.
+    """
+
+    name: str
+    features: nn.Module
+    feature_count: int
+    head: nn.Module | None = None
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
+class FeatureNetwork(ABC):
+    """How a network is had. A subclass is a frozen dataclass of its settings."""
+
+    @abstractmethod
+    def name(self, data: LabelledImages) -> str:
+        """Return the name that the figures bear."""
+
+    @abstractmethod
+    def judge(self, data: LabelledImages, device: torch.device) -> Judge:
+        """Return the network, ready to judge the data; to be called on every process.
+
+        Raises:
+            SettingError: If it cannot be had, or cannot judge these data.
+        """
+
+
+@dataclass(frozen=True)
+class ImportedNetwork(FeatureNetwork):
+    """A network of the user's own, whose output for images in [-1, 1] are the features.
+
+    Args:
+        network: Import path of a class or function that makes it, without arguments: `torchvision.models.resnet18`.
+        weights: File of its state dict; where not given, the weights are those that it is made with.
+        layers: Names of the submodules whose outputs are taken; where empty, the network's own output is.
+    """
+
+    network: str
+    weights: str | None = None
+    layers: Sequence[str] = ()
+
+    def name(self, data: LabelledImages) -> str:
+        """Return the last part of the import path, and the layers."""
+        return "+".join([self.network.rpartition(".")[2], *self.layers])
+
+    def judge(self, data: LabelledImages, device: torch.device) -> Judge:
+        """Return the network."""
+        features = _Layers(imported_network(self.network, self.weights, self.layers, SETTING), self.layers)
+        shape = tried_on_images(features, self.network, SETTING, data.channels, data.image_size).shape
+        return Judge(self.name(data), features.to(device).eval(), shape[1])
+
+
+class _Layers(nn.Module):
+    """The outputs of a network's layers, or its own, as one row per image."""
+
+    def __init__(self, network: nn.Module, layers: Sequence[str]) -> None:
+        super().__init__()
+        self.network, self.layers = network, layers
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the features."""
+        return torch.cat([output.flatten(1) for output in layer_outputs(self.network, self.layers, images)], dim=1)
+
+
+@dataclass(frozen=True)
+class Inception(FeatureNetwork):
+    """The Inception of published FIDs: its 2,048 pooled features. Grey images become colour images.
+
+    Needs `pip install 'gan-lightning[inception]'` and the file of its weights, which is never fetched.
+
+    Args:
+        weights: That file; by default where torch-fidelity keeps it, in torch's own cache.
+
+    Source:
+        Heusel et al. 2017; the port of its weights to PyTorch is torch-fidelity's, the network torchmetrics'.
+    """
+
+    weights: str | None = None
+
+    def name(self, data: LabelledImages) -> str:
+        """Return `inception`."""
+        return "inception"
+
+    def judge(self, data: LabelledImages, device: torch.device) -> Judge:
+        """Return the network, if its weights are on disk."""
+        try:
+            from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
+            from torchmetrics.image.fid import NoTrainInceptionV3
+        except ImportError as error:
+            raise SettingError(
+                f"{SETTING}=Inception must have torch-fidelity installed, which has its layers ({error}). "
+                "pip install 'gan-lightning[inception]', or use another network."
+            ) from error
+        file = Path(self.weights or Path(torch.hub.get_dir(), "checkpoints", URL_INCEPTION_V3.rpartition("/")[2]))
+        if not file.is_file():
+            raise SettingError(
+                f"{SETTING}.weights must be a file with Inception's weights, got '{file}', which does not exist. Fetch "
+                f"it from {URL_INCEPTION_V3}, or use another network."
+            )
+        if data.channels not in (1, 3):
+            raise SettingError(f"{SETTING}=Inception must have images of 1 or 3 channels, got {data.channels}.")
+        try:
+            torch.load(file, weights_only=True, map_location="cpu")  # torch-fidelity would run code that it may hold
+            network = NoTrainInceptionV3("inception-v3-compat", ["2048"], str(file))
+        except (OSError, UnpicklingError, RuntimeError, TypeError, EOFError, AttributeError) as error:
+            raise SettingError(
+                f"{SETTING}.weights must be a file with Inception's weights, got '{file}', which is not ({error})."
+            ) from error
+        return Judge(self.name(data), _OfBytes(network).to(device), 2048, about={"weights": str(file)})
+
+
+class _OfBytes(nn.Module):
+    """A network that wants colour images as bytes."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network.requires_grad_(False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the features of images in [-1, 1]."""
+        return self.network(to_bytes(images.expand(-1, 3, -1, -1)))
+
+
+@dataclass(frozen=True)
+class SmallClassifier(FeatureNetwork):
+    """A small classifier of the data's own classes, trained on its training images, and kept for later runs.
+
+    Three convolutions of stride 2 and a hidden layer, whose outputs are the features. The file is found by a hash of
+    the images, the labels and these settings.
+
+    Args:
+        width: Maps of the first convolution; the others have twice and four times as many.
+        feature_dim: Number of features.
+        steps: Steps of Adam that it is trained for.
+        batch_size: Images per step.
+        learning_rate: Highest learning rate of the one-cycle schedule.
+        images: Most training images, chosen at random.
+        seed: For weights and the choice and order of the images.
+        cache_dir: Folder that it is kept in; the user's own (`$XDG_CACHE_HOME/gan_lightning`) if none is given.
+    """
+
+    width: int = 16
+    feature_dim: int = 64
+    steps: int = 600
+    batch_size: int = 128
+    learning_rate: float = 5e-3
+    images: int = 60_000
+    seed: int = 0
+    cache_dir: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        least = {"width": 1, "feature_dim": 1, "steps": 2, "batch_size": 2, "images": 2}
+        for name, smallest in least.items():
+            if (value := getattr(self, name)) < smallest:
+                raise SettingError(f"{SETTING}.{name} must be at least {smallest}, got {value}.")
+        if not self.learning_rate > 0:
+            raise SettingError(f"{SETTING}.learning_rate must be above 0, got {self.learning_rate}; try 0.005.")
+
+    def name(self, data: LabelledImages) -> str:
+        """Return the data's name and `classifier`, which tells it from Inception."""
+        return f"{data.name}-classifier"
+
+    def judge(self, data: LabelledImages, device: torch.device) -> Judge:
+        """Return the classifier, from its file or trained now; the random numbers of the training do not change."""
+        if data.label_kind != "classes":
+            raise SettingError(
+                f"{SETTING}=SmallClassifier must have a class for each image, got {data.name}, whose labels are "
+                f"{data.label_kind}. Use {SETTING}=Inception or ImportedNetwork, or leave out --quality.enabled."
+            )
+        images, labels = _known_images(data, choose(data.evaluation_batches("train", device), self.images, self.seed))
+        file = self.file(data.name, images, labels)
+        with torch.inference_mode(False):
+            state = on_first_process(lambda: self._state(file, images.to(device), labels.to(device), data.num_classes))
+            network = self.network(data.channels, data.num_classes)
+        network.load_state_dict(state)
+        network.to(device).eval().requires_grad_(False)
+        correct = torch.zeros(2, dtype=torch.int64)
+        with torch.no_grad():
+            for batch, truth in data.evaluation_batches("test", device):
+                right = network(batch).argmax(dim=1)[truth >= 0] == truth[truth >= 0]
+                correct += torch.tensor([int(right.sum()), len(right)])
+        right_answers, answers = torch.stack(gather_objects(correct)).sum(dim=0).tolist()
+        about = {
+            "test_accuracy": right_answers / answers if answers else None,
+            "test_images": answers,
+            "training_images": len(images),
+            "file": str(file),
+        }
+        return Judge(self.name(data), network.features, self.feature_dim, network.head, about)
+
+    def network(self, channels: int, classes: int) -> "_Classifier":
+        """Return the classifier untrained; the global random state stays as it was."""
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(self.seed)
+            return _Classifier(channels, classes, self.width, self.feature_dim)
+
+    def file(self, data: str, images: UInt8[Tensor, "..."], labels: Int64[Tensor, " images"]) -> Path:
+        """Return where the classifier of these images is kept."""
+        settings = {name: value for name, value in asdict(self).items() if name != "cache_dir"}
+        digest = hashlib.sha256(json.dumps([FORMAT, settings, list(images.shape)], sort_keys=True).encode())
+        digest.update(images.numpy().tobytes())
+        digest.update(labels.numpy().tobytes())
+        folder = Path(self.cache_dir).expanduser() if self.cache_dir else user_cache()
+        return folder / "classifiers" / f"{data}-{digest.hexdigest()[:20]}.pt"
+
+    def _state(self, file: Path, images: Tensor, labels: Tensor, classes: int) -> dict[str, Tensor]:
+        """Return the trained weights, of the file if it is there and intact."""
+        network = self.network(images.shape[1], classes)
+        if file.exists():
+            try:
+                network.load_state_dict(torch.load(file, weights_only=True, map_location="cpu"))
+                return network.state_dict()
+            except (OSError, UnpicklingError, RuntimeError, TypeError, EOFError, AttributeError, ValueError) as error:
+                logger.warning("'%s' is damaged (%s). Training the classifier anew.", file, error)
+        logger.info("Training a small classifier to judge generated images; '%s' keeps it.", file)
+        self._train(network.to(images.device), images, labels)
+        state = network.cpu().state_dict()
+        try:
+            with whole_file(file) as temporary:
+                torch.save(state, temporary)
+        except OSError as error:
+            raise SettingError(
+                f"{SETTING}.cache_dir must be a folder to write to, got '{file.parent.parent}' ({error}). "
+                "Set it to another folder."
+            ) from error
+        return state
+
+    @torch.enable_grad()
+    def _train(self, network: nn.Module, images: UInt8[Tensor, "..."], labels: Int64[Tensor, " images"]) -> None:
+        optimizer = torch.optim.Adam(network.parameters(), lr=self.learning_rate)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, total_steps=self.steps)
+        shuffle = torch.Generator().manual_seed(self.seed)
+        queue = torch.empty(0, dtype=torch.int64)
+        for _ in range(self.steps):
+            while len(queue) < self.batch_size:
+                queue = torch.cat([queue, torch.randperm(len(images), generator=shuffle)])
+            batch, queue = queue[: self.batch_size].to(images.device), queue[self.batch_size :]
+            loss = F.cross_entropy(network(from_bytes(images[batch])), labels[batch])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+
+
+class _Classifier(nn.Module):
+    """Images to features to logits."""
+
+    def __init__(self, channels: int, classes: int, width: int, feature_dim: int) -> None:
+        super().__init__()
+        widths = (channels, width, 2 * width, 4 * width)
+        rows: list[nn.Module] = []
+        for inputs, outputs in pairwise(widths):
+            rows += [nn.Conv2d(inputs, outputs, 3, 2, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
+        # Batch norm keeps every feature alive: a dead one would only make the covariance singular.
+        hidden = nn.Linear(16 * widths[-1], feature_dim, bias=False), nn.BatchNorm1d(feature_dim), nn.ReLU()
+        self.features = nn.Sequential(*rows, nn.AdaptiveAvgPool2d(4), nn.Flatten(), *hidden)
+        self.head = nn.Linear(feature_dim, classes)
+
+    def forward(self, images: Images) -> Float[Tensor, "batch classes"]:
+        """Return the logits."""
+        return self.head(self.features(images))
+
+
+@dataclass(frozen=True)
+class ChosenImages:
+    """Some images of a split, in stored order.
+
+    Attributes:
+        batches: Where several processes run, this process's share.
+        places: Which of the share are taken, ascending.
+        count: Images that are taken, of all processes together.
+    """
+
+    batches: ImageBatches
+    places: Int64[Tensor, " places"]
+    count: int
+
+    def __iter__(self) -> Iterator[tuple[Images, Labels]]:
+        """Yield those of each batch, where there are any."""
+        start = 0
+        for images, labels in self.batches:
+            end = start + len(images)
+            here = self.places[(self.places >= start) & (self.places < end)] - start
+            if len(here):
+                yield images[here.to(images.device)], labels[here.to(labels.device)]
+            start = end
+
+
+def choose(batches: ImageBatches, count: int, seed: int) -> ChosenImages:
+    """Return as many images, chosen at random, or all where there are fewer.
+
+    The choice is the same however many processes there are.
+
+    Args:
+        batches: Read once to count the images; where several processes run, this process's share.
+        count: How many.
+        seed: For the choice.
+    """
+    shares = gather_objects(sum(len(images) for images, _ in batches))
+    total, start, own = sum(shares), sum(shares[: process_rank()]), shares[process_rank()]
+    places = torch.randperm(total, generator=torch.Generator().manual_seed(seed))[:count].sort().values
+    return ChosenImages(batches, places[(places >= start) & (places < start + own)] - start, len(places))
+
+
+def to_bytes(images: Images) -> UInt8[Tensor, "batch channels height width"]:
+    """Return images in [-1, 1] as bytes."""
+    return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def from_bytes(images: UInt8[Tensor, "batch channels height width"]) -> Images:
+    """Return images of bytes in [-1, 1]."""
+    return images / 127.5 - 1
+
+
+def _known_images(
+    data: LabelledImages, chosen: ChosenImages
+) -> tuple[UInt8[Tensor, "images channels height width"], Int64[Tensor, " images"]]:
+    """Return the images of known class, as bytes, and their classes, of all processes, on the CPU."""
+    found = [(to_bytes(images), labels) for images, labels in chosen]
+    device = found[0][0].device if found else torch.device("cpu")
+    images = torch.empty(0, data.channels, data.image_size, data.image_size, dtype=torch.uint8, device=device)
+    images = torch.cat([images, *(each for each, _ in found)])
+    labels = torch.cat([torch.empty(0, dtype=torch.int64, device=device), *(each for _, each in found)])
+    counts = gather_objects(len(images))
+    images, labels = (gather_rows(rows, counts).cpu() for rows in (images, labels))
+    known = labels >= 0
+    if int(known.sum()) < 2:
+        raise DataError(
+            f"{SETTING}=SmallClassifier must have two training images of known class or more, got "
+            f"{int(known.sum())} of {data.name}. Use another network."
+        )
+    return images[known], labels[known]

@@ -1,0 +1,101 @@
+"""Networks of the user's own: by import path, with a file of weights, and the outputs of their layers."""
+
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from gan_lightning.errors import SettingError
+
+T = TypeVar("T")
+
+
+def imported_network(network: str, weights: str | None, layers: Sequence[str], setting: str) -> nn.Module:
+    """Return a network, frozen and in eval mode, in float32 on the CPU.
+
+    The random numbers of the training do not change.
+
+    Args:
+        network: Import path of a class or function that makes it, without arguments.
+        weights: File of its state dict; where not given, the weights are those that it is made with, and where these
+            are random, the same in each run.
+        layers: Names of submodules that it must have.
+        setting: Where `network`, `weights` and `layers` are set, for an error.
+
+    Raises:
+        SettingError: If there is no such network, its weights do not fit, or it has no such layer.
+    """
+    path, _, name = network.rpartition(".")
+    try:
+        make = getattr(import_module(path), name)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(0)
+            made = make()
+        if not isinstance(made, nn.Module):
+            raise TypeError(f"it gives a {type(made).__name__}, not a torch.nn.Module")
+    except (ImportError, ValueError, AttributeError, TypeError) as error:
+        raise SettingError(
+            f"{setting}.network must be the import path of what makes a network without arguments, got "
+            f"'{network}' ({error}). An example is torchvision.models.vgg16."
+        ) from error
+    if weights is not None:
+        try:
+            made.load_state_dict(torch.load(Path(weights), weights_only=True, map_location="cpu"))
+        except (OSError, UnpicklingError, RuntimeError, TypeError, EOFError, AttributeError) as error:
+            raise SettingError(
+                f"{setting}.weights must be a file with the state dict of '{network}', got '{weights}', which is not "
+                f"({error})."
+            ) from error
+    known = dict(made.named_modules())
+    if unknown := [layer for layer in layers if layer not in known]:
+        raise SettingError(
+            f"{setting}.layers must be modules of '{network}', got '{unknown[0]}'. "
+            f"It has {', '.join(filter(None, known))}."
+        )
+    return made.float().eval().requires_grad_(False)
+
+
+def layer_outputs(
+    network: nn.Module, layers: Sequence[str], images: Float[Tensor, "batch channels height width"]
+) -> list[Tensor]:
+    """Return the outputs of the named submodules, or the network's own where none is named."""
+    if not layers:
+        return [network(images)]
+    found: dict[str, Tensor] = {}
+    handles = [
+        network.get_submodule(name).register_forward_hook(lambda _, __, out, name=name: found.update({name: out}))
+        for name in layers
+    ]
+    try:
+        network(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return [found[name] for name in layers]
+
+
+def tried_on_images(compute: Callable[[Tensor], T], network: str, setting: str, channels: int, image_size: int) -> T:
+    """Return what a network makes of two black images of the data's size.
+
+    Args:
+        compute: Applies the network.
+        network: Its import path, for an error.
+        setting: Where that is set.
+        channels: Channels of the images.
+        image_size: Height and width of the images, pixels.
+
+    Raises:
+        SettingError: If it cannot take them.
+    """
+    try:
+        return compute(torch.zeros(2, channels, image_size, image_size, dtype=torch.float32))
+    except (RuntimeError, ValueError) as error:
+        raise SettingError(
+            f"{setting}.network must take images of {channels} channels and {image_size} pixels, got '{network}', "
+            f"which does not ({error})."
+        ) from error

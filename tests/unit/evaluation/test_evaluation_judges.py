@@ -1,0 +1,226 @@
+"""The networks that judge images: the small classifier and its file, Inception's weights, a network of the user's."""
+
+import builtins
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+from gan_lightning.errors import DataError, SettingError
+from gan_lightning.evaluation import ImportedNetwork, Inception, SmallClassifier, TensorImages
+from gan_lightning.evaluation.judges import choose, from_bytes, to_bytes
+
+CPU = torch.device("cpu")
+
+
+def stripes(count: int = 60, labels: torch.Tensor | None = None) -> TensorImages:
+    """Two classes that anything can tell apart: bright above, or bright below."""
+    rng = torch.Generator().manual_seed(0)
+    classes = torch.arange(count) % 2
+    images = torch.randn(count, 1, 16, 16, generator=rng) * 0.1
+    images[classes == 0, :, :8] += 0.5
+    images[classes == 1, :, 8:] += 0.5
+    images, classes = images.clamp(-1, 1), classes if labels is None else labels
+    half = count * 2 // 3
+    splits = {"train": (images[:half], classes[:half]), "test": (images[half:], classes[half:])}
+    return TensorImages("stripes", **splits, num_classes=2, batch_size=7)
+
+
+def small(tmp_path, **settings: object) -> SmallClassifier:
+    return SmallClassifier(**{"width": 2, "feature_dim": 5, "steps": 60, "cache_dir": str(tmp_path)} | settings)
+
+
+@pytest.fixture
+def trainings(monkeypatch):
+    """Classifiers trained so far."""
+    done, train = [], SmallClassifier._train
+
+    def counted(self, *arguments):
+        done.append(self)
+        train(self, *arguments)
+
+    monkeypatch.setattr(SmallClassifier, "_train", counted)
+    return done
+
+
+def test_the_small_classifier_learns_the_data_and_says_how_well_it_tests(tmp_path):
+    judge = small(tmp_path).judge(stripes(), CPU)
+    images, labels = stripes()._splits["test"]
+    assert (judge.name, judge.feature_count) == ("stripes-classifier", 5)
+    features = judge.features(images)
+    assert features.shape == (20, 5)
+    right = (judge.head(features).argmax(dim=1) == labels).double().mean().item()
+    assert right > 0.9
+    assert (judge.about["test_accuracy"], judge.about["test_images"]) == (right, 20)
+    assert judge.about["training_images"] == 40
+    modules = (judge.features, judge.head)
+    assert not any(parameter.requires_grad for module in modules for parameter in module.parameters())
+    assert not any(module.training for module in modules)
+
+
+def test_it_is_trained_once_and_then_read_from_its_file(tmp_path, trainings):
+    first, second = small(tmp_path).judge(stripes(), CPU), small(tmp_path).judge(stripes(), CPU)
+    assert len(trainings) == 1
+    assert_close(first.features.state_dict(), second.features.state_dict(), rtol=0, atol=0)
+    assert_close(first.head.state_dict(), second.head.state_dict(), rtol=0, atol=0)
+    assert first.about == second.about
+
+
+def test_other_images_labels_or_settings_are_another_classifier(tmp_path, trainings):
+    swapped = stripes(labels=1 - torch.arange(60) % 2)
+    others = [(small(tmp_path, seed=1), stripes()), (small(tmp_path), stripes(54)), (small(tmp_path), swapped)]
+    files = {network.judge(data, CPU).about["file"] for network, data in [(small(tmp_path), stripes()), *others]}
+    assert len(files) == len(trainings) == 4
+
+
+@pytest.mark.parametrize("content", [b"", b"no pickle", None])
+def test_a_damaged_file_is_trained_anew_with_a_warning(tmp_path, trainings, caplog, content):
+    judge = small(tmp_path).judge(stripes(), CPU)
+    (file,) = tmp_path.rglob("*.pt")
+    if content is None:
+        torch.save({"features.0.weight": torch.zeros(1)}, file)
+    else:
+        file.write_bytes(content)
+    again = small(tmp_path).judge(stripes(), CPU)
+    assert len(trainings) == 2
+    assert f"'{file}' is damaged" in caplog.text
+    assert_close(again.features.state_dict(), judge.features.state_dict(), rtol=0, atol=0)
+    small(tmp_path).judge(stripes(), CPU)
+    assert len(trainings) == 2
+
+
+def test_a_file_may_hold_no_code(tmp_path, trainings):
+    small(tmp_path).judge(stripes(), CPU)
+    (file,) = tmp_path.rglob("*.pt")
+    ran = tmp_path / "ran"
+
+    class Code:
+        def __reduce__(self):
+            return (open, (str(ran), "w"))
+
+    torch.save(Code(), file)
+    small(tmp_path).judge(stripes(), CPU)
+    assert not ran.exists()
+    assert len(trainings) == 2
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_training_it_leaves_the_random_state_and_grad_mode_alone(tmp_path, mode):
+    before = torch.get_rng_state()
+    with mode():
+        small(tmp_path).judge(stripes(), CPU)
+        assert not torch.is_grad_enabled()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_images_of_unknown_class_are_left_out(tmp_path):
+    labels = torch.arange(60) % 2
+    labels[:10] = labels[-5:] = -1
+    about = small(tmp_path).judge(stripes(labels=labels), CPU).about
+    assert (about["training_images"], about["test_images"]) == (30, 15)
+    with pytest.raises(DataError, match=r"two training images of known class or more, got 0 of stripes"):
+        small(tmp_path).judge(stripes(labels=torch.full((60,), -1)), CPU)
+
+
+def test_data_without_classes_and_folders_that_cannot_be_written_to_are_refused(tmp_path):
+    attributes = stripes(labels=torch.ones(60, 3, dtype=torch.int64))
+    with pytest.raises(SettingError, match=r"a class for each image, got stripes, whose labels are attributes\. Use "):
+        small(tmp_path).judge(attributes, CPU)
+    (tmp_path / "file").touch()
+    with pytest.raises(SettingError, match=r"cache_dir must be a folder to write to, got .*file'"):
+        small(tmp_path, cache_dir=str(tmp_path / "file")).judge(stripes(), CPU)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"width": 0}, r"quality\.network\.width must be at least 1, got 0"),
+        ({"steps": 1}, r"quality\.network\.steps must be at least 2, got 1"),
+        ({"learning_rate": 0.0}, r"quality\.network\.learning_rate must be above 0, got 0\.0"),
+    ],
+)
+def test_its_settings_are_checked(settings, message):
+    with pytest.raises(SettingError, match=message):
+        SmallClassifier(**settings)
+
+
+def test_bytes_and_images_are_each_others_inverse():
+    pixels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
+    assert torch.equal(to_bytes(from_bytes(pixels)), pixels)
+
+
+@pytest.mark.parametrize("count", [4, 40, 90])
+def test_images_are_chosen_once_each_with_their_labels_in_stored_order(count):
+    data = stripes()
+    images, _ = data._splits["train"]
+    numbered = TensorImages(
+        "numbered", train=(images, torch.arange(40)), test=(images, torch.arange(40)), num_classes=40, batch_size=7
+    )
+    chosen = choose(numbered.evaluation_batches("train", CPU), count, 3)
+    places = torch.cat([labels for _, labels in chosen])
+    assert chosen.count == len(places) == len(places.unique()) == min(count, 40)
+    assert torch.equal(places.sort().values, places)
+    assert torch.equal(torch.cat([batch for batch, _ in chosen]), images[places])
+    again = choose(numbered.evaluation_batches("train", CPU), count, 4)
+    same = torch.equal(torch.cat([labels for _, labels in again]), places)
+    assert same == (count >= 40)
+
+
+@pytest.fixture
+def user_module(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(
+        "from torch import nn\n"
+        "def network():\n"
+        "    return nn.Sequential(nn.Conv2d(1, 2, 3), nn.Dropout(0.5), nn.Flatten(), nn.Linear(392, 6))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def test_a_network_of_the_users_gives_its_output_or_its_layers(user_module):
+    own = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Dropout(0.5), nn.Flatten(), nn.Linear(392, 6)).eval()
+    torch.save(own.state_dict(), user_module / "weights.pt")
+    images, _ = stripes()._splits["test"]
+    judge = ImportedNetwork("mine.network", str(user_module / "weights.pt")).judge(stripes(), CPU)
+    assert (judge.name, judge.feature_count, judge.head) == ("network", 6, None)
+    assert_close(judge.features(images), own(images))
+    layers = ImportedNetwork("mine.network", str(user_module / "weights.pt"), ["0", "3"]).judge(stripes(), CPU)
+    assert (layers.name, layers.feature_count) == ("network+0+3", 398)
+    assert_close(layers.features(images), torch.cat([own[0](images).flatten(1), own(images)], dim=1))
+
+
+def test_a_network_of_the_users_that_cannot_judge_the_data_is_refused(user_module):
+    colour = torch.zeros(4, 3, 16, 16), torch.zeros(4, dtype=torch.int64)
+    data = TensorImages("colour", train=colour, test=colour, num_classes=2)
+    with pytest.raises(SettingError, match=r"quality\.network\.network must take images of 3 channels and 16 pixels"):
+        ImportedNetwork("mine.network").judge(data, CPU)
+    with pytest.raises(SettingError, match=r"quality\.network\.network must be the import path .* got 'mine\.no'"):
+        ImportedNetwork("mine.no").judge(data, CPU)
+    with pytest.raises(SettingError, match=r"quality\.network\.layers must be modules of 'mine\.network', got 'conv'"):
+        ImportedNetwork("mine.network", layers=["conv"]).judge(data, CPU)
+
+
+def test_inception_is_refused_in_one_line_where_its_weights_are_not_on_disk(tmp_path, monkeypatch):
+    pytest.importorskip("torch_fidelity", reason="the extra `inception` is not installed")
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    with pytest.raises(SettingError, match=r"got '.*inception.*\.pth', which does not exist\. Fetch it from https://"):
+        Inception().judge(stripes(), CPU)
+    (tmp_path / "weights.pth").write_bytes(b"no weights")
+    with pytest.raises(
+        SettingError, match=r"must be a file with Inception's weights, got '.*weights\.pth', which is not"
+    ):
+        Inception(str(tmp_path / "weights.pth")).judge(stripes(), CPU)
+
+
+def test_inception_is_refused_in_one_line_where_torch_fidelity_is_not_installed(monkeypatch):
+    really_import = builtins.__import__
+
+    def without(name, *rest, **more):
+        if name.startswith("torch_fidelity"):
+            raise ImportError(f"No module named '{name}'")
+        return really_import(name, *rest, **more)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(SettingError, match=r"must have torch-fidelity installed.*gan-lightning\[inception\]"):
+        Inception().judge(stripes(), CPU)
