@@ -10,7 +10,7 @@ Source:
     1), section 3 (Propositions 6 and 7, Theorems 2 and 3) and Appendix 1.
 
 Deviations:
-    - Theorem 2's b is left out: it is the same for all images.
+    - The bias b of eq. 12 is left out: it is the same for all images.
     - The paper's theorems are of an optimal network, and say "invariant". Measured are shares, accuracies and their
       yardsticks; `predictions` says which comparison stands for which theorem.
 """
@@ -73,7 +73,7 @@ class RowSpace:
                 f"head must have a column for each of the {features.shape[1]} features, got {self.features}; give the "
                 "weight of the layer that the features go into."
             )
-        return features.double() @ self.basis.T
+        return torch.cat([some.double() @ self.basis.T for some in features.split(ROWS)])
 
     def split(self, features: Features) -> tuple[Float64[Tensor, "images feature"], Float64[Tensor, "images feature"]]:
         """Return f_row and f_null, whose sum is f.

@@ -1,5 +1,6 @@
 """The anatomy of features after a fit, during one and under `test`."""
 
+import copy
 import json
 from pathlib import Path
 
@@ -138,6 +139,21 @@ def test_probes_come_with_random_weights_and_read_from_f_what_the_transfer_evalu
     expected = variance_shares(row_space(head_matrix(fresh.heads()["classifier"])), features)
     assert_close(record.real.shares.row.total, expected.row.total, rtol=1e-4, atol=0)
     assert expected.row.total != pytest.approx(callback.records[1].real.shares.row.total, rel=0.01)
+
+
+def test_batch_norm_may_have_the_statistics_of_the_training_images(tmp_path):
+    trained, callback, data = mgan(), FeatureAnatomy(batch_norm="real"), digits()
+    fit(tmp_path, callback, on=trained)
+    estimated = copy.deepcopy(trained.discriminator)
+    estimate_batch_norm_statistics(estimated, data.evaluation_batches("train", CPU))
+    space = row_space(head_matrix(trained.heads()["discriminator"]))
+    with torch.no_grad():
+        images = data.to_images(data.store("test").images)
+        real, running = (
+            variance_shares(space, network.eval()(images)) for network in (estimated, trained.discriminator)
+        )
+    assert_close(callback.records[0].real.shares.row.total, real.row.total, rtol=1e-4, atol=0)
+    assert abs(real.row.total - running.row.total) > 0.01 * real.row.total
 
 
 def test_measuring_over_training_changes_nothing_in_it(tmp_path):
