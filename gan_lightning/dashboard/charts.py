@@ -14,6 +14,9 @@ _KIND_TITLES = {"trained": "ours", "random": "random weights", "none": "raw pixe
 _DASHES = ([1, 0], [6, 4], [2, 3], [1, 3])
 _SHAPES = ("circle", "square", "cross", "diamond")
 HEIGHT = 300
+_LETTER = 7
+"""Pixels for a letter of a label."""
+
 _PRINTED: Row = {"low": None, "high": None, "n": 1, "kind": _KIND_TITLES["paper"]}
 
 
@@ -66,7 +69,16 @@ def _x(comparison: Comparison) -> Any:
 
     if not comparison.numeric:
         scale = alt.Scale(paddingInner=0.5, paddingOuter=0.3)
-        axis = alt.Axis(labelAngle=0, labelLimit=140)
+        # A class and its settings stand one below the other, or in a line where there is no room side by side.
+        words = [len(word) for value in comparison.x_values for word in value.split()]
+        narrow = f"width < {len(comparison.x_values) * _LETTER * max(words, default=1)}"
+        axis = alt.Axis(
+            labelExpr=f"{narrow} ? datum.label : split(datum.label, ' ')",
+            labelAngle=alt.ExprRef(f"{narrow} ? -60 : 0"),
+            labelAlign=alt.ExprRef(f"{narrow} ? 'right' : 'center'"),
+            labelBaseline=alt.ExprRef(f"{narrow} ? 'middle' : 'top'"),
+            labelLimit=220,
+        )
         return alt.X("x:O", title=comparison.x, sort=list(comparison.x_values), axis=axis, scale=scale)
     values = comparison.x_values
     wide = min(values) > 0 and max(values) / min(values) > 50

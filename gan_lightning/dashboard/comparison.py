@@ -1,6 +1,7 @@
 """What the runs differ in, and the figures that follow; the runs themselves say which setting is the x axis."""
 
-from collections import defaultdict
+import math
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,12 +11,15 @@ from gan_lightning.dashboard.statistics import Estimate, estimate, paired_differ
 from gan_lightning.errors import SettingError
 
 ALL_SEEDS = "all"
-METHOD, DATA = "method", "data"
+METHOD, DATA, BATCHES = "method", "data", "batches"
 _PREFERRED_PAIR = ("classifier", "discriminator")
 _ALWAYS_FILTERED = (DATA, "base_width", "epochs")
 _PROTOCOLS = ("paper", "tuned", "nearest")
 MANY_VARIANTS = 6
 """From here on other settings are not drawn as pictures of their own, but as points."""
+
+MANY_VALUES = 12
+"""From here on an axis of numbers is drawn to scale."""
 
 Row = dict[str, Any]
 """A line of a table and of a chart's data: figures, and a value for each filter."""
@@ -28,7 +32,7 @@ class Comparison:
     Attributes:
         runs: What is compared.
         x: The setting on the x axis.
-        x_values: Its values, in order.
+        x_values: Its values, in order: numbers where there are many, else texts.
         others: Further settings in which the runs differ.
         variants: Their combinations, as text; one empty text where the runs differ in nothing else.
         filters: Values per filter, in order, as text.
@@ -54,8 +58,7 @@ class Comparison:
     @property
     def numeric(self) -> bool:
         """Whether the x axis is one of numbers, and of many."""
-        numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in self.x_values)
-        return numbers and len(self.x_values) > 12
+        return not any(isinstance(value, str) for value in self.x_values)
 
     @property
     def scattered(self) -> bool:
@@ -74,9 +77,8 @@ def compare(runs: Sequence[Run], x: str | None = None) -> Comparison:
     Raises:
         SettingError: If the runs have no setting `x`.
     """
-    methods = _methods(runs)
-    described = [{METHOD: methods[run.name], DATA: run.data, **run.settings} for run in runs]
-    varying = _varying(runs, described)
+    described = _described(runs, x)
+    varying = _varying(described)
     if x is not None and not any(x in settings for settings in described):
         known = ", ".join(varying) or "nothing"
         raise SettingError(f"--x must be a setting of the runs, got '{x}'; they differ in {known}.")
@@ -84,10 +86,10 @@ def compare(runs: Sequence[Run], x: str | None = None) -> Comparison:
     others = [name for name in varying if name != x]
     variants = {run.name: _variant(settings, others) for run, settings in zip(runs, described, strict=True)}
     shown = [x, *others, *(name for name in _ALWAYS_FILTERED if name not in (x, *others))]
+    placed = _placed([settings.get(x) for settings in described])
     fields = {
-        run.name: {name: _text(settings.get(name)) for name in shown}
-        | {"x": settings.get(x), "variant": variants[run.name]}
-        for run, settings in zip(runs, described, strict=True)
+        run.name: {name: _text(settings.get(name)) for name in shown} | {"x": x_value, "variant": variants[run.name]}
+        for run, settings, x_value in zip(runs, described, placed, strict=True)
     }
     groups: dict[tuple[Any, str], list[Run]] = defaultdict(list)
     for run in runs:
@@ -121,29 +123,75 @@ def compare(runs: Sequence[Run], x: str | None = None) -> Comparison:
     )  # fmt: skip
 
 
-def _methods(runs: Sequence[Run]) -> Mapping[str, str]:
+def _described(runs: Sequence[Run], x: str | None) -> list[Mapping[str, Any]]:
+    """Return each run's settings, its method and its data.
+
+    Where a setting is a class, and runs have several, it and the settings of these classes, which the others do not
+    have, become one setting: unless `x` is one of them.
+    """
+    settings = [dict(run.settings) for run in runs]
+    for name in sorted(_differing(settings)):
+        setting = name.removesuffix(".class")
+        if setting != name and not (x or "").startswith(f"{setting}."):
+            _join(settings, setting)
+    methods = _methods([run.model for run in runs], settings)
+    return [{METHOD: method, DATA: run.data, **own} for run, method, own in zip(runs, methods, settings, strict=True)]
+
+
+def _join(settings: Sequence[dict[str, Any]], setting: str) -> None:
+    """Make one setting of a class and its settings: its name, and what is not as in most runs that have this class."""
+    prefix = f"{setting}."
+    of_class: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for each in settings:
+        if f"{prefix}class" in each:
+            of_class[str(each[f"{prefix}class"])].append(each)
+    for class_name, group in of_class.items():
+        below = [{name: each.pop(name) for name in list(each) if name.startswith(prefix)} for each in group]
+        differing = sorted(_differing(below))
+        usual = {name: _usual([_text(each.get(name)) for each in below]) for name in differing}
+        for each, own in zip(group, below, strict=True):
+            texts = {name: _text(own.get(name)) for name in differing}
+            more = [f"{name.removeprefix(prefix)}={text}" for name, text in texts.items() if text != usual[name]]
+            each[setting] = " ".join([class_name, *more])
+
+
+def _usual(texts: Sequence[str]) -> str | None:
+    """Return what more than half of the texts are, if there is such a text."""
+    text, count = Counter(texts).most_common(1)[0]
+    return text if 2 * count > len(texts) else None
+
+
+def _methods(models: Sequence[str], settings: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return each run's method: its model, and what only this model's runs differ in."""
-    by_model: dict[str, list[Run]] = defaultdict(list)
-    for run in runs:
-        by_model[run.model].append(run)
-    varying = {model: set(_differing([run.settings for run in group])) for model, group in by_model.items()}
-    labels = {}
-    for model, group in by_model.items():
-        elsewhere = set().union(*(names for other, names in varying.items() if other != model))
-        own = sorted(varying[model] - elsewhere) if len(by_model) > 1 else []
-        for run in group:
-            labels[run.name] = " ".join([model, *(f"{name}={_text(run.settings.get(name))}" for name in own)])
-    return labels
+    by_model: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for model, own in zip(models, settings, strict=True):
+        by_model[model].append(own)
+    varying = {model: set(_differing(group)) for model, group in by_model.items()}
+    names: dict[str, list[str]] = {}
+    for model in by_model:
+        elsewhere = set().union(*(other for name, other in varying.items() if name != model))
+        names[model] = sorted(varying[model] - elsewhere) if len(by_model) > 1 else []
+    return [
+        " ".join([model, *(f"{name}={_text(own.get(name))}" for name in names[model])])
+        for model, own in zip(models, settings, strict=True)
+    ]
 
 
-def _varying(runs: Sequence[Run], described: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the settings in which runs differ, without those that follow from the method."""
+def _varying(described: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the settings in which runs differ, without those that follow from the method.
+
+    The number of batches is one of them only where no other setting, such as the epochs, tells why it differs.
+    """
     by_method: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for settings in described:
         by_method[settings[METHOD]].append(settings)
     names = {name for group in by_method.values() for name in _differing(group)}
     names |= {name for name in (METHOD, DATA) if len({settings[name] for settings in described}) > 1}
-    return sorted(names, key=lambda name: (name != METHOD, name))
+    others = sorted(names - {BATCHES}, key=lambda name: (name != METHOD, name))
+    batches: dict[tuple[str, ...], set[Any]] = defaultdict(set)
+    for settings in described:
+        batches[tuple(_text(settings.get(name)) for name in others)].add(settings.get(BATCHES))
+    return others if all(len(values) == 1 for values in batches.values()) else [*others, BATCHES]
 
 
 def _differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -156,10 +204,20 @@ def _x_axis(varying: Sequence[str], described: Sequence[Mapping[str, Any]]) -> s
         return METHOD
 
     def worth(name: str) -> tuple[bool, bool, int]:
-        values = {settings.get(name) for settings in described}
-        return name not in _ALWAYS_FILTERED, all(isinstance(value, int | float) for value in values), len(values)
+        values = [settings.get(name) for settings in described]
+        numbers = all(isinstance(value, int | float) for value in values)
+        return name not in _ALWAYS_FILTERED, numbers, len(set(map(_text, values)))
 
     return max(varying, key=worth)
+
+
+def _placed(values: Sequence[Any]) -> list[Any]:
+    """Return where runs stand on the x axis: at numbers where there are many and nothing else, or else at texts."""
+    numbers = all(
+        isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) for value in values
+    )
+    texts = [_text(value) for value in values]
+    return list(values) if numbers and len(set(texts)) > MANY_VALUES else texts
 
 
 def _variant(settings: Mapping[str, Any], others: Iterable[str]) -> str:
@@ -232,7 +290,11 @@ def _epochs(fields: Row, runs: Sequence[Run]) -> Iterable[Row]:
 
 
 def _text(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    """Return a setting as text: in short, unless that would be another number."""
+    if not isinstance(value, float):
+        return str(value)
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)
 
 
 def _natural(text: str) -> tuple[bool, float, str]:

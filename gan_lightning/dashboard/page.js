@@ -1,11 +1,30 @@
 "use strict";
 // Chooses rows of tables and of charts by the filters. All figures were worked out before: none is made here.
-const page = JSON.parse(document.getElementById("page-data").textContent);
+let page;
 const filters = [...document.querySelectorAll("#filters select")];
 const views = {};
 
+async function unpacked(text) {
+  const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
+}
 function rowsOf(table) {
   return table.rows.map((row) => Object.fromEntries(table.columns.map((name, i) => [name, row[i]])));
+}
+function field(value) {
+  let text = String(value ?? "");
+  // Keep a spreadsheet from taking a run's name for a formula.
+  if (/^[=+\-@\t\r]/.test(text) && Number.isNaN(Number(text))) text = `'${text}`;
+  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+}
+function download(name) {
+  const { columns, rows } = page.tables[name];
+  const text = [columns, ...rows].map((row) => row.map(field).join(",") + "\r\n").join("");
+  const link = document.createElement("a");
+  link.download = name;
+  link.href = URL.createObjectURL(new Blob([text], { type: "text/csv" }));
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60000);
 }
 function chosen() {
   return Object.fromEntries(filters.map((select) => [select.name, select.value]));
@@ -19,8 +38,8 @@ function agrees(row, values, single) {
 }
 function apply() {
   const values = chosen();
-  for (const line of document.querySelectorAll("tr[data-row]")) {
-    line.hidden = !agrees(JSON.parse(line.dataset.row), values, true);
+  for (const lines of document.querySelectorAll("tbody[data-row]")) {
+    lines.hidden = !agrees(JSON.parse(lines.dataset.row), values, true);
   }
   for (const part of document.querySelectorAll("[data-shown]")) {
     part.hidden = !agrees(JSON.parse(part.dataset.shown), values, false);
@@ -52,6 +71,11 @@ async function draw(chart) {
   views[chart.id] = { view: result.view, chart };
 }
 async function start() {
+  page = await unpacked(document.getElementById("page-data").textContent);
+  version = page.version;
+  for (const button of document.querySelectorAll("[data-csv]")) {
+    button.addEventListener("click", () => download(button.dataset.csv));
+  }
   try {
     const before = JSON.parse(sessionStorage.getItem("filters") || "{}");
     for (const select of filters) {
@@ -79,7 +103,7 @@ async function start() {
   document.documentElement.dataset.ready = "1";
   if (page.follow) setInterval(follow, page.follow);
 }
-let version = page.version;
+let version;
 async function follow() {
   try {
     const now = await (await fetch("version")).text();

@@ -1,15 +1,15 @@
 """The page: tables made here, so that they can be read without scripts, and charts drawn where it is opened."""
 
 import base64
-import csv
+import gzip
 import hashlib
-import io
 import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from importlib.resources import files
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -37,11 +37,12 @@ def build_page(found: Found, title: str, page_folder: Path, x: str | None = None
         SettingError: If the drawing library is not installed, or no run has the setting `x`.
     """
     charts: list[Chart] = []
+    tables: Mapping[str, Sequence[Row]] = {}
     parts = [_trials(found.trials)]
     filters = ""
     if found.runs:
         comparison = compare(found.runs, x)
-        charts = _comparison_charts(comparison)
+        charts, tables = _comparison_charts(comparison), _tables(comparison)
         filters = _filters(comparison)
         parts = [
             _glance(comparison),
@@ -55,6 +56,7 @@ def build_page(found: Found, title: str, page_folder: Path, x: str | None = None
     state = "".join(f"{run.name} {run.about}" for run in found.runs) + str(found.left_out) + str(found.trials)
     data = {
         "charts": [_packed(chart) for chart in charts],
+        "tables": {name: _columns(rows) for name, rows in tables.items()},
         "follow": int(1000 * follow_seconds),
         "version": hashlib.sha256(state.encode()).hexdigest()[:16],
     }
@@ -63,24 +65,26 @@ def build_page(found: Found, title: str, page_folder: Path, x: str | None = None
 
 def page_version(page: str) -> str:
     """Return the mark by which a served page knows that there are news."""
-    return page.rpartition('"version": "')[2].partition('"')[0]
+    return page.partition('data-version="')[2].partition('"')[0]
 
 
 def _document(title: str, filters: str, parts: Iterable[str], data: Mapping[str, Any], follow: bool) -> str:
     here = files(__package__)
-    # In a script element only `<` could end it.
-    content = json.dumps(data, allow_nan=False).replace("<", "\\u003c")
+    # The many rows are much alike: without compression they would be most of the page.
+    packed = gzip.compress(json.dumps(data, allow_nan=False).encode(), mtime=0)
+    content = base64.b64encode(packed).decode()
     connect = "; connect-src 'self'" if follow else ""
     policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:{connect}"
     return f"""<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<html lang="en" data-version="{data["version"]}"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="{policy}">
 <title>{escape(title)}</title><style>{(here / "page.css").read_text(encoding="utf-8")}</style></head>
 <body><header><h1>{escape(title)}</h1><button id="theme" type="button">Dark or light</button></header>
 <noscript><p class="notice">Scripts are off: all figures are in the tables, without charts.</p></noscript>
 <form id="filters">{filters}<button id="reset" type="button">Reset</button></form>
 <main>{"".join(parts)}</main>
-<script type="application/json" id="page-data">{content}</script>
+<script type="application/gzip" id="page-data">{content}</script>
 <script>{_library() if data["charts"] else ""}</script>
 <script>{(here / "page.js").read_text(encoding="utf-8")}</script></body></html>
 """
@@ -124,15 +128,22 @@ def _packed(chart: Chart) -> Row:
     return {"id": chart.id, "spec": chart.spec, "rows": _columns(chart.rows), "points": _columns(chart.points)}
 
 
+def _tables(comparison: Comparison) -> Mapping[str, Sequence[Row]]:
+    """Return what can be downloaded, by the file's name."""
+    runs = [{name: value for name, value in point.items() if name != "x"} for point in comparison.points]
+    tables = {"accuracy": comparison.accuracies, "difference": comparison.differences, "epochs": comparison.epochs}
+    return {f"{name}.csv": rows for name, rows in (tables | {"runs": runs}).items() if rows}
+
+
 def _columns(rows: Sequence[Row]) -> Row:
-    """Return rows without repeating their keys."""
+    """Return rows without repeating their keys, and figures to six digits."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    values = [[_rounded(row.get(name)) for name in columns] for row in rows]
+    values = [[_rounded(row.get(name)) if name != "x" else row[name] for name in columns] for row in rows]
     return {"columns": columns, "rows": values}
 
 
 def _rounded(value: Any) -> Any:
-    return round(value, 6) if isinstance(value, float) else value
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def _filters(comparison: Comparison) -> str:
@@ -151,11 +162,13 @@ def _glance(comparison: Comparison) -> str:
     if comparison.pair is None:
         return ""
     first, second = comparison.pair
+    several = len({row["protocol"] for row in comparison.differences}) > 1
     sentences = []
     for row in comparison.differences:
         if row["seed"] != ALL_SEEDS:
             continue
-        where = ", ".join(filter(None, [f"{comparison.x} = {row['x']}", row["variant"]]))
+        protocol = f"protocol {row['protocol']}" if several else ""
+        where = ", ".join(filter(None, [f"{comparison.x} = {row['x']}", row["variant"], protocol]))
         sentence = f"{escape(where)}: {first} - {second} = <b>{row['mean']:+.4f}</b>"
         if row["low"] is None:
             sentence += f" (n = {row['n']}: no interval); one seed decides nothing"
@@ -185,9 +198,7 @@ def _main_figures(comparison: Comparison, charts: Sequence[Chart]) -> Iterable[s
         kind: [chart for chart in charts if chart.id.startswith(kind)] for kind in ("accuracy", "difference", "epochs")
     }
     n = "95% intervals are Student's t over seeds; ticks are single seeds."
-    yield _section(
-        f"Accuracy against {comparison.x}", _drawn(of["accuracy"]), _csv("accuracy.csv", comparison.accuracies), n
-    )
+    yield _section(f"Accuracy against {comparison.x}", _drawn(of["accuracy"]), _csv("accuracy.csv"), n)
     if comparison.pair:
         first, second = comparison.pair
         paired = "Paired over seeds: each seed's two networks saw the same images in the same order."
@@ -195,7 +206,7 @@ def _main_figures(comparison: Comparison, charts: Sequence[Chart]) -> Iterable[s
             f"Difference: {first} - {second}",
             _drawn(of["difference"]),
             _table(_difference_columns(comparison), comparison.differences),
-            _csv("difference.csv", comparison.differences),
+            _csv("difference.csv"),
             paired,
         )
     yield _section("Accuracies", _table(_accuracy_columns(comparison), _with_controls(comparison)))
@@ -208,7 +219,7 @@ def _main_figures(comparison: Comparison, charts: Sequence[Chart]) -> Iterable[s
             "The paper's probe over its epochs",
             _drawn(of["epochs"], "small"),
             table,
-            _csv("epochs.csv", comparison.epochs),
+            _csv("epochs.csv"),
         )
 
 
@@ -265,11 +276,11 @@ _TEXTS = {"x", "variant", "extractor", "protocol", "weights"}
 def _table(columns: Mapping[str, str], rows: Iterable[Row]) -> str:
     kinds = {column: ' class="text"' if column in _TEXTS else "" for column in columns}
     head = "".join(f"<th{kinds[column]}>{escape(title)}</th>" for column, title in columns.items())
-    lines = [
-        f"<tr {_marks(row)}>" + "".join(f"<td{kinds[c]}>{escape(_cell(row, c))}</td>" for c in columns) + "</tr>"
-        for row in rows
-    ]
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
+    bodies = []
+    for marks, group in groupby(rows, _marks):  # once for all lines that filters treat alike
+        cells = ("".join(f"<td{kinds[c]}>{escape(_cell(row, c))}</td>" for c in columns) for row in group)
+        bodies.append(f"<tbody {marks}>" + "".join(f"<tr>{line}</tr>" for line in cells) + "</tbody>")
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead>{"".join(bodies)}</table></div>'
 
 
 _NO_FILTERS = {"x", "variant", "extractor", "weights", "paper", "source", "epoch", *_FIGURES, "random", "pixels"}
@@ -299,20 +310,9 @@ def _section(title: str, *parts: str) -> str:
     return f"<section><h2>{escape(title)}</h2>{body}</section>"
 
 
-def _csv(name: str, rows: Sequence[Row]) -> str:
-    """Return a link that holds a CSV file."""
-    text = io.StringIO()
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    writer = csv.DictWriter(text, columns)
-    writer.writeheader()
-    writer.writerows([{column: _guarded(value) for column, value in row.items()} for row in rows])
-    address = f"data:text/csv;charset=utf-8,{quote(text.getvalue())}"
-    return f'<p><a download="{name}" href="{address}">Download {name}</a></p>'
-
-
-def _guarded(value: Any) -> Any:
-    """Keep a spreadsheet from taking a run's name for a formula."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@") else value
+def _csv(name: str) -> str:
+    """Return a button for a file that the page's script writes from its data."""
+    return f'<p class="script"><button type="button" data-csv="{name}">Download {name}</button></p>'
 
 
 def _left_out(found: Found) -> str:
@@ -356,8 +356,7 @@ def _runs(comparison: Comparison, charts: list[Chart], page_folder: Path) -> str
             f"<summary>{escape(_summary(comparison, run, row))}</summary>"
             f"<div>{_card(run, chart, page_folder)}</div></details>"
         )
-    rows = [{name: value for name, value in point.items() if name != "x"} for point in comparison.points]
-    return _section("Runs", _csv("runs.csv", rows), "".join(cards))
+    return _section("Runs", _csv("runs.csv"), "".join(cards))
 
 
 def _summary(comparison: Comparison, run: Run, row: Row) -> str:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 CONFIDENCE = 0.95
 
@@ -35,11 +36,17 @@ def estimate(values: Sequence[float]) -> Estimate:
     mean = math.fsum(values) / n
     if n < 2:
         return Estimate(mean, None, None, n)
+    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
+    half = _quantile(n - 1) * deviation / math.sqrt(n)
+    return Estimate(mean, mean - half, mean + half, n)
+
+
+@cache
+def _quantile(freedom: int) -> float:
+    """Return how many standard errors Student's interval reaches to either side."""
     from scipy.stats import t
 
-    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
-    half = float(t.ppf((1 + CONFIDENCE) / 2, n - 1)) * deviation / math.sqrt(n)
-    return Estimate(mean, mean - half, mean + half, n)
+    return float(t.ppf((1 + CONFIDENCE) / 2, freedom))
 
 
 def paired_difference(first: dict[int | None, float], second: dict[int | None, float]) -> Estimate | None:

@@ -1,5 +1,6 @@
 """The page in a real browser: Debian's headless Chromium, as `.ci/run` installs it."""
 
+import csv
 import functools
 import os
 import shutil
@@ -136,11 +137,43 @@ def test_a_name_that_looks_like_a_script_stays_text(opened, ablation, write_run)
     assert any("<script>" in text for text in shown(page, "details.run > summary"))
 
 
+def test_a_figures_data_are_downloaded_and_no_spreadsheet_takes_a_name_for_a_formula(opened, ablation, write_run):
+    name = '=1+1, "quoted"'
+    write_run(ablation, name, {"discriminator": 0.5, "classifier": 0.625}, shares_removed=4, seed=7, shift=-1.5)
+    page = opened()
+
+    def downloaded(file: str) -> list[dict[str, str]]:
+        with page.expect_download() as download:
+            page.click(f"[data-csv='{file}']")
+        assert download.value.suggested_filename == file
+        with download.value.path().open(newline="") as lines:
+            return list(csv.DictReader(lines))
+
+    (row,) = [row for row in downloaded("difference.csv") if (row["x"], row["seed"]) == ("4", "7")]
+    assert (row["mean"], row["low"], row["n"], row["shift"]) == ("0.125", "", "1", "-1.5")
+    assert {row["run"] for row in downloaded("runs.csv") if row["seed"] == "7"} == {f"'{name}"}
+
+
 def test_everything_can_be_read_without_scripts(opened):
     page = opened(script=False)
     assert [line[3] for line in cells(page)] == ["0.9100", "0.9100", "0.9350", "0.9150"]
     assert page.locator("noscript").is_visible()
-    assert page.locator("a[download]").count() == 4
+    assert page.locator("#filters, [data-csv], #theme").evaluate_all("all => all.length") == 6
+    assert page.locator("#filters:visible, [data-csv]:visible, #theme:visible").count() == 0, "they need scripts"
+
+
+def test_a_phone_has_room_for_the_names_of_classes_and_their_settings(opened, ablation, write_run):
+    shutil.rmtree(ablation)
+    updates = [{"class": "InverseExamples", "discrepancy": f"number-{i}", "steps": 2**i} for i in range(6)]
+    for i, update in enumerate([{"class": "Direct"}, *updates]):
+        write_run(ablation, f"u{i}", {"discriminator": 0.5 + i / 10}, generator_update=update)
+    page = opened(viewport={"width": 390, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    labels = page.locator("#accuracy-0 .role-axis-label text")
+    boxes = [label.bounding_box() for label in labels.all() if "InverseExamples" in label.text_content()]
+    assert len(boxes) == 6
+    assert len({box["x"] + box["width"] for box in boxes}) == 6, "side by side, each at an angle"
+    assert all(box["height"] > 100 for box in boxes)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -151,7 +184,7 @@ def test_the_page_fits_a_phone_and_a_desk_in_the_light_and_in_the_dark(opened, s
     for chart in page.locator(".charts svg").all():
         assert chart.bounding_box()["width"] <= width
     contrast = functools.partial(page.evaluate, _CONTRAST)
-    for selector in ("body", "td", ".soft", "th", "#accuracy-0 svg .role-axis-label text", "a[download]"):
+    for selector in ("body", "td", ".soft", "th", "#accuracy-0 svg .role-axis-label text", "[data-csv]"):
         assert contrast(selector) >= 4.5, selector
     picture = page.screenshot()
     before = page.evaluate("getComputedStyle(document.body).backgroundColor")
