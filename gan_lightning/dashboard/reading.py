@@ -180,7 +180,7 @@ def _read_run(folder: Path, name: str, parameters: Mapping[str, Any]) -> Run:
             seed=_typed(about, "seed", int, NoneType),
             settings=dict(_settings(results, about)) | dict(_swept(parameters)),
             records=[_figure(record, "weights", "epoch") for record in _typed(results, "records", list)],
-            published=[_figure(figure, "source") for figure in _typed({"published": []} | results, "published", list)],
+            published=[_figure(figure, "source") for figure in _typed({"published": [], **results}, "published", list)],
             about={**about, **{name: _typed(about, name, kind, NoneType) for name, kind in _ABOUT.items()}},
         )
     except KeyError as error:

@@ -136,7 +136,9 @@ def _run(
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
     )  # fmt: skip
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    # One that is ignored, as SIGHUP is under nohup, stays ignored.
+    ending = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, _interrupt) for number in ending}
     with Progress(*columns, console=console) as bars:
         bar = bars.add_task(sweep.name, total=total)
 
@@ -155,7 +157,8 @@ def _run(
             console.print("Interrupted; start it again to go on.")
             return INTERRUPTED
         finally:
-            signal.signal(signal.SIGTERM, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
     trials = read_trials(folder)
     ended = _ended(points, trials)
     chosen = None if points is None else {point.id for point in points}

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from gan_lightning.sweeps.engine import next_point, random_points, trials_to_stop
 from gan_lightning.sweeps.spec import Point, Sweep
-from gan_lightning.sweeps.trials import ENDED, RECORD, Trial, read_trial, read_trials, trial_lock
+from gan_lightning.sweeps.trials import ENDED, RECORD, Status, Trial, read_trial, read_trials, trial_lock
 from gan_lightning.swept import SWEEP_POINT
 
 POLL_SECONDS = 0.1
@@ -103,11 +103,16 @@ class Runner:
             if lock is None:
                 return
             known = read_trial(folder / RECORD) if (folder / RECORD).is_file() else None
+            if known and known.status == "running" and (about := known.finished_run()):
+                # Its runner ended before it did: nobody has noted how it ended.
+                self._note_end(known, "finished", about.get("seconds"))
+                return
             if known and (known.status in ENDED or (known.status == "failed" and not self.retry_failed)):
                 return
             trial = Trial(point.id, point.index, point.parameters, "running", folder)
             trial.attempts = known.attempts + 1 if known else 1
             trial.started = datetime.now(UTC).isoformat(timespec="seconds")
+            trial.earlier_runs = trial.run_folders()
             point_file = folder / "point.json"
             point_file.write_text(json.dumps(point.parameters, indent=2) + "\n", encoding="utf-8")
             command = self.sweep.trial_command(point, point_file, self.more)
@@ -131,19 +136,24 @@ class Runner:
     def _end(self, running: _Running) -> None:
         trial, code = running.trial, running.process.wait()
         self._running.remove(running)
-        trial.seconds = round(time.monotonic() - running.started, 1)
+        seconds = round(time.monotonic() - running.started, 1)
+        if code == 0:
+            self._note_end(trial, "finished", seconds)
+        elif code < 0 or code - 128 in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+            if running.stopped_early:
+                self._note_end(trial, "stopped", seconds)
+            else:
+                self._note_end(trial, "killed", seconds, f"ended with status {code}, as by a signal")
+        else:
+            self._note_end(trial, "failed", seconds, last_words(trial.folder / "output.log"))
+        running.lock.close()
+
+    def _note_end(self, trial: Trial, status: Status, seconds: float | None, error: str | None = None) -> None:
+        """Write down how a trial ended, while its lock is held."""
         run = trial.newest_run()
         trial.run_folder = run.name if run else None
-        interrupted = code < 0 or code - 128 in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
-        if code == 0:
-            trial.status = "finished"
-        elif interrupted:
-            trial.status = "stopped" if running.stopped_early else "killed"
-            trial.error = None if running.stopped_early else f"ended with status {code}, as by a signal"
-        else:
-            trial.status, trial.error = "failed", last_words(trial.folder / "output.log")
+        trial.status, trial.seconds, trial.error = status, seconds, error
         trial.write()
-        running.lock.close()
         self.on_event("ended", trial)
 
     def _stop_early(self) -> None:
@@ -172,7 +182,7 @@ def all_points(sweep: Sweep) -> list[Point]:
 
 def trial_environment(sweep: Sweep, point: Point, folder: Path, workers: int) -> Mapping[str, str]:
     """Return a trial's environment: the user's, and defaults for what trials share or must not share."""
-    threads = max(1, (os.cpu_count() or 1) // workers)  # torch on more threads than there are cores only waits
+    threads = max(1, usable_cores() // workers)  # torch on more threads than there are cores only waits
     defaults = {
         "OMP_NUM_THREADS": str(threads),
         # A sweep file may ask for W&B's logger; here that must not need an account. `wandb sync` uploads it later.
@@ -181,6 +191,11 @@ def trial_environment(sweep: Sweep, point: Point, folder: Path, workers: int) ->
         "WANDB_RUN_GROUP": sweep.name,
     }
     return defaults | os.environ | {SWEEP_POINT: json.dumps(point.parameters)}
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use: a cluster's job often has fewer than the machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def last_words(log: Path) -> str:

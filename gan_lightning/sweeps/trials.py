@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -38,6 +38,7 @@ class Trial:
         started: Time of the last start, ISO 8601.
         seconds: Wall time of the last attempt.
         run_folder: The last attempt's, relative to the trial's folder.
+        earlier_runs: Run folders that were there when the last attempt started.
         folder: Where the record stands; not part of it.
     """
 
@@ -51,16 +52,30 @@ class Trial:
     started: str | None = None
     seconds: float | None = None
     run_folder: str | None = None
+    earlier_runs: list[str] = field(default_factory=list)
 
     def write(self) -> None:
         """Write the record, whole or not at all."""
         content = {name: value for name, value in asdict(self).items() if name != "folder"}
         write_json(self.folder / RECORD, {"schema_version": SCHEMA_VERSION} | content)
 
+    def run_folders(self) -> list[str]:
+        """Return the names of all attempts' run folders, in order of time."""
+        return sorted(path.parent.name for path in self.folder.glob("*/run.json"))
+
     def newest_run(self) -> Path | None:
         """Return the run folder of the last attempt, where it came to make one."""
-        runs = [path.parent for path in self.folder.glob("*/run.json")]
-        return max(runs, key=lambda run: run.name, default=None)
+        runs = [name for name in self.run_folders() if name not in self.earlier_runs]
+        return self.folder / runs[-1] if runs else None
+
+    def finished_run(self) -> Mapping[str, Any] | None:
+        """Return the last attempt's `run.json` if it says that the run came to its end."""
+        run = self.newest_run()
+        try:
+            about = json.loads((run / "run.json").read_text(encoding="utf-8")) if run else None
+        except (OSError, ValueError):
+            return None
+        return about if isinstance(about, dict) and about.get("status") == "finished" else None
 
     def metric_history(self, name: str) -> list[float]:
         """Return all values of a metric that the last attempt has logged, in order."""
@@ -140,9 +155,14 @@ def trial_lock(folder: Path) -> Iterator[int | None]:
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             yield None
             return
+        except OSError as error:
+            raise SettingError(
+                f"the folder of trials must be on a file system with locks, got '{folder.parent}': {error.strerror}. "
+                "Choose another with --dir."
+            ) from error
         yield descriptor
     finally:
         os.close(descriptor)

@@ -1,19 +1,21 @@
 """Trials as processes: what is run, what is left alone, what is written down; with a program that loads no torch."""
 
+import errno
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from gan_lightning.errors import SettingError
 from gan_lightning.sweeps import engine, runner
-from gan_lightning.sweeps.runner import Runner
+from gan_lightning.sweeps.runner import Runner, trial_environment
 from gan_lightning.sweeps.spec import Sweep
 from gan_lightning.sweeps.trials import claim_folder, read_trial, read_trials, trial_lock
 
@@ -36,15 +38,20 @@ if point["x"] == 13:
     sys.exit("ValueError: thirteen\\n")
 if "slow" in options:
     time.sleep(60)
+while "until" in options and not os.path.exists(options["until"]):
+    time.sleep(0.05)
+(run / "run.json").write_text('{"status": "finished", "seconds": 7.5}')
 """
 
 
 @dataclass(frozen=True)
 class Scripted(Sweep):
-    """A sweep whose trials run the program above."""
+    """A sweep whose trials run the program above, or another."""
+
+    program: str = PROGRAM
 
     def trial_command(self, point, point_file, more=()):
-        return [sys.executable, "-c", PROGRAM, str(point_file), *more]
+        return [sys.executable, "-c", self.program, str(point_file), *more]
 
 
 def sweep_over(*values, method="grid", parameters=None, **more) -> Sweep:
@@ -97,15 +104,20 @@ def wait_for(condition, seconds=20):
         time.sleep(0.02)
 
 
-def test_a_trial_whose_runner_and_process_were_killed_runs_again_and_one_that_still_runs_does_not(tmp_path):
+def start_runner(folder: Path, options: str) -> subprocess.Popen:
+    """Start a process that runs the sweep over 1, and return it when its trial runs."""
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path; import test_sweeps_runner as t; "
-        "t.Runner(t.sweep_over(1), Path(sys.argv[2]), more=['--slow=1']).run()"
+        f"t.Runner(t.sweep_over(1), Path(sys.argv[2]), {options}).run()"
     )
-    command = [sys.executable, "-c", code, str(Path(__file__).parent), str(tmp_path)]
-    first = subprocess.Popen(command)
-    wait_for(lambda: list(tmp_path.glob("*/*/metrics.csv")))
-    first.kill()  # its runner can tidy nothing up, and its process lives on
+    process = subprocess.Popen([sys.executable, "-c", code, str(Path(__file__).parent), str(folder)])
+    wait_for(lambda: list(folder.glob("*/*/metrics.csv")))
+    return process
+
+
+def test_a_trial_whose_runner_and_process_were_killed_runs_again_and_one_that_still_runs_does_not(tmp_path):
+    first = start_runner(tmp_path, "more=['--slow=1']")
+    first.kill()  # it can tidy nothing up, and its trial's process lives on
     first.wait()
     assert states(tmp_path) == {1: ("running", 1)}
     Runner(sweep_over(1), tmp_path).run()
@@ -115,6 +127,102 @@ def test_a_trial_whose_runner_and_process_were_killed_runs_again_and_one_that_st
     wait_for(lambda: trial_is_free(orphan.parents[1]))
     Runner(sweep_over(1), tmp_path).run()
     assert states(tmp_path) == {1: ("finished", 2)}
+
+
+def test_a_trial_that_finished_after_its_runner_was_killed_is_not_run_again(tmp_path):
+    gate = tmp_path / "gate"
+    first = start_runner(tmp_path / "runs", f"more=['--until={gate}']")
+    first.kill()
+    first.wait()
+    gate.touch()
+    (orphan,) = tmp_path.glob("runs/*/*/pid")
+    wait_for(lambda: trial_is_free(orphan.parents[1]))
+    assert states(tmp_path / "runs") == {1: ("running", 1)}
+    events = []
+    Runner(sweep_over(1), tmp_path / "runs", on_event=lambda event, trial: events.append(event)).run()
+    (trial,) = read_trials(tmp_path / "runs")
+    assert (trial.status, trial.attempts, trial.seconds, trial.run_folder) == ("finished", 1, 7.5, orphan.parent.name)
+    assert events == ["ended"]
+
+
+def test_an_attempt_has_not_the_metrics_of_the_one_before(tmp_path):
+    Runner(sweep_over(13), tmp_path).run()
+    (trial,) = read_trials(tmp_path)
+    assert trial.metric_history("score") == [13.0]
+    seen = []
+
+    def look(event, again):
+        seen.append((event, again.metric_history("score"), read_trial(again.folder / "trial.json").newest_run()))
+
+    no_program = replace(sweep_over(13), program="raise SystemExit('ValueError: at once')")
+    Runner(no_program, tmp_path, retry_failed=True, on_event=look).run()
+    assert seen == [("started", [], None), ("ended", [], None)]
+    (trial,) = read_trials(tmp_path)
+    assert (trial.status, trial.attempts, trial.run_folder) == ("failed", 2, None)
+
+
+def test_a_record_of_the_version_before_is_read_as_it_was_meant(tmp_path):
+    Runner(sweep_over(1), tmp_path).run()
+    (path,) = tmp_path.glob("*/trial.json")
+    content = json.loads(path.read_text())
+    del content["earlier_runs"]
+    path.write_text(json.dumps(content | {"status": "running", "run_folder": None}))
+    Runner(sweep_over(1), tmp_path).run()
+    assert states(tmp_path) == {1: ("finished", 1)}
+
+
+def test_a_file_system_without_locks_is_named_and_not_taken_for_another_runner(tmp_path, monkeypatch):
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with pytest.raises(SettingError, match=f"file system with locks, got '{tmp_path}': No locks available"):
+        Runner(sweep_over(1), tmp_path).run()
+
+
+def test_trials_share_the_cores_that_the_process_may_use(tmp_path, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
+    sweep = sweep_over(1)
+    threads = [trial_environment(sweep, sweep.grid()[0], tmp_path, n)["OMP_NUM_THREADS"] for n in (1, 3, 20)]
+    assert threads == ["8", "2", "1"]
+
+
+COMMAND = """
+import signal, sys
+sys.path.insert(0, sys.argv[1])
+import test_sweeps_runner as t
+from gan_lightning.sweeps import command
+command.load_sweep, command.check_keys = lambda path: t.sweep_over(1), lambda *_: None
+if sys.argv[3] == "nohup":
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+sys.exit(command.main(["s.yaml", f"--dir={sys.argv[2]}", "--", f"--until={sys.argv[2]}/gate"]))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_a_command_that_is_told_to_end_ends_its_trials_first(tmp_path, number):
+    arguments = [sys.executable, "-c", COMMAND, str(Path(__file__).parent), str(tmp_path), "terminal"]
+    command = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+    wait_for(lambda: list(tmp_path.glob("*/*/metrics.csv")))
+    command.send_signal(number)
+    said, _ = command.communicate(timeout=30)
+    assert (command.returncode, "Interrupted; start it again to go on." in said) == (130, True)
+    assert states(tmp_path) == {1: ("killed", 1)}
+    (pid,) = tmp_path.glob("*/*/pid")
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)
+
+
+def test_a_command_under_nohup_outlives_its_terminal(tmp_path):
+    arguments = [sys.executable, "-c", COMMAND, str(Path(__file__).parent), str(tmp_path), "nohup"]
+    command = subprocess.Popen(arguments, stdout=subprocess.DEVNULL)
+    wait_for(lambda: list(tmp_path.glob("*/*/metrics.csv")))
+    command.send_signal(signal.SIGHUP)
+    (tmp_path / "gate").touch()
+    assert command.wait(timeout=30) == 0
+    assert states(tmp_path) == {1: ("finished", 1)}
 
 
 def trial_is_free(folder: Path) -> bool:
