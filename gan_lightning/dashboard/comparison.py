@@ -14,6 +14,9 @@ ALL_SEEDS = "all"
 METHOD, DATA, BATCHES = "method", "data", "batches"
 _PREFERRED_PAIR = ("classifier", "discriminator")
 _ALWAYS_FILTERED = (DATA, "base_width", "epochs")
+_CONDITIONS = ("base_width", "epochs", "precision", "processes")
+"""And the settings of protocols: under these, methods should be compared with each other."""
+
 _PROTOCOLS = ("paper", "tuned", "nearest")
 MANY_VARIANTS = 6
 """From here on other settings are not drawn as pictures of their own, but as points."""
@@ -41,6 +44,7 @@ class Comparison:
         points: A row per run and final accuracy.
         differences: Rows of the pair's differences.
         epochs: Rows of the paper's protocol's accuracies after each epoch.
+        unequal: What is not the same in all that is compared although no filter is for it, as sentences.
     """
 
     runs: Sequence[Run]
@@ -54,6 +58,7 @@ class Comparison:
     points: Sequence[Row]
     differences: Sequence[Row]
     epochs: Sequence[Row]
+    unequal: Sequence[str]
 
     @property
     def numeric(self) -> bool:
@@ -80,12 +85,13 @@ def compare(runs: Sequence[Run], x: str | None = None) -> Comparison:
     described = _described(runs, x)
     varying = _varying(described)
     if x is not None and not any(x in settings for settings in described):
-        known = ", ".join(varying) or "nothing"
-        raise SettingError(f"--x must be a setting of the runs, got '{x}'; they differ in {known}.")
+        differing = ", ".join(varying) or "nothing"
+        raise SettingError(f"--x must be a setting of the runs, got '{x}'; they differ in {differing}.")
     x = x or _x_axis(varying, described)
     others = [name for name in varying if name != x]
     variants = {run.name: _variant(settings, others) for run, settings in zip(runs, described, strict=True)}
-    shown = [x, *others, *(name for name in _ALWAYS_FILTERED if name not in (x, *others))]
+    known = {name for settings in described for name in settings}
+    shown = [x, *others, *(name for name in _ALWAYS_FILTERED if name in known and name not in (x, *others))]
     placed = _placed([settings.get(x) for settings in described])
     fields = {
         run.name: {name: _text(settings.get(name)) for name in shown} | {"x": x_value, "variant": variants[run.name]}
@@ -120,6 +126,7 @@ def compare(runs: Sequence[Run], x: str | None = None) -> Comparison:
         ],
         differences=[row for block in blocks for row in _differences(*block, pair)] if pair else [],
         epochs=[row for block in blocks for row in _epochs(*block)],
+        unequal=list(_unequal(described, [x, *others])),
     )  # fmt: skip
 
 
@@ -194,6 +201,17 @@ def _varying(described: Sequence[Mapping[str, Any]]) -> list[str]:
     return others if all(len(values) == 1 for values in batches.values()) else [*others, BATCHES]
 
 
+def _unequal(described: Sequence[Mapping[str, Any]], told: Sequence[str]) -> Iterable[str]:
+    """Say which conditions differ between methods and nowhere else: the figures then differ by them, too."""
+    names = [name for name in _differing(described) if name in _CONDITIONS or name.startswith("transfer.")]
+    for name in sorted(set(names) - set(told)):
+        methods: dict[str, set[str]] = defaultdict(set)
+        for settings in described:
+            methods[_text(settings.get(name))].add(settings[METHOD])
+        values = sorted(methods.items(), key=lambda item: _natural(item[0]))
+        yield f"{name} is " + "; ".join(f"{value} for {', '.join(sorted(own))}" for value, own in values)
+
+
 def _differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     names = {name for each in settings for name in each}
     return [name for name in names if len({_text(each.get(name)) for each in settings}) > 1]
@@ -242,7 +260,15 @@ def _each_seed(values: dict[int | None, float]) -> list[tuple[str, dict[int | No
     return [(ALL_SEEDS, values), *((_text(seed), {seed: value}) for seed, value in values.items())]
 
 
-def _figures(found: Estimate) -> Row:
+def _figures(values: Mapping[int | None, float], runs: Sequence[Run], weights: str) -> Row:
+    """Return the figures of these runs' values; a control that all have in common is one measurement."""
+    found = estimate(list(values.values()))
+    if weights != "trained" and len({_text(run.settings.get("transfer.seed")) for run in runs}) == 1:
+        return _row(Estimate(found.mean, None, None, 1))
+    return _row(found)
+
+
+def _row(found: Estimate) -> Row:
     return {"mean": found.mean, "low": found.low, "high": found.high, "n": found.n}
 
 
@@ -260,7 +286,7 @@ def _accuracies(fields: Row, runs: Sequence[Run]) -> Iterable[Row]:
         for seed, chosen in _each_seed(values):
             yield {
                 **fields, "seed": seed, "extractor": extractor, "weights": weights, "protocol": protocol,
-                **_figures(estimate(list(chosen.values()))),
+                **_figures(chosen, runs, weights),
                 "paper": figure and figure["accuracy"], "source": figure and figure["source"],
             }  # fmt: skip
 
@@ -272,7 +298,7 @@ def _differences(fields: Row, runs: Sequence[Run], pair: tuple[str, str]) -> Ite
         paper = printed[0]["accuracy"] - printed[1]["accuracy"] if printed[0] and printed[1] else None
         for seed, chosen in _each_seed(first):
             if (found := paired_difference(chosen, second)) is not None:
-                yield {**fields, "seed": seed, "protocol": protocol, **_figures(found), "paper": paper}
+                yield {**fields, "seed": seed, "protocol": protocol, **_row(found), "paper": paper}
 
 
 def _epochs(fields: Row, runs: Sequence[Run]) -> Iterable[Row]:
@@ -285,7 +311,7 @@ def _epochs(fields: Row, runs: Sequence[Run]) -> Iterable[Row]:
         for seed, chosen in _each_seed(values):
             yield {
                 **fields, "seed": seed, "extractor": extractor, "weights": weights, "protocol": "paper",
-                "epoch": epoch, **_figures(estimate(list(chosen.values()))),
+                "epoch": epoch, **_figures(chosen, runs, weights),
             }  # fmt: skip
 
 

@@ -46,13 +46,14 @@ def build_page(found: Found, title: str, page_folder: Path, x: str | None = None
         filters = _filters(comparison)
         parts = [
             _glance(comparison),
+            _unequal(comparison),
             *_main_figures(comparison, charts),
             *parts,
             _runs(comparison, charts, page_folder),
         ]
     else:
         parts.insert(0, '<p class="notice">There is no finished run to draw yet.</p>')
-    parts.insert(1 if found.runs else len(parts), _left_out(found))
+    parts.insert(2 if found.runs else len(parts), _left_out(found))
     state = "".join(f"{run.name} {run.about}" for run in found.runs) + str(found.left_out) + str(found.trials)
     data = {
         "charts": [_packed(chart) for chart in charts],
@@ -73,20 +74,23 @@ def _document(title: str, filters: str, parts: Iterable[str], data: Mapping[str,
     # The many rows are much alike: without compression they would be most of the page.
     packed = gzip.compress(json.dumps(data, allow_nan=False).encode(), mtime=0)
     content = base64.b64encode(packed).decode()
-    connect = "; connect-src 'self'" if follow else ""
-    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:{connect}"
+    scripts = [_library() if data["charts"] else "", (here / "page.js").read_text(encoding="utf-8")]
+    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    policy = {
+        "default-src": "'none'", "img-src": "data:", "style-src": "'unsafe-inline'",  # Vega styles its elements
+        "script-src": " ".join(f"'sha256-{value}'" for value in hashes), "form-action": "'none'", "base-uri": "'none'",
+    } | ({"connect-src": "'self'"} if follow else {})  # fmt: skip
     return f"""<!DOCTYPE html>
 <html lang="en" data-version="{data["version"]}"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta http-equiv="Content-Security-Policy" content="{"; ".join(f"{name} {value}" for name, value in policy.items())}">
 <title>{escape(title)}</title><style>{(here / "page.css").read_text(encoding="utf-8")}</style></head>
 <body><header><h1>{escape(title)}</h1><button id="theme" type="button">Dark or light</button></header>
 <noscript><p class="notice">Scripts are off: all figures are in the tables, without charts.</p></noscript>
 <form id="filters">{filters}<button id="reset" type="button">Reset</button></form>
 <main>{"".join(parts)}</main>
 <script type="application/gzip" id="page-data">{content}</script>
-<script>{_library() if data["charts"] else ""}</script>
-<script>{(here / "page.js").read_text(encoding="utf-8")}</script></body></html>
+{"".join(f"<script>{script}</script>" for script in scripts)}</body></html>
 """
 
 
@@ -159,9 +163,9 @@ def _filters(comparison: Comparison) -> str:
 
 def _glance(comparison: Comparison) -> str:
     """Say in words which extractor is better, by how much, how sure that is, and what the paper says."""
-    if comparison.pair is None:
+    if comparison.pair is None or not comparison.differences:
         return ""
-    first, second = comparison.pair
+    first, second = map(escape, comparison.pair)
     several = len({row["protocol"] for row in comparison.differences}) > 1
     sentences = []
     for row in comparison.differences:
@@ -170,13 +174,12 @@ def _glance(comparison: Comparison) -> str:
         protocol = f"protocol {row['protocol']}" if several else ""
         where = ", ".join(filter(None, [f"{comparison.x} = {row['x']}", row["variant"], protocol]))
         sentence = f"{escape(where)}: {first} - {second} = <b>{row['mean']:+.4f}</b>"
-        if row["low"] is None:
-            sentence += f" (n = {row['n']}: no interval); one seed decides nothing"
-        else:
-            sentence += f" [{row['low']:+.4f}, {row['high']:+.4f}] (n = {row['n']}); {_verdict(row, first, second)}"
+        interval = row["low"] is not None
+        sentence += f" [{row['low']:+.4f}, {row['high']:+.4f}]" if interval else ""
+        sentence += f" (n = {row['n']}{'' if interval else ': no interval'}); {_verdict(row, first, second)}"
         if row["paper"] is not None:
             sentence += f"; the paper has {row['paper']:+.4f}"
-            if row["low"] is not None and row["low"] < row["high"]:
+            if interval:
                 inside = row["low"] <= row["paper"] <= row["high"]
                 sentence += ", inside our interval" if inside else ", outside our interval"
         sentences.append(f"<li {_marks(row, hide=False)}>{sentence}.</li>".replace("<li data-row", "<li data-shown"))
@@ -184,13 +187,22 @@ def _glance(comparison: Comparison) -> str:
 
 
 def _verdict(row: Row, first: str, second: str) -> str:
-    if row["low"] == row["high"] == 0:
-        return "the same network"
+    if row["n"] == 1:
+        return "one seed decides nothing"
+    if row["low"] is None:
+        same = "the same in each" if row["mean"] == 0 else "equal in all"
+        return f"{same} of {row['n']} seeds, so that there is no spread to judge by"
     if row["low"] > 0:
-        return f"<b>{escape(first)} is better</b>"
+        return f"<b>{first} is better</b>"
     if row["high"] < 0:
-        return f"<b>{escape(second)} is better</b>"
+        return f"<b>{second} is better</b>"
     return "no difference shown"
+
+
+def _unequal(comparison: Comparison) -> str:
+    """Warn of comparisons between unlike conditions."""
+    lines = "".join(f"<li>{escape(sentence)}</li>" for sentence in comparison.unequal)
+    return f'<div class="notice" id="unequal">Not under the same conditions:<ul>{lines}</ul></div>' if lines else ""
 
 
 def _main_figures(comparison: Comparison, charts: Sequence[Chart]) -> Iterable[str]:
@@ -199,7 +211,7 @@ def _main_figures(comparison: Comparison, charts: Sequence[Chart]) -> Iterable[s
     }
     n = "95% intervals are Student's t over seeds; ticks are single seeds."
     yield _section(f"Accuracy against {comparison.x}", _drawn(of["accuracy"]), _csv("accuracy.csv"), n)
-    if comparison.pair:
+    if comparison.pair and comparison.differences:
         first, second = comparison.pair
         paired = "Paired over seeds: each seed's two networks saw the same images in the same order."
         yield _section(
@@ -333,7 +345,7 @@ def _trials(trials: Sequence[Mapping[str, Any]]) -> str:
         counts = Counter(trial["status"] for trial in own)
         states = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
         lines = "".join(
-            f"<li>{trial['index']}: {escape(json.dumps(trial['parameters']))}: {escape(str(trial['status']))}"
+            f"<li>{trial['index']}: {escape(json.dumps(trial['parameters']))}: {escape(trial['status'])}"
             f"{escape(', ' + str(trial['error'])) if trial['error'] else ''}</li>"
             for trial in own
             if trial["status"] != "finished"

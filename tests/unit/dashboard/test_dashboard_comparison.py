@@ -1,5 +1,6 @@
 """Which setting is the x axis, what is compared with what, and the figures that follow."""
 
+import json
 from dataclasses import asdict
 
 import pytest
@@ -36,7 +37,7 @@ def test_the_difference_is_paired_over_seeds(ablation):
     assert (row["mean"], row["low"], row["high"]) == pytest.approx((expected.mean, expected.low, expected.high))
     assert row["paper"] == pytest.approx(0.9578 - 0.9309)
     (same,) = rows(comparison, "differences", x="0", seed="all")
-    assert (same["mean"], same["low"], same["high"]) == (0, 0, 0)
+    assert (same["mean"], same["low"], same["n"]) == (0, None, 3), "equal values have no spread to judge by"
 
 
 def test_the_probes_epochs_are_averaged_one_by_one(ablation):
@@ -76,7 +77,7 @@ def test_methods_are_models_and_what_only_one_models_runs_differ_in(tmp_path, wr
     assert comparison.x == "method"
     assert comparison.x_values == ["BiGAN", "LatentRegressor joint_weight=0", "LatentRegressor joint_weight=0.25"]
     assert (comparison.others, comparison.pair, comparison.differences) == ([], None, [])
-    assert {row["n"] for row in rows(comparison, "accuracies", seed="all")} == {2}
+    assert {row["n"] for row in rows(comparison, "accuracies", seed="all", weights="trained")} == {2}
 
 
 def test_a_random_search_is_drawn_as_points(tmp_path, write_run):
@@ -119,7 +120,7 @@ def test_runs_that_differ_in_a_class_and_its_settings_differ_in_one_setting(tmp_
         "InverseExamples regression=l1",
         "InverseExamples regression_rate=2500",
     ]
-    assert {row["n"] for row in rows(comparison, "accuracies", seed="all")} == {3}
+    assert {row["n"] for row in rows(comparison, "accuracies", seed="all", weights="trained")} == {3}
     assert compare(read_folder(tmp_path).runs, "generator_update.regression").x_values == ["None", "l1", "sum"]
 
 
@@ -141,3 +142,47 @@ def test_the_number_of_batches_is_no_setting_where_others_say_it(tmp_path, write
     comparison = compare(read_folder(tmp_path).runs)
     assert "batches" not in (comparison.x, *comparison.others)
     assert {comparison.x, *comparison.others} == {"epochs", "clip"}
+
+
+def test_a_control_that_all_seeds_have_in_common_is_one_measurement(tmp_path, write_run):
+    for seed in range(3):
+        write_run(tmp_path, f"r{seed}", {"discriminator": 0.9 + seed / 100}, seed=seed)
+    comparison = compare(read_folder(tmp_path).runs)
+    for kind in ("accuracies", "epochs"):
+        counts = {row["weights"]: (row["n"], row["low"] is None) for row in rows(comparison, kind, seed="all")}
+        assert counts == {"trained": (3, False), "random": (1, True)}
+    folder = write_run(tmp_path, "other", {"discriminator": 0.95}, seed=3)
+    results = (folder / "results.json").read_text()
+    (folder / "results.json").write_text(results.replace('"transfer_seed": 0', '"transfer_seed": 1'))
+    (row,) = rows(compare(read_folder(tmp_path).runs, "base_width"), "accuracies", seed="all", weights="random",
+                  variant="transfer.seed=1")  # fmt: skip
+    assert row["n"] == 1
+
+
+def test_conditions_that_differ_between_methods_are_named(tmp_path, write_run, ablation):
+    assert compare(read_folder(ablation).runs).unequal == []
+    for model, epochs, width in (("BiGAN", 400, None), ("GAN", 25, None), ("MGAN", 25, 32)):
+        write_run(tmp_path / "m", model, {"encoder": 0.9}, model=model, epochs=epochs, base_width=width)
+    comparison = compare(read_folder(tmp_path / "m").runs)
+    assert (comparison.x, comparison.others) == ("method", [])
+    assert comparison.unequal == [
+        "base_width is 32 for MGAN; None for BiGAN, GAN",
+        "epochs is 25 for GAN, MGAN; 400 for BiGAN",
+    ]
+
+
+def test_numbers_that_differ_in_the_seventh_digit_are_two_settings(tmp_path, write_run):
+    for i, rate in enumerate((0.1234561, 0.1234564)):
+        write_run(tmp_path, f"r{i}", {"discriminator": 0.5 + i / 10}, learning_rate=rate)
+    comparison = compare(read_folder(tmp_path).runs)
+    assert comparison.x_values == ["0.1234561", "0.1234564"]
+    assert {row["n"] for row in rows(comparison, "accuracies", seed="all")} == {1}
+
+
+def test_there_is_a_filter_for_the_width_only_where_a_run_has_one(tmp_path, write_run):
+    folder = write_run(tmp_path, "a", {"discriminator": 0.5})
+    assert "base_width" in compare(read_folder(tmp_path).runs).filters
+    results = json.loads((folder / "results.json").read_text())
+    del results["model_settings"]["base_width"]
+    (folder / "results.json").write_text(json.dumps(results))
+    assert "base_width" not in compare(read_folder(tmp_path).runs).filters

@@ -2,6 +2,7 @@
 
 import base64
 import gzip
+import hashlib
 import itertools
 import json
 import re
@@ -44,12 +45,34 @@ def test_the_figures_stand_in_tables_without_scripts(ablation):
 def test_the_page_says_which_extractor_is_better_how_sure_that_is_and_what_the_paper_has(ablation, write_run):
     page = page_of(ablation)
     assert "no difference shown; the paper has +0.0269, inside our interval" in page
-    assert "the same network" in page
+    assert "+0.0000</b> (n = 3: no interval); the same in each of 3 seeds, so that there is no spread" in page
     paper = {"discriminator": 0.9309, "classifier": 0.9578}
     for seed, shift in ((3, 0.021), (4, 0.019), (5, 0.02)):
         accuracies = {"discriminator": 0.9, "classifier": 0.9 + shift}
         write_run(ablation, f"more{seed}", accuracies, seed=seed, shares_removed=4, paper=paper)
     assert "<b>classifier is better</b>; the paper has +0.0269, outside our interval" in page_of(ablation)
+
+
+def test_equal_differences_decide_nothing(tmp_path, write_run):
+    for seed in range(2):
+        write_run(tmp_path, f"a{seed}", {"discriminator": 0.9, "classifier": 0.95}, seed=seed)
+    page = page_of(tmp_path)
+    assert "+0.0500</b> (n = 2: no interval); equal in all of 2 seeds, so that there is no spread to judge by" in page
+    assert "is better" not in page
+
+
+def test_extractors_that_no_run_has_both_of_are_not_compared(tmp_path, write_run):
+    write_run(tmp_path, "a", {"classifier": 0.9}, model="A")
+    write_run(tmp_path, "b", {"discriminator": 0.8}, model="B")
+    titles = re.findall("<section><h2>(.*?)</h2>", page_of(tmp_path))
+    assert titles == ["Accuracy against method", "Accuracies", "The paper&#x27;s probe over its epochs", "Runs"]
+
+
+def test_unlike_conditions_are_on_the_page(tmp_path, write_run):
+    for model, epochs in (("A", 5), ("<b>", 10)):
+        write_run(tmp_path, f"r{epochs}", {"discriminator": 0.9}, model=model, epochs=epochs)
+    page = page_of(tmp_path)
+    assert "Not under the same conditions:<ul><li>epochs is 5 for A; 10 for &lt;b&gt;</li></ul>" in page
 
 
 def test_one_seed_is_said_to_decide_nothing(tmp_path, write_run):
@@ -69,22 +92,38 @@ def test_every_figures_data_are_in_the_page_for_csv_files(ablation):
     assert len(tables["runs.csv"]["rows"]) == 6 * 4
 
 
-def test_names_stay_text(ablation, write_run):
-    write_run(
-        ablation,
-        "=1+1</script><script>alert(1)</script>",
-        {"discriminator": 0.9},
-        model="<img src=x>",
-        shares_removed=4,
-    )
-    (ablation / "broken</script><b>").mkdir(parents=True)
-    (ablation / "broken</script><b>/run.json").write_text("{")
+def test_names_stay_text_wherever_they_stand(ablation, write_run):
+    evil = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
+    for seed, protocol in enumerate(("paper", f"p{evil}")):
+        write_run(
+            ablation, f"=1+1{evil}{seed}", {f"e{evil}": 0.9, f"f{evil}": 0.8}, seed=seed, model=f"m{evil}",
+            data=f"d{evil}", protocol=protocol, paper={f"e{evil}": 0.7}, **{f"s{evil}": f"v{evil}"},
+            about={"command": [evil], "git_commit": evil},
+        )  # fmt: skip
+    (ablation / f"broken{evil.replace('/', '')}").mkdir(parents=True)
+    (ablation / f"broken{evil.replace('/', '')}/run.json").write_text("{")
+    for name, index in (("t1", 3), ("t2", evil)):
+        (ablation / f"sweep{evil.replace('/', '')}/{name}").mkdir(parents=True)
+        record = {"schema_version": 1, "id": name, "index": index, "parameters": {evil: evil}, "status": evil,
+                  "error": evil, "seconds": 1.0}  # fmt: skip
+        (ablation / f"sweep{evil.replace('/', '')}/{name}/trial.json").write_text(json.dumps(record))
+    for runs in (ablation, ablation / "=1+1<"):
+        page = page_of(runs)
+        text = re.sub("<script>.*?</script>", "", page, flags=re.DOTALL)  # the library and the page's own
+        assert "alert(1)</script>" not in text
+        assert "<img src=x" not in text
+    assert "e&lt;/script&gt;" in text
+    assert evil in str(page_data(page)), "there, and packed"
+
+
+def test_scripts_are_allowed_by_their_hashes_alone(ablation):
     page = page_of(ablation)
-    assert "<script>alert(1)" not in page
-    assert "<img src=x>" not in page
-    assert "broken</script>" not in page
-    assert "&lt;script&gt;alert(1)" in page
-    assert "<script>alert(1)" in str(page_data(page)), "there, and packed"
+    policy = re.search('Content-Security-Policy" content="(.*?)"', page).group(1)
+    scripts = re.findall("<script>(.*?)</script>", page, flags=re.DOTALL)
+    assert len(scripts) == 2
+    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    assert f"script-src 'sha256-{hashes[0]}' 'sha256-{hashes[1]}';" in policy
+    assert "connect-src" not in policy
 
 
 def test_a_link_to_wandb_is_a_web_address_or_no_link(tmp_path, write_run):
