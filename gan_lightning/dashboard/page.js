@@ -60,7 +60,8 @@ function apply() {
 async function draw(chart) {
   const element = document.getElementById(chart.id);
   chart = { ...chart, rows: rowsOf(chart.rows), points: chart.points ? rowsOf(chart.points) : [] };
-  const datasets = { rows: chart.rows.filter((row) => agrees(row, chosen(), true)) };
+  const rows = chart.rows.filter((row) => agrees(row, chosen(), true));
+  const datasets = { rows: rows.length ? rows : chart.rows }; // where none is chosen, its box is hidden
   if (chart.points.length) datasets.points = chart.points.filter((row) => agrees(row, chosen(), false));
   if (element.clientWidth < 480) {
     const legend = { ...chart.spec.config.legend, columns: 1, layout: { bottom: { direction: "vertical" } } };
@@ -72,7 +73,6 @@ async function draw(chart) {
 }
 async function start() {
   page = await unpacked(document.getElementById("page-data").textContent);
-  version = page.version;
   for (const button of document.querySelectorAll("[data-csv]")) {
     button.addEventListener("click", () => download(button.dataset.csv));
   }
@@ -101,13 +101,13 @@ async function start() {
   await Promise.all(page.charts.filter((chart) => !late.has(chart.id)).map(draw));
   apply();
   document.documentElement.dataset.ready = "1";
-  if (page.follow) setInterval(follow, page.follow);
+  if (page.follow) setTimeout(follow, page.follow);
 }
-let version;
 async function follow() {
   try {
-    const now = await (await fetch("version")).text();
-    if (now !== version) location.reload();
+    const answer = await fetch("version");
+    if (answer.ok && (await answer.text()) !== page.version) return location.reload();
   } catch (error) { /* the server has ended; the page stays as it is */ }
+  setTimeout(follow, page.follow);
 }
 start();

@@ -23,7 +23,9 @@ _NOTHING = "-"
 _FIGURES = ("mean", "low", "high", "n")
 
 
-def build_page(found: Found, title: str, page_folder: Path, x: str | None = None, follow_seconds: float = 0) -> str:
+def build_page(
+    found: Found, title: str, page_folder: Path, x: str | None = None, follow_seconds: float = 0, version: str = ""
+) -> str:
     """Return the page as HTML that needs nothing beside it.
 
     Args:
@@ -32,6 +34,7 @@ def build_page(found: Found, title: str, page_folder: Path, x: str | None = None
         page_folder: Where the page will stand; links to run folders are relative to it.
         x: The setting on the x axis; by default it is chosen by the runs.
         follow_seconds: Time between two looks for news where the page is served; 0 for a file.
+        version: The mark of what is shown, where the page is served.
 
     Raises:
         SettingError: If the drawing library is not installed, or no run has the setting `x`.
@@ -54,19 +57,13 @@ def build_page(found: Found, title: str, page_folder: Path, x: str | None = None
     else:
         parts.insert(0, '<p class="notice">There is no finished run to draw yet.</p>')
     parts.insert(2 if found.runs else len(parts), _left_out(found))
-    state = "".join(f"{run.name} {run.about}" for run in found.runs) + str(found.left_out) + str(found.trials)
     data = {
         "charts": [_packed(chart) for chart in charts],
         "tables": {name: _columns(rows) for name, rows in tables.items()},
         "follow": int(1000 * follow_seconds),
-        "version": hashlib.sha256(state.encode()).hexdigest()[:16],
+        "version": version,
     }
     return _document(title, filters, parts, data, follow=follow_seconds > 0)
-
-
-def page_version(page: str) -> str:
-    """Return the mark by which a served page knows that there are news."""
-    return page.partition('data-version="')[2].partition('"')[0]
 
 
 def _document(title: str, filters: str, parts: Iterable[str], data: Mapping[str, Any], follow: bool) -> str:
@@ -81,10 +78,11 @@ def _document(title: str, filters: str, parts: Iterable[str], data: Mapping[str,
         "script-src": " ".join(f"'sha256-{value}'" for value in hashes), "form-action": "'none'", "base-uri": "'none'",
     } | ({"connect-src": "'self'"} if follow else {})  # fmt: skip
     return f"""<!DOCTYPE html>
-<html lang="en" data-version="{data["version"]}"><head><meta charset="utf-8">
+<html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="{"; ".join(f"{name} {value}" for name, value in policy.items())}">
-<title>{escape(title)}</title><style>{(here / "page.css").read_text(encoding="utf-8")}</style></head>
+<title>{escape(title)}</title><link rel="icon" href="data:,">
+<style>{(here / "page.css").read_text(encoding="utf-8")}</style></head>
 <body><header><h1>{escape(title)}</h1><button id="theme" type="button">Dark or light</button></header>
 <noscript><p class="notice">Scripts are off: all figures are in the tables, without charts.</p></noscript>
 <form id="filters">{filters}<button id="reset" type="button">Reset</button></form>

@@ -125,7 +125,7 @@ def read_folder(root: Path) -> Found:
     interval smaller than it is.
     """
     left_out: list[LeftOut] = []
-    run_folders, trial_folders = _folders(root)
+    run_folders, trial_folders = folders_of(root)
     trials = dict(_read_trials(root, trial_folders, left_out))
     newest: dict[tuple[Any, ...], Run] = {}
     for folder in sorted(run_folders, key=lambda folder: folder.name):
@@ -143,7 +143,7 @@ def read_folder(root: Path) -> Found:
     return Found(runs, sorted(left_out, key=lambda out: out.name), list(trials.values()))
 
 
-def _folders(root: Path) -> tuple[list[Path], list[Path]]:
+def folders_of(root: Path) -> tuple[list[Path], list[Path]]:
     """Return the folders of runs and those of trials; what comes and goes while runs write is passed over."""
     runs, trials = [], []
     for name, below, files in os.walk(root):

@@ -5,12 +5,14 @@ import functools
 import os
 import shutil
 import time
+from threading import Thread
 
 import pytest
 
 from gan_lightning.dashboard.comparison import compare
 from gan_lightning.dashboard.page import build_page
 from gan_lightning.dashboard.reading import read_folder
+from gan_lightning.dashboard.serve import Pages, make_server
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium-headless-shell", "chromium", "google-chrome"))), None)
 
@@ -174,6 +176,31 @@ def test_a_phone_has_room_for_the_names_of_classes_and_their_settings(opened, ab
     assert len(boxes) == 6
     assert len({box["x"] + box["width"] for box in boxes}) == 6, "side by side, each at an angle"
     assert all(box["height"] > 100 for box in boxes)
+
+
+def test_an_open_page_follows_the_runs_and_keeps_its_filters(browser, ablation, write_run):
+    def make_page(version: str) -> str:
+        return build_page(read_folder(ablation), "Ablation", ablation, None, 0.2, version)
+
+    with make_server(Pages(ablation, make_page), 0) as server:
+        thread = Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        context = browser.new_context()
+        page, complaints = context.new_page(), []
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto(f"http://127.0.0.1:{server.server_port}/")
+        page.wait_for_selector("html[data-ready='1']")
+        page.select_option("select[name=shares_removed]", "4")
+        assert page.locator("details.run:visible").count() == 3
+        write_run(ablation, "new", {"discriminator": 0.9, "classifier": 0.91}, seed=9, shares_removed=4)
+        page.wait_for_selector("details.run:has-text('new') >> visible=true")
+        page.wait_for_selector("html[data-ready='1']")
+        assert page.locator("details.run:visible").count() == 4
+        context.close()
+        server.shutdown()
+        thread.join()
+    assert complaints == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -8,15 +8,13 @@ import json
 import re
 import sys
 from dataclasses import asdict
-from urllib.request import urlopen
 
 import numpy as np
 import pytest
 
 from gan_lightning.dashboard.command import main
-from gan_lightning.dashboard.page import build_page, page_version
+from gan_lightning.dashboard.page import build_page
 from gan_lightning.dashboard.reading import read_folder
-from gan_lightning.dashboard.serve import make_server
 from gan_lightning.errors import SettingError
 from gan_lightning.evaluation import PaperProtocol, TunedProtocol
 
@@ -225,25 +223,3 @@ def test_without_the_drawing_library_the_message_says_how_to_install_it(ablation
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(SettingError, match=r"pip install 'gan-lightning\[dashboard\]'"):
         page_of(ablation)
-
-
-def test_a_served_page_follows_the_runs(ablation, write_run):
-    from threading import Thread
-
-    def make_page() -> str:
-        return build_page(read_folder(ablation), "A title", ablation, None, follow_seconds=1.0)
-
-    with make_server(ablation, 0, make_page) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-
-        def get(path: str) -> str:
-            with urlopen(f"http://127.0.0.1:{server.server_port}{path}") as answer:
-                return answer.read().decode()
-
-        page, before = get("/"), get("/version")
-        assert page_version(page) == before == get("/version")
-        assert '"status": "finished"' in get("/0/seed0/run.json")
-        write_run(ablation, "new", {"discriminator": 0.9, "classifier": 0.91}, seed=9, shares_removed=4)
-        assert get("/version") != before
-        assert "new" in get("/")
-        server.shutdown()

@@ -1,10 +1,14 @@
 """Run folders in every state."""
 
 import json
+import shutil
+import threading
+from pathlib import Path
 
 import pytest
 
 from gan_lightning.dashboard.reading import read_folder
+from gan_lightning.files import write_json
 
 
 def reasons(found) -> dict[str, str]:
@@ -126,3 +130,62 @@ def test_a_width_has_one_name_whichever_part_of_the_model_has_it(tmp_path, write
     (folder / "results.json").write_text(json.dumps(results))
     (run,) = read_folder(tmp_path).runs
     assert run.settings["base_width"] == 8
+
+
+def write_trial(folder, **more) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    record = {"schema_version": 1, "id": folder.name, "index": 0, "parameters": {}, "status": "running", "error": None,
+              "seconds": None}  # fmt: skip
+    (folder / "trial.json").write_text(json.dumps(record | more))
+
+
+def test_what_a_writer_leaves_behind_when_it_is_killed_is_passed_over(ablation):
+    (ablation / "0/seed0/.writing-a").mkdir()
+    shutil.copy(ablation / "0/seed0/run.json", ablation / "0/seed0/.writing-a/run.json")
+    write_trial(ablation / "digits/a1/.writing-b")
+    found = read_folder(ablation)
+    assert (len(found.runs), found.left_out, found.trials) == (6, [], [])
+
+
+def test_runs_that_are_written_meanwhile_are_read(ablation):
+    path, stop, errors = ablation / "0/seed0/run.json", threading.Event(), []
+    content = json.loads(path.read_text())
+
+    def write() -> None:
+        while not stop.is_set():
+            write_json(path, content)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for _ in range(100):
+            found = read_folder(ablation)
+            errors += [out.reason for out in found.left_out]
+            assert len(found.runs) == 6
+    finally:
+        stop.set()
+        writer.join()
+    assert errors == []
+
+
+def test_a_sweep_has_its_folders_name_wherever_the_dashboard_is_started(tmp_path, monkeypatch):
+    write_trial(tmp_path / "digits/a1")
+    for folder, root in (
+        (tmp_path, "."),
+        (tmp_path / "digits", "."),
+        (tmp_path / "digits/a1", "."),
+        (tmp_path, "digits"),
+    ):
+        monkeypatch.chdir(folder)
+        assert [trial["sweep"] for trial in read_folder(Path(root)).trials] == ["digits"]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [({"index": "<b>"}, "'<b>' for index"), ({"status": ["a"]}, "['a'] for status"), ({"parameters": 3}, "3 for par")],
+)
+def test_a_trial_whose_record_is_of_no_use_is_named(tmp_path, change, reason):
+    write_trial(tmp_path / "digits/a1", **change)
+    found = read_folder(tmp_path)
+    assert found.trials == []
+    assert reason in reasons(found)["digits/a1"]
