@@ -68,7 +68,8 @@ async function draw(chart) {
     chart.spec = { ...chart.spec, config: { ...chart.spec.config, legend } };
   }
   const options = { actions: false, renderer: "svg", ast: true };
-  const result = await vegaEmbed(element, { ...chart.spec, datasets }, options);
+  const spec = { ...chart.spec, datasets: { ...chart.spec.datasets, ...datasets } };
+  const result = await vegaEmbed(element, spec, options);
   views[chart.id] = { view: result.view, chart };
 }
 async function start() {

@@ -102,6 +102,9 @@ def test_the_charts_and_tables_say_what_was_worked_out(opened, ablation):
             assert any(all(part in label for part in wanted) for label in drawn), (wanted, drawn)
     assert sum("kind: the paper's" in label for label in drawn) == 4
     assert len(marks(page, "difference-0")) == 4
+    zero = page.locator("#difference-0 .layer_0_marks line").bounding_box()
+    frame = page.locator("#difference-0 svg").bounding_box()
+    assert zero["width"] > 0.8 * frame["width"], "a line where there is no difference"
     assert page.locator("[id^=epochs-] svg").count() == 2
     # A band for each extractor, and none that joins its figures with those of random weights.
     assert page.locator("#epochs-1 .mark-area path").count() == 4
@@ -213,6 +216,11 @@ def test_the_page_fits_a_phone_and_a_desk_in_the_light_and_in_the_dark(opened, s
     contrast = functools.partial(page.evaluate, _CONTRAST)
     for selector in ("body", "td", ".soft", "th", "#accuracy-0 svg .role-axis-label text", "[data-csv]"):
         assert contrast(selector) >= 4.5, selector
+    if scheme == "dark":
+        shapes = page.locator("#accuracy-0 .role-legend-symbol path[fill]").evaluate_all(
+            "all => all.map((path) => getComputedStyle(path).fill)"
+        )
+        assert "rgb(0, 0, 0)" not in shapes, "black on black"
     picture = page.screenshot()
     before = page.evaluate("getComputedStyle(document.body).backgroundColor")
     page.click("#theme")
