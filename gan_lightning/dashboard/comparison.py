@@ -22,7 +22,7 @@ MANY_VARIANTS = 6
 """From here on other settings are not drawn as pictures of their own, but as points."""
 
 MANY_VALUES = 12
-"""From here on an axis of numbers is drawn to scale."""
+"""With more of them an axis of numbers is drawn to scale."""
 
 Row = dict[str, Any]
 """A line of a table and of a chart's data: figures, and a value for each filter."""

@@ -5,6 +5,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -72,7 +73,7 @@ class Run:
         if not path.is_file():
             return {}
         curves: dict[str, list[tuple[float, float]]] = {}
-        with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        with path.open(newline="", encoding="utf-8", errors="replace") as file, suppress(csv.Error):
             for row in csv.DictReader(file):
                 for name, text in row.items():
                     if name not in (None, "step", "epoch") and text:

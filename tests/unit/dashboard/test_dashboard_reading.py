@@ -88,7 +88,7 @@ def test_of_equal_runs_the_newest_counts_so_that_a_repetition_is_no_further_seed
 
 def test_long_curves_are_drawn_as_means_of_stretches_and_a_row_that_was_cut_off_is_passed_over(ablation):
     path = ablation / "0/seed0/metrics.csv"
-    path.write_text(path.read_text() + "500,nan,\n501,,inf\n7,oops")
+    path.write_text(path.read_text() + "500,nan,\n501,,inf\n7,oops\n" + "9" * 200_000)
     (run, *_) = read_folder(ablation).runs
     curve = run.curves["train/generator_loss"]
     assert len(curve) == 100
