@@ -44,8 +44,9 @@ def check_swept(point: Mapping[str, Any], config: Mapping[str, Any]) -> None:
         SettingError: Naming the key, the sweep's value and the one that would be used.
     """
     for name, value in point.items():
-        used = _setting(config, name.split("."))
-        if not _agrees(value, used):
+        path = name.split(".")
+        used = _setting(config, path)
+        if not _agrees(value, used, is_class=path[-1] == "class_path"):
             said = "has no such setting" if used is _NOTHING else f"would use {used!r}"
             hint = (
                 "Hand parameters on with --config ${args_json_file}: ${args} makes the word 'None' of null."
@@ -66,14 +67,14 @@ def _setting(config: Any, path: list[str]) -> Any:
     return config
 
 
-def _agrees(value: Any, used: Any) -> bool:
+def _agrees(value: Any, used: Any, is_class: bool = False) -> bool:
     """Return whether a value was taken: classes may be named in short, and have defaults beside what was given."""
-    if isinstance(value, str) and isinstance(used, Mapping):
-        used = used.get("class_path")
+    if isinstance(value, str) and isinstance(used, Mapping) and "class_path" in used:
+        return _agrees(value, used["class_path"], is_class=True)
     if isinstance(value, Mapping):
-        return all(_agrees(given, _setting(used, [name])) for name, given in value.items())
+        return all(_agrees(given, _setting(used, [name]), name == "class_path") for name, given in value.items())
     if isinstance(value, str) and isinstance(used, str):
-        return used == value or used.endswith(f".{value}")
+        return used == value or (is_class and used.endswith(f".{value}"))
     if isinstance(value, str) and isinstance(used, float):
         return _is_number(value, used)  # YAML reads 1e-5, without a point, as a text, and the command line as a number
     return isinstance(value, bool) == isinstance(used, bool) and value == used

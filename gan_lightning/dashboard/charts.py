@@ -14,6 +14,9 @@ _KIND_TITLES = {"trained": "ours", "random": "random weights", "none": "raw pixe
 _DASHES = ([1, 0], [6, 4], [2, 3], [1, 3])
 _SHAPES = ("circle", "square", "cross", "diamond")
 HEIGHT = 300
+_LETTER = 7
+"""Pixels for a letter of a label."""
+
 _PRINTED: Row = {"low": None, "high": None, "n": 1, "kind": _KIND_TITLES["paper"]}
 
 
@@ -66,7 +69,16 @@ def _x(comparison: Comparison) -> Any:
 
     if not comparison.numeric:
         scale = alt.Scale(paddingInner=0.5, paddingOuter=0.3)
-        axis = alt.Axis(labelAngle=0, labelLimit=140)
+        # A class and its settings stand one below the other, or in a line where there is no room side by side.
+        words = [len(word) for value in comparison.x_values for word in value.split()]
+        narrow = f"width < {len(comparison.x_values) * _LETTER * max(words, default=1)}"
+        axis = alt.Axis(
+            labelExpr=f"{narrow} ? datum.label : split(datum.label, ' ')",
+            labelAngle=alt.ExprRef(f"{narrow} ? -60 : 0"),
+            labelAlign=alt.ExprRef(f"{narrow} ? 'right' : 'center'"),
+            labelBaseline=alt.ExprRef(f"{narrow} ? 'middle' : 'top'"),
+            labelLimit=220,
+        )
         return alt.X("x:O", title=comparison.x, sort=list(comparison.x_values), axis=axis, scale=scale)
     values = comparison.x_values
     wide = min(values) > 0 and max(values) / min(values) > 50
@@ -83,8 +95,8 @@ def _styled(chart: Any) -> Mapping[str, Any]:
             labelFontSize=12, titleFontSize=12, titleFontWeight="normal",
         )
         .configure_legend(
-            labelColor=ink, titleColor=ink, symbolOpacity=1, orient="bottom", columns=2, labelFontSize=12,
-            labelLimit=220,
+            labelColor=ink, titleColor=ink, symbolBaseFillColor=ink, symbolBaseStrokeColor=ink, symbolOpacity=1,
+            orient="bottom", columns=2, labelFontSize=12, labelLimit=220,
         )
         .configure_view(stroke=None)
         .to_dict()
@@ -150,25 +162,27 @@ def difference_chart(comparison: Comparison, variant: str | None, chart_id: str)
     printed = [{**row, **_PRINTED, "mean": row["paper"]} for row in ours if row["paper"] is not None]
     rows = _with_ends([*ours, *printed])
     title = f"{comparison.pair[0]} - {comparison.pair[1]}"
-    kinds = ["ours", "the paper's"]
-    y = alt.Y("mean:Q", title=title)
-    shape = alt.Shape("kind:N", title="figures", scale=alt.Scale(domain=kinds, range=["circle", "diamond"]))
+    kinds = ["ours", "the paper's"][: 2 if printed else 1]
+    y, bottom = (alt.Y(f"{name}:Q", title=title, axis=alt.Axis(grid=True)) for name in ("mean", "bottom"))
+    shape = alt.Shape(
+        "kind:N", title="figures", scale=alt.Scale(domain=kinds, range=["circle", "diamond"][: len(kinds)])
+    )
     base = alt.Chart(alt.NamedData("rows")).encode(
         x=_x(comparison),
-        color=alt.Color("kind:N", title="figures", scale=alt.Scale(domain=kinds, range=[COLOURS[2], COLOURS[3]])),
+        color=alt.Color("kind:N", title="figures", scale=alt.Scale(domain=kinds, range=COLOURS[2 : 2 + len(kinds)])),
         **({} if comparison.numeric else {"xOffset": alt.XOffset("kind:N", sort=kinds)}),
     )
     tooltip = [alt.Tooltip(name) for name in ("x:N", "variant:N", "kind:N", "n:Q")]
     tooltip += [alt.Tooltip(f"{name}:Q", format="+.4f") for name in ("mean", "low", "high")]
     zero = (
-        alt.Chart(alt.InlineData([{}]))
+        alt.Chart(alt.InlineData([{}]))  # a line, for which the page has no data
         .mark_rule(strokeDash=[4, 4], opacity=0.6, color="currentColor")
         .encode(y=alt.datum(0))
     )
     layers = [
         zero,
         base.mark_rule(strokeWidth=2)
-        .encode(y=alt.Y("bottom:Q", title=title), y2="top:Q"),
+        .encode(y=bottom, y2="top:Q"),
         base.mark_point(filled=True, size=80, opacity=1).encode(y=y, shape=shape, tooltip=tooltip),
     ]  # fmt: skip
     return Chart(chart_id, _title(title, variant), _styled(alt.layer(*layers)), rows, (), _shown(comparison, variant))

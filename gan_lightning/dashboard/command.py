@@ -8,7 +8,7 @@ from rich.console import Console
 
 from gan_lightning.dashboard.page import build_page
 from gan_lightning.dashboard.reading import read_folder
-from gan_lightning.dashboard.serve import HOST, make_server
+from gan_lightning.dashboard.serve import HOST, Pages, make_server
 from gan_lightning.errors import SettingError
 from gan_lightning.files import write_text
 
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
         The exit status.
 
     Raises:
-        SettingError: If there is no such folder, or the runs have no such setting.
+        SettingError: If there is no such folder, the runs have no such setting, or the page cannot be served.
     """
     settings = parser().parse_args(arguments)
     runs: Path = settings.runs
@@ -46,11 +46,15 @@ def main(arguments: Sequence[str]) -> int:
     title = settings.title or f"{runs.resolve().name}: what the runs say"
     console = Console()
     if settings.serve:
+        if settings.out is not None:
+            raise SettingError(f"--out must not be given with --serve, which writes no file, got '{settings.out}'.")
 
-        def make_page() -> str:
-            return build_page(read_folder(runs), title, runs, settings.x, FOLLOW_SECONDS)
+        def make_page(version: str) -> str:
+            return build_page(read_folder(runs), title, runs, settings.x, FOLLOW_SECONDS, version)
 
-        with make_server(runs, settings.port, make_page) as server:
+        pages = Pages(runs, make_page)
+        with make_server(pages, settings.port) as server:
+            pages.page()  # what is wrong with it is said here, and not in the browser alone
             console.print(f"Serving at http://{HOST}:{server.server_port}/ until interrupted", soft_wrap=True)
             try:
                 server.serve_forever()

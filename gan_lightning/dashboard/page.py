@@ -1,15 +1,15 @@
 """The page: tables made here, so that they can be read without scripts, and charts drawn where it is opened."""
 
 import base64
-import csv
+import gzip
 import hashlib
-import io
 import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from importlib.resources import files
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -23,7 +23,9 @@ _NOTHING = "-"
 _FIGURES = ("mean", "low", "high", "n")
 
 
-def build_page(found: Found, title: str, page_folder: Path, x: str | None = None, follow_seconds: float = 0) -> str:
+def build_page(
+    found: Found, title: str, page_folder: Path, x: str | None = None, follow_seconds: float = 0, version: str = ""
+) -> str:
     """Return the page as HTML that needs nothing beside it.
 
     Args:
@@ -32,57 +34,61 @@ def build_page(found: Found, title: str, page_folder: Path, x: str | None = None
         page_folder: Where the page will stand; links to run folders are relative to it.
         x: The setting on the x axis; by default it is chosen by the runs.
         follow_seconds: Time between two looks for news where the page is served; 0 for a file.
+        version: The mark of what is shown, where the page is served.
 
     Raises:
         SettingError: If the drawing library is not installed, or no run has the setting `x`.
     """
     charts: list[Chart] = []
+    tables: Mapping[str, Sequence[Row]] = {}
     parts = [_trials(found.trials)]
     filters = ""
     if found.runs:
         comparison = compare(found.runs, x)
-        charts = _comparison_charts(comparison)
+        charts, tables = _comparison_charts(comparison), _tables(comparison)
         filters = _filters(comparison)
         parts = [
             _glance(comparison),
+            _unequal(comparison),
             *_main_figures(comparison, charts),
             *parts,
             _runs(comparison, charts, page_folder),
         ]
     else:
         parts.insert(0, '<p class="notice">There is no finished run to draw yet.</p>')
-    parts.insert(1 if found.runs else len(parts), _left_out(found))
-    state = "".join(f"{run.name} {run.about}" for run in found.runs) + str(found.left_out) + str(found.trials)
+    parts.insert(2 if found.runs else len(parts), _left_out(found))
     data = {
         "charts": [_packed(chart) for chart in charts],
+        "tables": {name: _columns(rows) for name, rows in tables.items()},
         "follow": int(1000 * follow_seconds),
-        "version": hashlib.sha256(state.encode()).hexdigest()[:16],
+        "version": version,
     }
     return _document(title, filters, parts, data, follow=follow_seconds > 0)
 
 
-def page_version(page: str) -> str:
-    """Return the mark by which a served page knows that there are news."""
-    return page.rpartition('"version": "')[2].partition('"')[0]
-
-
 def _document(title: str, filters: str, parts: Iterable[str], data: Mapping[str, Any], follow: bool) -> str:
     here = files(__package__)
-    # In a script element only `<` could end it.
-    content = json.dumps(data, allow_nan=False).replace("<", "\\u003c")
-    connect = "; connect-src 'self'" if follow else ""
-    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:{connect}"
+    # The many rows are much alike: without compression they would be most of the page.
+    packed = gzip.compress(json.dumps(data, allow_nan=False).encode(), mtime=0)
+    content = base64.b64encode(packed).decode()
+    scripts = [_library() if data["charts"] else "", (here / "page.js").read_text(encoding="utf-8")]
+    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    policy = {
+        "default-src": "'none'", "img-src": "data:", "style-src": "'unsafe-inline'",  # Vega styles its elements
+        "script-src": " ".join(f"'sha256-{value}'" for value in hashes), "form-action": "'none'", "base-uri": "'none'",
+    } | ({"connect-src": "'self'"} if follow else {})  # fmt: skip
     return f"""<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<title>{escape(title)}</title><style>{(here / "page.css").read_text(encoding="utf-8")}</style></head>
+<html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{"; ".join(f"{name} {value}" for name, value in policy.items())}">
+<title>{escape(title)}</title><link rel="icon" href="data:,">
+<style>{(here / "page.css").read_text(encoding="utf-8")}</style></head>
 <body><header><h1>{escape(title)}</h1><button id="theme" type="button">Dark or light</button></header>
 <noscript><p class="notice">Scripts are off: all figures are in the tables, without charts.</p></noscript>
 <form id="filters">{filters}<button id="reset" type="button">Reset</button></form>
 <main>{"".join(parts)}</main>
-<script type="application/json" id="page-data">{content}</script>
-<script>{_library() if data["charts"] else ""}</script>
-<script>{(here / "page.js").read_text(encoding="utf-8")}</script></body></html>
+<script type="application/gzip" id="page-data">{content}</script>
+{"".join(f"<script>{script}</script>" for script in scripts)}</body></html>
 """
 
 
@@ -124,15 +130,22 @@ def _packed(chart: Chart) -> Row:
     return {"id": chart.id, "spec": chart.spec, "rows": _columns(chart.rows), "points": _columns(chart.points)}
 
 
+def _tables(comparison: Comparison) -> Mapping[str, Sequence[Row]]:
+    """Return what can be downloaded, by the file's name."""
+    runs = [{name: value for name, value in point.items() if name != "x"} for point in comparison.points]
+    tables = {"accuracy": comparison.accuracies, "difference": comparison.differences, "epochs": comparison.epochs}
+    return {f"{name}.csv": rows for name, rows in (tables | {"runs": runs}).items() if rows}
+
+
 def _columns(rows: Sequence[Row]) -> Row:
-    """Return rows without repeating their keys."""
+    """Return rows without repeating their keys, and figures to six digits."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    values = [[_rounded(row.get(name)) for name in columns] for row in rows]
+    values = [[_rounded(row.get(name)) if name != "x" else row[name] for name in columns] for row in rows]
     return {"columns": columns, "rows": values}
 
 
 def _rounded(value: Any) -> Any:
-    return round(value, 6) if isinstance(value, float) else value
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def _filters(comparison: Comparison) -> str:
@@ -148,22 +161,23 @@ def _filters(comparison: Comparison) -> str:
 
 def _glance(comparison: Comparison) -> str:
     """Say in words which extractor is better, by how much, how sure that is, and what the paper says."""
-    if comparison.pair is None:
+    if comparison.pair is None or not comparison.differences:
         return ""
-    first, second = comparison.pair
+    first, second = map(escape, comparison.pair)
+    several = len({row["protocol"] for row in comparison.differences}) > 1
     sentences = []
     for row in comparison.differences:
         if row["seed"] != ALL_SEEDS:
             continue
-        where = ", ".join(filter(None, [f"{comparison.x} = {row['x']}", row["variant"]]))
+        protocol = f"protocol {row['protocol']}" if several else ""
+        where = ", ".join(filter(None, [f"{comparison.x} = {row['x']}", row["variant"], protocol]))
         sentence = f"{escape(where)}: {first} - {second} = <b>{row['mean']:+.4f}</b>"
-        if row["low"] is None:
-            sentence += f" (n = {row['n']}: no interval); one seed decides nothing"
-        else:
-            sentence += f" [{row['low']:+.4f}, {row['high']:+.4f}] (n = {row['n']}); {_verdict(row, first, second)}"
+        interval = row["low"] is not None
+        sentence += f" [{row['low']:+.4f}, {row['high']:+.4f}]" if interval else ""
+        sentence += f" (n = {row['n']}{'' if interval else ': no interval'}); {_verdict(row, first, second)}"
         if row["paper"] is not None:
             sentence += f"; the paper has {row['paper']:+.4f}"
-            if row["low"] is not None and row["low"] < row["high"]:
+            if interval:
                 inside = row["low"] <= row["paper"] <= row["high"]
                 sentence += ", inside our interval" if inside else ", outside our interval"
         sentences.append(f"<li {_marks(row, hide=False)}>{sentence}.</li>".replace("<li data-row", "<li data-shown"))
@@ -171,13 +185,22 @@ def _glance(comparison: Comparison) -> str:
 
 
 def _verdict(row: Row, first: str, second: str) -> str:
-    if row["low"] == row["high"] == 0:
-        return "the same network"
+    if row["n"] == 1:
+        return "one seed decides nothing"
+    if row["low"] is None:
+        same = "the same in each" if row["mean"] == 0 else "equal in all"
+        return f"{same} of {row['n']} seeds, so that there is no spread to judge by"
     if row["low"] > 0:
-        return f"<b>{escape(first)} is better</b>"
+        return f"<b>{first} is better</b>"
     if row["high"] < 0:
-        return f"<b>{escape(second)} is better</b>"
+        return f"<b>{second} is better</b>"
     return "no difference shown"
+
+
+def _unequal(comparison: Comparison) -> str:
+    """Warn of comparisons between unlike conditions."""
+    lines = "".join(f"<li>{escape(sentence)}</li>" for sentence in comparison.unequal)
+    return f'<div class="notice" id="unequal">Not under the same conditions:<ul>{lines}</ul></div>' if lines else ""
 
 
 def _main_figures(comparison: Comparison, charts: Sequence[Chart]) -> Iterable[str]:
@@ -185,17 +208,15 @@ def _main_figures(comparison: Comparison, charts: Sequence[Chart]) -> Iterable[s
         kind: [chart for chart in charts if chart.id.startswith(kind)] for kind in ("accuracy", "difference", "epochs")
     }
     n = "95% intervals are Student's t over seeds; ticks are single seeds."
-    yield _section(
-        f"Accuracy against {comparison.x}", _drawn(of["accuracy"]), _csv("accuracy.csv", comparison.accuracies), n
-    )
-    if comparison.pair:
+    yield _section(f"Accuracy against {comparison.x}", _drawn(of["accuracy"]), _csv("accuracy.csv"), n)
+    if comparison.pair and comparison.differences:
         first, second = comparison.pair
         paired = "Paired over seeds: each seed's two networks saw the same images in the same order."
         yield _section(
             f"Difference: {first} - {second}",
             _drawn(of["difference"]),
             _table(_difference_columns(comparison), comparison.differences),
-            _csv("difference.csv", comparison.differences),
+            _csv("difference.csv"),
             paired,
         )
     yield _section("Accuracies", _table(_accuracy_columns(comparison), _with_controls(comparison)))
@@ -208,7 +229,7 @@ def _main_figures(comparison: Comparison, charts: Sequence[Chart]) -> Iterable[s
             "The paper's probe over its epochs",
             _drawn(of["epochs"], "small"),
             table,
-            _csv("epochs.csv", comparison.epochs),
+            _csv("epochs.csv"),
         )
 
 
@@ -265,11 +286,11 @@ _TEXTS = {"x", "variant", "extractor", "protocol", "weights"}
 def _table(columns: Mapping[str, str], rows: Iterable[Row]) -> str:
     kinds = {column: ' class="text"' if column in _TEXTS else "" for column in columns}
     head = "".join(f"<th{kinds[column]}>{escape(title)}</th>" for column, title in columns.items())
-    lines = [
-        f"<tr {_marks(row)}>" + "".join(f"<td{kinds[c]}>{escape(_cell(row, c))}</td>" for c in columns) + "</tr>"
-        for row in rows
-    ]
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
+    bodies = []
+    for marks, group in groupby(rows, _marks):  # once for all lines that filters treat alike
+        cells = ("".join(f"<td{kinds[c]}>{escape(_cell(row, c))}</td>" for c in columns) for row in group)
+        bodies.append(f"<tbody {marks}>" + "".join(f"<tr>{line}</tr>" for line in cells) + "</tbody>")
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead>{"".join(bodies)}</table></div>'
 
 
 _NO_FILTERS = {"x", "variant", "extractor", "weights", "paper", "source", "epoch", *_FIGURES, "random", "pixels"}
@@ -299,20 +320,9 @@ def _section(title: str, *parts: str) -> str:
     return f"<section><h2>{escape(title)}</h2>{body}</section>"
 
 
-def _csv(name: str, rows: Sequence[Row]) -> str:
-    """Return a link that holds a CSV file."""
-    text = io.StringIO()
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    writer = csv.DictWriter(text, columns)
-    writer.writeheader()
-    writer.writerows([{column: _guarded(value) for column, value in row.items()} for row in rows])
-    address = f"data:text/csv;charset=utf-8,{quote(text.getvalue())}"
-    return f'<p><a download="{name}" href="{address}">Download {name}</a></p>'
-
-
-def _guarded(value: Any) -> Any:
-    """Keep a spreadsheet from taking a run's name for a formula."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@") else value
+def _csv(name: str) -> str:
+    """Return a button for a file that the page's script writes from its data."""
+    return f'<p class="script"><button type="button" data-csv="{name}">Download {name}</button></p>'
 
 
 def _left_out(found: Found) -> str:
@@ -333,7 +343,7 @@ def _trials(trials: Sequence[Mapping[str, Any]]) -> str:
         counts = Counter(trial["status"] for trial in own)
         states = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
         lines = "".join(
-            f"<li>{trial['index']}: {escape(json.dumps(trial['parameters']))}: {escape(str(trial['status']))}"
+            f"<li>{trial['index']}: {escape(json.dumps(trial['parameters']))}: {escape(trial['status'])}"
             f"{escape(', ' + str(trial['error'])) if trial['error'] else ''}</li>"
             for trial in own
             if trial["status"] != "finished"
@@ -356,8 +366,7 @@ def _runs(comparison: Comparison, charts: list[Chart], page_folder: Path) -> str
             f"<summary>{escape(_summary(comparison, run, row))}</summary>"
             f"<div>{_card(run, chart, page_folder)}</div></details>"
         )
-    rows = [{name: value for name, value in point.items() if name != "x"} for point in comparison.points]
-    return _section("Runs", _csv("runs.csv", rows), "".join(cards))
+    return _section("Runs", _csv("runs.csv"), "".join(cards))
 
 
 def _summary(comparison: Comparison, run: Run, row: Row) -> str:

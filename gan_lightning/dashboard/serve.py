@@ -1,42 +1,105 @@
 """Serves the page on this machine and makes it anew while runs go on."""
 
 import functools
+import hashlib
 from collections.abc import Callable
+from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Lock
+from urllib.parse import urlsplit
 
-from gan_lightning.dashboard.page import page_version
+from gan_lightning.dashboard.reading import folders_of
+from gan_lightning.errors import SettingError, UserError
 
 HOST = "127.0.0.1"
+_PORTS = 65535
+
+
+class Pages:
+    """The page of a folder, made again when the runs have changed.
+
+    Args:
+        runs: The folder.
+        make_page: Makes the page with the mark that it is given, by which the page knows that there are news.
+    """
+
+    def __init__(self, runs: Path, make_page: Callable[[str], str]) -> None:
+        self.runs, self.make_page = runs, make_page
+        self._lock = Lock()
+        self._page, self._version = "", ""
+
+    def version(self) -> str:
+        """Return the mark of what is there now, by the times and sizes of the files that the page is made of."""
+        runs, trials = folders_of(self.runs)
+        finished = [run for run in runs if (run / "results.json").is_file()]  # what others log is not drawn yet
+        files = [run / "run.json" for run in runs] + [trial / "trial.json" for trial in trials]
+        files += [run / name for run in finished for name in ("results.json", "metrics.csv")]
+        state = [(str(path), *_time_and_size(path)) for path in files]
+        return hashlib.sha256(str(sorted(state)).encode()).hexdigest()[:16]
+
+    def page(self) -> str:
+        """Return the page of what is there now.
+
+        Raises:
+            SettingError: If it cannot be drawn as it was asked for.
+        """
+        with self._lock:
+            if (version := self.version()) != self._version:
+                self._page, self._version = self.make_page(version), version
+            return self._page
+
+
+def _time_and_size(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except OSError:
+        return 0, 0
+    return status.st_mtime_ns, status.st_size
 
 
 class Handler(SimpleHTTPRequestHandler):
     """Answers `/` with the page, `/version` with its mark, and anything else with the files of the runs."""
 
-    def __init__(self, *args: object, make_page: Callable[[], str], directory: str, **kwargs: object) -> None:
-        self.make_page = make_page
-        super().__init__(*args, directory=directory, **kwargs)  # type: ignore[arg-type]
+    def __init__(self, *args: object, pages: Pages, **kwargs: object) -> None:
+        self.pages = pages
+        super().__init__(*args, directory=str(pages.runs), **kwargs)  # type: ignore[arg-type]
 
     def do_GET(self) -> None:
         """Answer."""
-        if self.path in ("/", "/version"):
-            page = self.make_page()
-            kind, text = ("html", page) if self.path == "/" else ("plain", page_version(page))
-            body = text.encode()
-            self.send_response(200)
-            self.send_header("Content-Type", f"text/{kind}; charset=utf-8")
-            self.send_header("Content-Length", str(len(body)))
-            self.send_header("Cache-Control", "no-store")
-            self.end_headers()
-            self.wfile.write(body)
+        path = urlsplit(self.path).path
+        if path == "/version":
+            self._answer(HTTPStatus.OK, "plain", self.pages.version())
+        elif path == "/":
+            try:
+                self._answer(HTTPStatus.OK, "html", self.pages.page())
+            except UserError as error:
+                self._answer(HTTPStatus.INTERNAL_SERVER_ERROR, "plain", str(error))
         else:
             super().do_GET()
+
+    def _answer(self, status: HTTPStatus, kind: str, text: str) -> None:
+        body = text.encode()
+        self.send_response(status)
+        self.send_header("Content-Type", f"text/{kind}; charset=utf-8")
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Cache-Control", "no-store")
+        self.end_headers()
+        self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing of each request."""
 
 
-def make_server(runs: Path, port: int, make_page: Callable[[], str]) -> ThreadingHTTPServer:
-    """Return a server that only this machine can reach; port 0 takes a free one."""
-    handler = functools.partial(Handler, make_page=make_page, directory=str(runs))
-    return ThreadingHTTPServer((HOST, port), handler)
+def make_server(pages: Pages, port: int) -> ThreadingHTTPServer:
+    """Return a server that only this machine can reach; port 0 takes a free one.
+
+    Raises:
+        SettingError: If the port is none, or is taken.
+    """
+    if not 0 <= port <= _PORTS:
+        raise SettingError(f"--port must be from 0, for any that is free, to {_PORTS}, got {port}.")
+    try:
+        return ThreadingHTTPServer((HOST, port), functools.partial(Handler, pages=pages))
+    except OSError as error:
+        raise SettingError(f"--port must be one that is free, got {port}: {error.strerror}.") from error

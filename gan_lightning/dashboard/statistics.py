@@ -3,8 +3,11 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 CONFIDENCE = 0.95
+_EQUAL = 1e-12
+"""Values closer than this differ by rounding alone."""
 
 
 @dataclass(frozen=True)
@@ -13,7 +16,8 @@ class Estimate:
 
     Attributes:
         mean: Of the values, in their unit.
-        low: Lower end of the 95% interval; None where one value says nothing about the spread.
+        low: Lower end of the 95% interval; None where there is one value, or all are equal, which says nothing about
+            the spread.
         high: Its upper end.
         n: Number of values.
     """
@@ -33,13 +37,19 @@ def estimate(values: Sequence[float]) -> Estimate:
     """Return the mean and Student's t interval: mean ± t(n-1) · s / √n."""
     n = len(values)
     mean = math.fsum(values) / n
-    if n < 2:
+    if n < 2 or max(values) - min(values) < _EQUAL:
         return Estimate(mean, None, None, n)
+    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
+    half = _quantile(n - 1) * deviation / math.sqrt(n)
+    return Estimate(mean, mean - half, mean + half, n)
+
+
+@cache
+def _quantile(freedom: int) -> float:
+    """Return how many standard errors Student's interval reaches to either side."""
     from scipy.stats import t
 
-    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
-    half = float(t.ppf((1 + CONFIDENCE) / 2, n - 1)) * deviation / math.sqrt(n)
-    return Estimate(mean, mean - half, mean + half, n)
+    return float(t.ppf((1 + CONFIDENCE) / 2, freedom))
 
 
 def paired_difference(first: dict[int | None, float], second: dict[int | None, float]) -> Estimate | None:

@@ -7,9 +7,10 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -17,7 +18,7 @@ from rich.table import Table
 
 from gan_lightning.errors import SettingError
 from gan_lightning.sweeps.engine import check_with_engine, random_points
-from gan_lightning.sweeps.runner import Runner, all_points
+from gan_lightning.sweeps.runner import Runner, all_points, trial_command
 from gan_lightning.sweeps.spec import Point, Sweep, load_sweep
 from gan_lightning.sweeps.trials import ENDED, Trial, claim_folder, read_trials
 
@@ -70,6 +71,7 @@ def main(arguments: Sequence[str]) -> int:
     if settings.index is not None and points is not None and not 0 <= settings.index < len(points):
         raise SettingError(f"--index must be from 0 to {len(points) - 1} for {sweep.path}, got {settings.index}.")
     folder = settings.dir or Path("runs", sweep.name)
+    refuse_run_folder(sweep, more)
     fingerprint = sweep.fingerprint(more)
     console = Console()
     if settings.list:
@@ -78,13 +80,28 @@ def main(arguments: Sequence[str]) -> int:
     chosen = points if settings.index is None or points is None else [points[settings.index]]
     # A single point checks itself when it starts.
     if settings.index is None and (points is None or _unfinished(points, read_trials(folder))):
-        check_keys(sweep, more)
+        check_keys(sweep, folder, more)
     claim_folder(folder, sweep.name, fingerprint)
     return _run(sweep, folder, chosen, settings.workers, more, settings.retry_failed, console)
 
 
-def check_keys(sweep: Sweep, more: Sequence[str] = ()) -> None:
-    """Check every key of a sweep, and every value that it lists, against the command line.
+def refuse_run_folder(sweep: Sweep, more: Sequence[str]) -> None:
+    """Refuse a sweep that says where runs go: each trial has a folder of its own.
+
+    Raises:
+        SettingError: Naming the key.
+    """
+    words = [word.partition("=")[0].removeprefix("--") for word in (*sweep.command, *more)]
+    for name in ("run.root", "run.name"):
+        if name in sweep.parameters or name in words:
+            raise SettingError(
+                f"{name} must be left to `gan-lightning sweep`, which gives each trial a folder of its own: remove it "
+                f"from {sweep.path}; --dir sets the folder of all."
+            )
+
+
+def check_keys(sweep: Sweep, folder: Path, more: Sequence[str] = ()) -> None:
+    """Check every key of a sweep, every value that it lists and the ends of its ranges against the command line.
 
     Raises:
         SettingError: Naming what the command line does not take.
@@ -96,7 +113,7 @@ def check_keys(sweep: Sweep, more: Sequence[str] = ()) -> None:
             point_file = Path(scratch, f"{point.id}.json")
             point_file.write_text(json.dumps(point.parameters), encoding="utf-8")
             # Without the interpreter and the module, which the check stands for.
-            commands.append(sweep.trial_command(point, point_file, more)[3:])
+            commands.append(trial_command(sweep, folder, point, point_file, more)[3:])
         asked = {"commands": commands, "points": [dict(point.parameters) for point in points]}
         done = subprocess.run(
             [sys.executable, "-m", "gan_lightning.sweeps.check"],
@@ -112,14 +129,20 @@ def check_keys(sweep: Sweep, more: Sequence[str] = ()) -> None:
 
 
 def points_to_check(sweep: Sweep) -> list[Point]:
-    """Return a point, and others that each differ from it in one of the values that the sweep lists."""
+    """Return a point, and others that each differ from it in one value: those listed, and the ends of ranges."""
     first = sweep.grid()[0] if sweep.method == "grid" else random_points(sweep, 1)[0]
     others = [
         Point(0, {**first.parameters, name: value})
         for name, spec in sweep.parameters.items()
-        for value in spec.get("values", [])
+        for value in (spec.get("values") or _ends(spec))
     ]
     return list({point.id: point for point in (first, *others)}.values())
+
+
+def _ends(spec: Mapping[str, Any]) -> list[Any]:
+    """Return the ends of a range, where these are values themselves and not, say, exponents."""
+    plain = spec.get("distribution") in (None, "uniform", "int_uniform", "log_uniform_values")
+    return [spec["min"], spec["max"]] if plain and {"min", "max"} <= set(spec) else []
 
 
 def _run(
@@ -136,7 +159,9 @@ def _run(
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
     )  # fmt: skip
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    # One that is ignored, as SIGHUP is under nohup, stays ignored.
+    ending = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, _interrupt) for number in ending}
     with Progress(*columns, console=console) as bars:
         bar = bars.add_task(sweep.name, total=total)
 
@@ -155,7 +180,8 @@ def _run(
             console.print("Interrupted; start it again to go on.")
             return INTERRUPTED
         finally:
-            signal.signal(signal.SIGTERM, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
     trials = read_trials(folder)
     ended = _ended(points, trials)
     chosen = None if points is None else {point.id for point in points}

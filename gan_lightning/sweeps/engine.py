@@ -26,6 +26,8 @@ def wandb_engine() -> ModuleType:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pydantic's, about how the package is written
+            # What it would import only when it is asked: by then its random numbers are seeded, and importing draws.
+            import sweeps.bayes_search
             import sweeps.config
 
             import sweeps
@@ -86,13 +88,14 @@ def trials_to_stop(sweep: Sweep, trials: Sequence[Trial]) -> set[str]:
 
 def _next_parameters(sweep: Sweep, trials: Sequence[Trial], seed: int) -> Mapping[str, Any]:
     """Ask the engine with its random numbers seeded; those of the process stay as they were."""
+    engine, runs = wandb_engine(), [_engine_run(sweep, trial) for trial in trials]
     states = random.getstate(), np.random.get_state()  # noqa: NPY002 (the engine draws from these)
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the Gaussian process about its few points
-            run = wandb_engine().next_run(sweep.engine_config, [_engine_run(sweep, trial) for trial in trials])
+            run = engine.next_run(sweep.engine_config, runs)
     finally:
         random.setstate(states[0])
         np.random.set_state(states[1])  # noqa: NPY002

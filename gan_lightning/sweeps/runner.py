@@ -1,25 +1,36 @@
 """Runs trials, each as a process of its own, several at a time."""
 
+import itertools
 import json
 import os
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from gan_lightning.errors import SettingError
 from gan_lightning.sweeps.engine import next_point, random_points, trials_to_stop
 from gan_lightning.sweeps.spec import Point, Sweep
-from gan_lightning.sweeps.trials import ENDED, RECORD, Trial, read_trial, read_trials, trial_lock
+from gan_lightning.sweeps.trials import ENDED, RECORD, Status, Trial, read_trial, read_trials, sweep_lock, trial_lock
 from gan_lightning.swept import SWEEP_POINT
 
 POLL_SECONDS = 0.1
 EARLY_STOP_SECONDS = 2.0
 GRACE_SECONDS = 20.0
 """Time that a trial has to end by itself once it was asked to."""
+
+_ATTEMPT = "=== attempt "
+"""Begins the line between the outputs of two attempts."""
+
+_ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL, signal.SIGHUP)
+"""By these somebody ends a trial that could have gone on; by others it fails."""
+
+_ONE_RUN = ("WANDB_RUN_ID", "WANDB_RESUME")
+"""Variables of the user's that would make one W&B run of all trials."""
 
 OnEvent = Callable[[str, Trial], None]
 """Told what happened to a trial: "started" or "ended"."""
@@ -78,6 +89,7 @@ class Runner:
                     checked = time.monotonic()
                 for running in [r for r in self._running if r.process.poll() is not None]:
                     self._end(running)
+                    self._check_metric(running.trial)
         finally:
             self._stop(self._running)
             for running in list(self._running):
@@ -88,12 +100,19 @@ class Runner:
         if self.sweep.method == "bayes":
             earlier = read_trials(self.folder)
             yield from (Point(trial.index, trial.parameters) for trial in earlier)
-            while len(trials := read_trials(self.folder)) < (self.sweep.run_cap or 0):
-                if (point := next_point(self.sweep, trials)) is None:
-                    return
+            while (point := self._next_point()) is not None:
                 yield point
         else:
             yield from all_points(self.sweep)
+
+    def _next_point(self) -> Point | None:
+        """Choose a point and write it down, so that runners beside this one choose others; None at the end."""
+        with sweep_lock(self.folder):
+            trials = read_trials(self.folder)
+            if len(trials) >= (self.sweep.run_cap or 0) or (point := next_point(self.sweep, trials)) is None:
+                return None
+            Trial(point.id, point.index, point.parameters, "running", self.folder / point.id).write()
+            return point
 
     def _start(self, point: Point) -> None:
         """Start a trial, unless it is done or runs elsewhere."""
@@ -103,19 +122,27 @@ class Runner:
             if lock is None:
                 return
             known = read_trial(folder / RECORD) if (folder / RECORD).is_file() else None
+            if known and known.status == "running" and (about := known.finished_run()):
+                # Its runner ended before it did: nobody has noted how it ended.
+                self._note_end(known, "finished", about.get("seconds"))
+                return
             if known and (known.status in ENDED or (known.status == "failed" and not self.retry_failed)):
+                self._check_metric(known)
                 return
             trial = Trial(point.id, point.index, point.parameters, "running", folder)
             trial.attempts = known.attempts + 1 if known else 1
             trial.started = datetime.now(UTC).isoformat(timespec="seconds")
+            trial.earlier_runs = trial.run_folders()
             point_file = folder / "point.json"
             point_file.write_text(json.dumps(point.parameters, indent=2) + "\n", encoding="utf-8")
-            command = self.sweep.trial_command(point, point_file, self.more)
-            command += [f"--run.root={self.folder}", f"--run.name={point.id}"]
+            command = trial_command(self.sweep, self.folder, point, point_file, self.more)
             trial.write()
             # A session of its own: what interrupts the sweep does not also interrupt its trials at the same moment,
             # and a trial is ended together with the processes that it has started.
-            with (folder / "output.log").open("wb") as output:
+            with (folder / "output.log").open("ab") as output:
+                if known and known.attempts:
+                    output.write(f"{_ATTEMPT}{trial.attempts}, {trial.started}\n".encode())
+                    output.flush()
                 process = subprocess.Popen(
                     command,
                     stdin=subprocess.DEVNULL,
@@ -131,20 +158,42 @@ class Runner:
     def _end(self, running: _Running) -> None:
         trial, code = running.trial, running.process.wait()
         self._running.remove(running)
-        trial.seconds = round(time.monotonic() - running.started, 1)
+        seconds = round(time.monotonic() - running.started, 1)
+        if code == 0:
+            self._note_end(trial, "finished", seconds)
+        else:
+            end_group(running.process.pid)  # other processes of the trial, which nobody waits for any more
+            ended_by = -code if code < 0 else code - 128
+            if ended_by in _ENDINGS and running.stopped_early:
+                self._note_end(trial, "stopped", seconds)
+            elif ended_by in _ENDINGS:
+                self._note_end(trial, "killed", seconds, f"ended with status {code}, as by a signal")
+            else:
+                crash = f"{signal.strsignal(-code)}: " if code < 0 else ""
+                self._note_end(trial, "failed", seconds, crash + last_words(trial.folder / "output.log"))
+        running.lock.close()
+
+    def _note_end(self, trial: Trial, status: Status, seconds: float | None, error: str | None = None) -> None:
+        """Write down how a trial ended, while its lock is held."""
         run = trial.newest_run()
         trial.run_folder = run.name if run else None
-        interrupted = code < 0 or code - 128 in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
-        if code == 0:
-            trial.status = "finished"
-        elif interrupted:
-            trial.status = "stopped" if running.stopped_early else "killed"
-            trial.error = None if running.stopped_early else f"ended with status {code}, as by a signal"
-        else:
-            trial.status, trial.error = "failed", last_words(trial.folder / "output.log")
+        trial.status, trial.seconds, trial.error = status, seconds, error
         trial.write()
-        running.lock.close()
         self.on_event("ended", trial)
+
+    def _check_metric(self, trial: Trial) -> None:
+        """Check that a finished trial has logged what the search and early stopping look at.
+
+        Raises:
+            SettingError: If it has not; a search without results would be no search.
+        """
+        name = (self.sweep.metric or {}).get("name")
+        looked_at = self.sweep.method == "bayes" or self.sweep.early_terminate
+        if looked_at and trial.status == "finished" and name not in (logged := trial.metric_names()):
+            raise SettingError(
+                f"metric.name must be what the runs log, got '{name}'; the trial {trial.id} has logged "
+                f"{', '.join(sorted(logged)) or 'nothing'} ({self.sweep.path})."
+            )
 
     def _stop_early(self) -> None:
         trials = {trial.id: trial for trial in read_trials(self.folder)}
@@ -170,9 +219,34 @@ def all_points(sweep: Sweep) -> list[Point]:
     return sweep.grid() if sweep.method == "grid" else random_points(sweep, sweep.run_cap or 0)
 
 
+def trial_command(sweep: Sweep, folder: Path, point: Point, point_file: Path, more: Sequence[str] = ()) -> list[str]:
+    """Return the arguments of a trial's process, with those that put what it writes below its folder.
+
+    Args:
+        sweep: Of the trial.
+        folder: The sweep's.
+        point: The trial's parameters.
+        point_file: Where they stand as JSON.
+        more: Arguments after those of the sweep's file.
+    """
+    command = [*sweep.trial_command(point, point_file, more), f"--run.root={folder}", f"--run.name={point.id}"]
+    words = " ".join(command).replace("=", " ").split()
+    loggers = [value for name, value in itertools.pairwise(words) if name == "--trainer.logger"]
+    if loggers and loggers[-1].endswith("WandbLogger") and "--trainer.logger.save_dir" not in words:
+        # Lightning's own default, the working folder, is stronger than WANDB_DIR.
+        command.append(f"--trainer.logger.save_dir={folder / point.id}")
+    return command
+
+
+def end_group(pid: int) -> None:
+    """End what is left of a process group whose first process has ended."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+
+
 def trial_environment(sweep: Sweep, point: Point, folder: Path, workers: int) -> Mapping[str, str]:
     """Return a trial's environment: the user's, and defaults for what trials share or must not share."""
-    threads = max(1, (os.cpu_count() or 1) // workers)  # torch on more threads than there are cores only waits
+    threads = max(1, usable_cores() // workers)  # torch on more threads than there are cores only waits
     defaults = {
         "OMP_NUM_THREADS": str(threads),
         # A sweep file may ask for W&B's logger; here that must not need an account. `wandb sync` uploads it later.
@@ -180,11 +254,20 @@ def trial_environment(sweep: Sweep, point: Point, folder: Path, workers: int) ->
         "WANDB_DIR": str(folder.absolute()),
         "WANDB_RUN_GROUP": sweep.name,
     }
-    return defaults | os.environ | {SWEEP_POINT: json.dumps(point.parameters)}
+    own = {name: value for name, value in os.environ.items() if name not in _ONE_RUN}
+    named = {"WANDB_PROJECT": sweep.project, "WANDB_ENTITY": sweep.entity}
+    asked = {name: value for name, value in named.items() if value is not None}
+    return defaults | own | asked | {SWEEP_POINT: json.dumps(point.parameters)}
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use: a cluster's job often has fewer than the machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def last_words(log: Path) -> str:
     """Return the line of an output that says why the process failed."""
-    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    text = log.read_text(encoding="utf-8", errors="replace").rpartition(_ATTEMPT)[2]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     said = [line for line in lines if "error:" in line.lower()]
     return (said or lines or ["it printed nothing"])[-1].removeprefix("gan-lightning: error: ")

@@ -66,6 +66,8 @@ class Sweep:
         run_cap: Most trials; None for a whole grid.
         metric: `name` and `goal` of what Bayesian search and early stopping look at.
         early_terminate: W&B's settings of early stopping.
+        project: The file's `project`, for W&B.
+        entity: The file's `entity`, for W&B.
     """
 
     path: Path
@@ -76,6 +78,8 @@ class Sweep:
     run_cap: int | None
     metric: Mapping[str, Any] | None
     early_terminate: Mapping[str, Any] | None
+    project: str | None = None
+    entity: str | None = None
 
     @property
     def engine_config(self) -> dict[str, Any]:
@@ -105,12 +109,15 @@ class Sweep:
             "${args}": [f"--{name}={json.dumps(value)}" for name, value in point.parameters.items()],
             "${args_json_file}": [str(point_file)],
         }
-        words = [macros.get(word, [_ENVIRONMENT.sub(_environment, word)]) for word in self.command]
+        words = [macros.get(word, [with_environment(word)]) for word in self.command]
         return [*itertools.chain.from_iterable(words), *more]
 
     def fingerprint(self, more: Sequence[str] = ()) -> dict[str, Any]:
-        """Return what makes trials with equal parameters equal: the command, and the content of its configurations."""
-        words = [*self.command, *more]
+        """Return what makes trials with equal parameters equal: the command, and the content of its configurations.
+
+        And what makes two searches the same one: the space in which they search.
+        """
+        words = [*map(with_environment, self.command), *more]
         configs = [word.partition("=")[2] for word in words if word.startswith(("--config=", "-c="))]
         configs += [after for word, after in itertools.pairwise(words) if word in ("--config", "-c")]
         files = {name: Path(name) for name in configs if name not in MACROS}
@@ -119,7 +126,9 @@ class Sweep:
                 f"command must name configurations that exist, got '{missing[0]}' in {self.path}; paths are relative "
                 "to the folder in which the sweep is started."
             )
-        return {"command": words, "configs": {name: _digest(path.read_text()) for name, path in files.items()}}
+        contents = {name: _digest(path.read_text(encoding="utf-8")) for name, path in files.items()}
+        space = {} if self.method == "grid" else {"method": self.method, "parameters": self.parameters}
+        return {"command": words, "configs": contents, **space}
 
 
 def load_sweep(path: Path) -> Sweep:
@@ -157,21 +166,35 @@ def load_sweep(path: Path) -> Sweep:
     stopping = content.get("early_terminate")
     if (method == "bayes" or stopping) and not (isinstance(metric, dict) and isinstance(metric.get("name"), str)):
         raise refuse(f"metric must have the name of what to look at, got {metric!r}")
+    if isinstance(metric, dict) and metric.get("goal", "minimize") not in ("minimize", "maximize"):
+        raise refuse(f"the metric's goal must be minimize or maximize, got {metric['goal']!r}")
     parameters = dict(sorted(_flat(content.get("parameters"), refuse)))
     for name, spec in parameters.items():
         if method == "grid":
             values = _grid_values(name, spec)
-            if len({_digest(value) for value in values}) < len(values):
-                raise refuse(f"the values of {name} must differ, got {values}: equal trials are one trial")
+            texts = [json.dumps(_meant(value), sort_keys=True) for value in values]
+            if twice := [value for i, value in enumerate(values) if texts[i] in texts[:i]]:
+                first = values[texts.index(json.dumps(_meant(twice[0]), sort_keys=True))]
+                raise refuse(
+                    f"the values of {name} must differ, got {first!r} and {twice[0]!r}: equal trials are one trial"
+                )
+    for key in ("name", "project", "entity"):
+        if not isinstance(content.get(key), str | None):
+            raise refuse(f"{key} must be a text, got {content[key]!r}")
+    name = content.get("name") or path.stem
+    if name != Path(name).name or name == "..":
+        raise refuse(f"name must be one that a folder can have, got '{name}'")
     return Sweep(
         path=path,
-        name=str(content.get("name") or path.stem),
+        name=name,
         method=method,
         parameters=parameters,
         command=_command(content.get("command"), refuse),
         run_cap=cap,
         metric=metric,
         early_terminate=stopping,
+        project=content.get("project"),
+        entity=content.get("entity"),
     )
 
 
@@ -190,6 +213,11 @@ def _flat(parameters: object, refuse: Any, prefix: str = "") -> Iterator[tuple[s
             raise refuse(f"unknown key '{min(unknown)}' of {full}; known are {', '.join(sorted(PARAMETER_KEYS))}")
         if "values" in spec and (not isinstance(spec["values"], list) or not spec["values"]):
             raise refuse(f"the values of {full} must be a list of at least one, got {spec['values']!r}")
+        try:
+            _digest(spec)
+        except TypeError as error:
+            # Such as a date, which YAML makes of 2024-01-01.
+            raise refuse(f"{full} must have values that JSON has, got {spec}: {error}. Put texts in quotes") from error
         yield full, spec
 
 
@@ -232,6 +260,11 @@ def _command(command: object, refuse: Any) -> tuple[str, ...]:
     return words
 
 
+def with_environment(word: str) -> str:
+    """Return a word of a command with the values of the variables that it names."""
+    return _ENVIRONMENT.sub(_environment, word)
+
+
 def _environment(match: re.Match[str]) -> str:
     name = match.group(1)
     if name not in os.environ:
@@ -243,6 +276,18 @@ def _environment(match: re.Match[str]) -> str:
 def _digest(value: object) -> str:
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def _meant(value: object) -> object:
+    """Return a value as a run has it: 1.0 and 1 are one number, and so are 1e-4, a text in YAML, and 0.0001."""
+    if isinstance(value, dict):
+        return {str(name): _meant(own) for name, own in value.items()}
+    if isinstance(value, list):
+        return [_meant(own) for own in value]
+    try:
+        return value if isinstance(value, bool) or value is None else float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return value
 
 
 def _short(value: object) -> str:

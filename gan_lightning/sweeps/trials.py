@@ -5,17 +5,20 @@
 """
 
 import csv
+import fcntl
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 from gan_lightning.errors import SettingError
 from gan_lightning.files import SCHEMA_VERSION, write_json
+from gan_lightning.sweeps.spec import with_environment
 
 Status = Literal["running", "finished", "stopped", "failed", "killed"]
 ENDED = ("finished", "stopped")
@@ -38,6 +41,7 @@ class Trial:
         started: Time of the last start, ISO 8601.
         seconds: Wall time of the last attempt.
         run_folder: The last attempt's, relative to the trial's folder.
+        earlier_runs: Run folders that were there when the last attempt started.
         folder: Where the record stands; not part of it.
     """
 
@@ -51,16 +55,30 @@ class Trial:
     started: str | None = None
     seconds: float | None = None
     run_folder: str | None = None
+    earlier_runs: list[str] = field(default_factory=list)
 
     def write(self) -> None:
         """Write the record, whole or not at all."""
         content = {name: value for name, value in asdict(self).items() if name != "folder"}
         write_json(self.folder / RECORD, {"schema_version": SCHEMA_VERSION} | content)
 
+    def run_folders(self) -> list[str]:
+        """Return the names of all attempts' run folders, in order of time."""
+        return sorted(path.parent.name for path in self.folder.glob("*/run.json"))
+
     def newest_run(self) -> Path | None:
         """Return the run folder of the last attempt, where it came to make one."""
-        runs = [path.parent for path in self.folder.glob("*/run.json")]
-        return max(runs, key=lambda run: run.name, default=None)
+        runs = [name for name in self.run_folders() if name not in self.earlier_runs]
+        return self.folder / runs[-1] if runs else None
+
+    def finished_run(self) -> Mapping[str, Any] | None:
+        """Return the last attempt's `run.json` if it says that the run came to its end."""
+        run = self.newest_run()
+        try:
+            about = json.loads((run / "run.json").read_text(encoding="utf-8")) if run else None
+        except (OSError, ValueError):
+            return None
+        return about if isinstance(about, dict) and about.get("status") == "finished" else None
 
     def metric_history(self, name: str) -> list[float]:
         """Return all values of a metric that the last attempt has logged, in order."""
@@ -70,13 +88,31 @@ class Trial:
             return []
         return list(_column(path, path.stat().st_mtime_ns, name))
 
+    def metric_names(self) -> list[str]:
+        """Return the names of what the last attempt has logged."""
+        run = self.folder / self.run_folder if self.run_folder else self.newest_run()
+        path = run / "metrics.csv" if run else None
+        if path is None or not path.is_file():
+            return []
+        with path.open(newline="", encoding="utf-8", errors="replace") as file:
+            return next(csv.reader(file), [])
+
 
 @cache
 def _column(path: Path, changed: int, name: str) -> tuple[float, ...]:
     """Return a column of a CSV file that may still be written to, as it was at the time `changed`."""
-    text = path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8", errors="replace")
     whole = text[: text.rfind("\n") + 1]
-    return tuple(float(row[name]) for row in csv.DictReader(whole.splitlines()) if row.get(name))
+    return tuple(number for row in csv.DictReader(whole.splitlines()) if (number := _number(row.get(name))) is not None)
+
+
+def _number(text: str | None) -> float | None:
+    """Return the finite number in a cell, if there is one."""
+    try:
+        number = float(text or "nan")
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def read_trial(path: Path) -> Trial:
@@ -85,17 +121,30 @@ def read_trial(path: Path) -> Trial:
     Raises:
         SettingError: If it is damaged or of another version.
     """
+    content = _read_record(path, "a trial's record", "Remove its folder.")
+    known = {f.name for f in fields(Trial)}
+    try:
+        return Trial(folder=path.parent, **{name: value for name, value in content.items() if name in known})
+    except TypeError as error:
+        raise _damaged(path, "a trial's record", error, "Remove its folder.") from error
+
+
+def _read_record(path: Path, what: str, remedy: str) -> dict[str, Any]:
+    """Return what a record says beside its version."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         version = content.pop("schema_version")
-        if version != SCHEMA_VERSION:
-            raise SettingError(f"'{path}' has schema version {version}, and this version of the package reads 1.")
-        known = {f.name for f in fields(Trial)}
-        return Trial(folder=path.parent, **{name: value for name, value in content.items() if name in known})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        if isinstance(error, SettingError):
-            raise
-        raise SettingError(f"'{path}' must be a trial's record, and is damaged: {error}. Remove its folder.") from error
+        raise _damaged(path, what, error, remedy) from error
+    if version != SCHEMA_VERSION:
+        raise SettingError(
+            f"'{path}' has schema version {version}, and this version of the package reads {SCHEMA_VERSION}."
+        )
+    return content
+
+
+def _damaged(path: Path, what: str, error: Exception, remedy: str) -> SettingError:
+    return SettingError(f"'{path}' must be {what}, and is damaged: {error}. {remedy}")
 
 
 def read_trials(folder: Path) -> list[Trial]:
@@ -111,19 +160,31 @@ def claim_folder(folder: Path, name: str, fingerprint: Mapping[str, Any]) -> Non
     """
     path, record = folder / SWEEP_RECORD, {"schema_version": SCHEMA_VERSION, "name": name, **fingerprint}
     if path.is_file() and any(folder.glob(f"*/{RECORD}")):
-        earlier = json.loads(path.read_text(encoding="utf-8"))
-        changed = (
-            [f"the command was '{' '.join(earlier['command'])}'"] if earlier["command"] != record["command"] else []
-        )
-        configs, now = earlier["configs"], record["configs"]
-        changed += [f"{config} has changed" for config in now if config in configs and configs[config] != now[config]]
+        what, remedy = "a sweep's record", "Remove it if the trials beside it are those of this sweep."
+        earlier = _read_record(path, what, remedy)
+        try:
+            changed = _changes(earlier, record)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise _damaged(path, what, error, remedy) from error
         if changed:
             raise SettingError(
-                f"the trials in '{folder}' must be trials of the same command, but {changed[0]}. "
+                f"the trials in '{folder}' must be trials of the same sweep, but {changed[0]}. "
                 "Choose another folder with --dir, or remove this one."
             )
         return
     write_json(path, record)
+
+
+def _changes(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return what is another in a sweep's record than it was; in old ones the search space is missing."""
+    # Variables that old records name may have changed since: what they were is not known.
+    command = [with_environment(word) for word in earlier["command"]]
+    changed = [] if command == now["command"] else [f"the command was '{' '.join(command)}'"]
+    configs = earlier["configs"]
+    changed += [f"{name} has changed" for name, own in now["configs"].items() if configs.get(name, own) != own]
+    if "parameters" in now and earlier.get("parameters", now["parameters"]) != now["parameters"]:
+        changed.append(f"the space that was searched was {earlier['parameters']}")
+    return changed
 
 
 @contextmanager
@@ -133,16 +194,35 @@ def trial_lock(folder: Path) -> Iterator[int | None]:
     The system lets go of the lock when the last process that has the descriptor ends, however it ends: a trial is
     free exactly when neither its runner nor its own process lives.
     """
-    import fcntl
+    with _lock_file(folder) as descriptor:
+        yield descriptor if _locked(folder, descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB) else None
 
+
+@contextmanager
+def sweep_lock(folder: Path) -> Iterator[None]:
+    """Hold a sweep's folder while a trial is chosen and written down; waits for others to let go."""
+    with _lock_file(folder) as descriptor:
+        _locked(folder, descriptor, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _lock_file(folder: Path) -> Iterator[int]:
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            yield None
-            return
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _locked(folder: Path, descriptor: int, how: int) -> bool:
+    try:
+        fcntl.flock(descriptor, how)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise SettingError(
+            f"trials must be on a file system with locks, got '{folder}': {error.strerror}. Choose another with --dir."
+        ) from error
+    return True

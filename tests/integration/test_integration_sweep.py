@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from gan_lightning.dashboard.command import main as dashboard
 from gan_lightning.sweeps.check import error_of
 from gan_lightning.sweeps.command import main, points_to_check
 from gan_lightning.sweeps.spec import load_sweep
@@ -37,10 +38,14 @@ def sweep_file(tmp_path, monkeypatch):
     return write
 
 
-def test_a_sweep_trains_each_point_and_a_trial_that_fails_says_why(sweep_file, tmp_path, capsys):
+def test_a_sweep_trains_each_point_and_a_trial_that_fails_says_why(sweep_file, tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("WANDB_MODE", raising=False)
     # 11 generators do not divide 120 images: found when the model is built, not when the command line is read.
-    path = sweep_file({"model.init_args.generators": {"values": [10, 11]}, "seed_everything": {"values": [1]}},
-                      metric={"name": "transfer/classifier/paper/accuracy"})  # fmt: skip
+    path = sweep_file(
+        {"model.init_args.generators": {"values": [10, 11]}, "seed_everything": {"values": [1]}},
+        [*COMMAND, "--trainer.logger=WandbLogger"],
+        metric={"name": "transfer/classifier/paper/accuracy"}, project="gans",
+    )  # fmt: skip
     assert main([str(path), "--workers=2"]) == 1
     printed = capsys.readouterr().out
     assert "1 of 2 trials done (1 failed, 1 finished) in runs/s" in printed
@@ -56,6 +61,10 @@ def test_a_sweep_trains_each_point_and_a_trial_that_fails_says_why(sweep_file, t
     records = json.loads((run / "results.json").read_text())["records"]
     (accuracy,) = (r["accuracy"] for r in records if (r["extractor"], r["weights"]) == ("classifier", "trained"))
     assert f"transfer/classifier/paper/accuracy {accuracy:.4f}" in printed
+    # What W&B's logger wrote lies below the trial's folder, and belongs to the sweep's project.
+    assert json.loads((run / "run.json").read_text())["wandb"]["project"] == "gans"
+    assert len(list(run.parent.glob("wandb/offline-run-*/*.wandb"))) == 1
+    assert not (tmp_path / "wandb").exists()
     # Point 0 alone has nothing to do, and says so; --list runs nothing.
     assert main([str(path), "--index=0"]) == 0
     assert main([str(path), "--list"]) == 0
@@ -87,10 +96,16 @@ def test_a_key_that_the_command_line_does_not_take_is_named_before_the_first_tri
         ({"model.betas": [0.1, 0.2]}, ["--model.betas=[0.5, 0.9]"], "model.betas must be [0.1, 0.2]"),
         ({"data": "MNIST"}, ["--data=Digits"], "data must be 'MNIST'"),
         # What W&B's ${args} makes of null.
+        (
+            {"run.name": "b"},
+            ["--run.name=a.b"],
+            "run.name must be 'b', as the sweep chose, but the run would use 'a.b'",
+        ),
         ({"run.name": None}, ["--run.name=None"], "would use 'None'. Hand parameters on with --config"),
         ({"model.betas": [0.5, 0.9]}, [], None),
         ({"model.generator_lr": "1e-4"}, [], None),
         ({"model.init_args.generator_lr": 1}, [], None),
+        ({"model": "MGAN", "data.class_path": "Digits"}, [], None),
         ({"trainer.enable_checkpointing": False, "run.name": None, "transfer.tuned": None}, [], None),
         ({"model": {"class_path": "MGAN", "init_args": {"betas": [0.5, 0.9]}}, "data": "Digits"}, [], None),
     ],
@@ -133,6 +148,23 @@ def test_bad_arguments_end_with_one_line(sweep_file, capsys, arguments, message)
         program(["sweep", *arguments])
     errors = capsys.readouterr().err
     assert (end.value.code, message in errors, len(errors.splitlines())) == (2, True, 1), errors
+
+
+def test_a_shipped_sweep_leads_to_a_page(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    runs = tmp_path / "runs"
+    file = "sweeps/mgan_shared_layers_digits.yaml"
+    assert main([file, "--index=14", f"--dir={runs}/s", "--", *TINY, "--trainer.logger=false"]) == 0
+    assert dashboard([str(runs)]) == 0
+    assert "1 runs drawn, 0 left out" in capsys.readouterr().out
+    page = (runs / "dashboard.html").read_text()
+    assert "<b>s</b>: 1 finished" in page
+    (record,) = runs.glob("s/*/*/results.json")
+    content = json.loads(record.read_text())
+    assert content["model_settings"]["shares_removed"] == 4
+    for result in content["records"]:
+        if result["weights"] == "trained":
+            assert f"<td>{result['accuracy']:.4f}</td>" in page
 
 
 SHIPPED = sorted((ROOT / "sweeps").glob("*.yaml"))

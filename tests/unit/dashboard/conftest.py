@@ -20,6 +20,7 @@ def write_run():
         model: str = "MGAN",
         data: str = "mnist",
         epochs: int = 5,
+        batches: int = 100,
         paper: dict[str, float] | None = None,
         protocol: str = "paper",
         about: dict | None = None,
@@ -43,7 +44,8 @@ def write_run():
         results = {
             "schema_version": 1, "model": model, "data": data, "model_settings": {"base_width": 32} | settings,
             "data_settings": {"root": str(root), "limit": None}, "transfer_seed": 0, "batch_norm": "running",
-            "protocols": {"paper": {"epochs": 2}}, "epochs": epochs, "records": records, "published": published,
+            "protocols": {"paper": {"epochs": 2}}, "epochs": epochs, "batches": batches,
+            "records": records, "published": published,
         }  # fmt: skip
         run = {"schema_version": 1, "status": "finished", "error": None, "stage": "fit", "seed": seed, "seconds": 1.0,
                "command": ["gan-lightning", "fit"], "precision": "32-true"}  # fmt: skip

@@ -1,15 +1,18 @@
 """The page in a real browser: Debian's headless Chromium, as `.ci/run` installs it."""
 
+import csv
 import functools
 import os
 import shutil
 import time
+from threading import Thread
 
 import pytest
 
 from gan_lightning.dashboard.comparison import compare
 from gan_lightning.dashboard.page import build_page
 from gan_lightning.dashboard.reading import read_folder
+from gan_lightning.dashboard.serve import Pages, make_server
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium-headless-shell", "chromium", "google-chrome"))), None)
 
@@ -99,6 +102,9 @@ def test_the_charts_and_tables_say_what_was_worked_out(opened, ablation):
             assert any(all(part in label for part in wanted) for label in drawn), (wanted, drawn)
     assert sum("kind: the paper's" in label for label in drawn) == 4
     assert len(marks(page, "difference-0")) == 4
+    zero = page.locator("#difference-0 .layer_0_marks line").bounding_box()
+    frame = page.locator("#difference-0 svg").bounding_box()
+    assert zero["width"] > 0.8 * frame["width"], "a line where there is no difference"
     assert page.locator("[id^=epochs-] svg").count() == 2
     # A band for each extractor, and none that joins its figures with those of random weights.
     assert page.locator("#epochs-1 .mark-area path").count() == 4
@@ -136,11 +142,68 @@ def test_a_name_that_looks_like_a_script_stays_text(opened, ablation, write_run)
     assert any("<script>" in text for text in shown(page, "details.run > summary"))
 
 
+def test_a_figures_data_are_downloaded_and_no_spreadsheet_takes_a_name_for_a_formula(opened, ablation, write_run):
+    name = '=1+1, "quoted"'
+    write_run(ablation, name, {"discriminator": 0.5, "classifier": 0.625}, shares_removed=4, seed=7, shift=-1.5)
+    page = opened()
+
+    def downloaded(file: str) -> list[dict[str, str]]:
+        with page.expect_download() as download:
+            page.click(f"[data-csv='{file}']")
+        assert download.value.suggested_filename == file
+        with download.value.path().open(newline="") as lines:
+            return list(csv.DictReader(lines))
+
+    (row,) = [row for row in downloaded("difference.csv") if (row["x"], row["seed"]) == ("4", "7")]
+    assert (row["mean"], row["low"], row["n"], row["shift"]) == ("0.125", "", "1", "-1.5")
+    assert {row["run"] for row in downloaded("runs.csv") if row["seed"] == "7"} == {f"'{name}"}
+
+
 def test_everything_can_be_read_without_scripts(opened):
     page = opened(script=False)
     assert [line[3] for line in cells(page)] == ["0.9100", "0.9100", "0.9350", "0.9150"]
     assert page.locator("noscript").is_visible()
-    assert page.locator("a[download]").count() == 4
+    assert page.locator("#filters, [data-csv], #theme").evaluate_all("all => all.length") == 6
+    assert page.locator("#filters:visible, [data-csv]:visible, #theme:visible").count() == 0, "they need scripts"
+
+
+def test_a_phone_has_room_for_the_names_of_classes_and_their_settings(opened, ablation, write_run):
+    shutil.rmtree(ablation)
+    updates = [{"class": "InverseExamples", "discrepancy": f"number-{i}", "steps": 2**i} for i in range(6)]
+    for i, update in enumerate([{"class": "Direct"}, *updates]):
+        write_run(ablation, f"u{i}", {"discriminator": 0.5 + i / 10}, generator_update=update)
+    page = opened(viewport={"width": 390, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    labels = page.locator("#accuracy-0 .role-axis-label text")
+    boxes = [label.bounding_box() for label in labels.all() if "InverseExamples" in label.text_content()]
+    assert len(boxes) == 6
+    assert len({box["x"] + box["width"] for box in boxes}) == 6, "side by side, each at an angle"
+    assert all(box["height"] > 100 for box in boxes)
+
+
+def test_an_open_page_follows_the_runs_and_keeps_its_filters(browser, ablation, write_run):
+    def make_page(version: str) -> str:
+        return build_page(read_folder(ablation), "Ablation", ablation, None, 0.2, version)
+
+    with make_server(Pages(ablation, make_page), 0) as server:
+        thread = Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        context = browser.new_context()
+        page, complaints = context.new_page(), []
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto(f"http://127.0.0.1:{server.server_port}/")
+        page.wait_for_selector("html[data-ready='1']")
+        page.select_option("select[name=shares_removed]", "4")
+        assert page.locator("details.run:visible").count() == 3
+        write_run(ablation, "new", {"discriminator": 0.9, "classifier": 0.91}, seed=9, shares_removed=4)
+        page.wait_for_selector("details.run:has-text('new') >> visible=true")
+        page.wait_for_selector("html[data-ready='1']")
+        assert page.locator("details.run:visible").count() == 4
+        context.close()
+        server.shutdown()
+        thread.join()
+    assert complaints == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -151,8 +214,13 @@ def test_the_page_fits_a_phone_and_a_desk_in_the_light_and_in_the_dark(opened, s
     for chart in page.locator(".charts svg").all():
         assert chart.bounding_box()["width"] <= width
     contrast = functools.partial(page.evaluate, _CONTRAST)
-    for selector in ("body", "td", ".soft", "th", "#accuracy-0 svg .role-axis-label text", "a[download]"):
+    for selector in ("body", "td", ".soft", "th", "#accuracy-0 svg .role-axis-label text", "[data-csv]"):
         assert contrast(selector) >= 4.5, selector
+    if scheme == "dark":
+        shapes = page.locator("#accuracy-0 .role-legend-symbol path[fill]").evaluate_all(
+            "all => all.map((path) => getComputedStyle(path).fill)"
+        )
+        assert "rgb(0, 0, 0)" not in shapes, "black on black"
     picture = page.screenshot()
     before = page.evaluate("getComputedStyle(document.body).backgroundColor")
     page.click("#theme")

@@ -1,11 +1,15 @@
 """Which setting is the x axis, what is compared with what, and the figures that follow."""
 
+import json
+from dataclasses import asdict
+
 import pytest
 
 from gan_lightning.dashboard.comparison import compare
 from gan_lightning.dashboard.reading import read_folder
 from gan_lightning.dashboard.statistics import estimate
 from gan_lightning.errors import SettingError
+from gan_lightning.updates import Direct, InverseExamples
 
 
 def rows(comparison, kind, **wanted):
@@ -14,31 +18,31 @@ def rows(comparison, kind, **wanted):
 
 def test_the_setting_in_which_runs_differ_is_the_x_axis_and_seeds_are_averaged(ablation):
     comparison = compare(read_folder(ablation).runs)
-    assert (comparison.x, comparison.x_values, comparison.others) == ("shares_removed", [0, 4], [])
+    assert (comparison.x, comparison.x_values, comparison.others) == ("shares_removed", ["0", "4"], [])
     assert comparison.pair == ("classifier", "discriminator")
-    (row,) = rows(comparison, "accuracies", x=4, extractor="classifier", weights="trained", seed="all")
+    (row,) = rows(comparison, "accuracies", x="4", extractor="classifier", weights="trained", seed="all")
     expected = estimate([0.92, 0.94, 0.945])
     assert (row["mean"], row["low"], row["high"], row["n"]) == pytest.approx(
         (expected.mean, expected.low, expected.high, 3)
     )
     assert (row["paper"], row["source"]) == (0.9578, "Mao et al. 2022, Table 2")
-    (single,) = rows(comparison, "accuracies", x=4, extractor="classifier", weights="trained", seed="1")
+    (single,) = rows(comparison, "accuracies", x="4", extractor="classifier", weights="trained", seed="1")
     assert (single["mean"], single["low"], single["n"]) == (0.94, None, 1)
 
 
 def test_the_difference_is_paired_over_seeds(ablation):
     comparison = compare(read_folder(ablation).runs)
-    (row,) = rows(comparison, "differences", x=4, seed="all")
+    (row,) = rows(comparison, "differences", x="4", seed="all")
     expected = estimate([0.02, 0.01, 0.03])
     assert (row["mean"], row["low"], row["high"]) == pytest.approx((expected.mean, expected.low, expected.high))
     assert row["paper"] == pytest.approx(0.9578 - 0.9309)
-    (same,) = rows(comparison, "differences", x=0, seed="all")
-    assert (same["mean"], same["low"], same["high"]) == (0, 0, 0)
+    (same,) = rows(comparison, "differences", x="0", seed="all")
+    assert (same["mean"], same["low"], same["n"]) == (0, None, 3), "equal values have no spread to judge by"
 
 
 def test_the_probes_epochs_are_averaged_one_by_one(ablation):
     comparison = compare(read_folder(ablation).runs)
-    found = rows(comparison, "epochs", x=4, extractor="discriminator", weights="trained", seed="all")
+    found = rows(comparison, "epochs", x="4", extractor="discriminator", weights="trained", seed="all")
     assert [(row["epoch"], row["mean"]) for row in found] == [(1, pytest.approx(0.865)), (2, pytest.approx(0.915))]
 
 
@@ -48,17 +52,17 @@ def test_further_settings_split_the_runs_and_become_filters(ablation, write_run)
     assert (comparison.x, comparison.others) == ("shares_removed", ["base_width"])
     assert comparison.variants == ["base_width=128", "base_width=32"]
     assert comparison.filters["base_width"] == ["32", "128"]
-    (row,) = rows(comparison, "accuracies", x=4, extractor="classifier", weights="trained", seed="all",
+    (row,) = rows(comparison, "accuracies", x="4", extractor="classifier", weights="trained", seed="all",
                   variant="base_width=128")  # fmt: skip
     assert (row["mean"], row["n"]) == (0.98, 1)
-    assert compare(read_folder(ablation).runs, x="base_width").x_values == [32, 128]
+    assert compare(read_folder(ablation).runs, x="base_width").x_values == ["32", "128"]
 
 
 def test_runs_of_other_data_or_epochs_are_never_averaged_together(ablation, write_run):
     write_run(ablation, "cifar", {"discriminator": 0.3, "classifier": 0.4}, shares_removed=4, data="cifar10")
     write_run(ablation, "long", {"discriminator": 0.8, "classifier": 0.9}, shares_removed=4, epochs=20)
     comparison = compare(read_folder(ablation).runs)
-    counts = {row["variant"]: row["n"] for row in rows(comparison, "differences", x=4, seed="all")}
+    counts = {row["variant"]: row["n"] for row in rows(comparison, "differences", x="4", seed="all")}
     assert counts == {"data=mnist, epochs=5": 3, "data=cifar10, epochs=5": 1, "data=mnist, epochs=20": 1}
 
 
@@ -73,7 +77,7 @@ def test_methods_are_models_and_what_only_one_models_runs_differ_in(tmp_path, wr
     assert comparison.x == "method"
     assert comparison.x_values == ["BiGAN", "LatentRegressor joint_weight=0", "LatentRegressor joint_weight=0.25"]
     assert (comparison.others, comparison.pair, comparison.differences) == ([], None, [])
-    assert {row["n"] for row in rows(comparison, "accuracies", seed="all")} == {2}
+    assert {row["n"] for row in rows(comparison, "accuracies", seed="all", weights="trained")} == {2}
 
 
 def test_a_random_search_is_drawn_as_points(tmp_path, write_run):
@@ -90,3 +94,95 @@ def test_a_random_search_is_drawn_as_points(tmp_path, write_run):
 def test_a_setting_that_no_run_has_is_refused(ablation):
     with pytest.raises(SettingError, match="setting of the runs, got 'depth'; they differ in shares_removed"):
         compare(read_folder(ablation).runs, x="depth")
+
+
+def test_runs_that_differ_in_a_class_and_its_settings_differ_in_one_setting(tmp_path, write_run):
+    """The six settings of `sweeps/subproblem_options_digits.yaml`."""
+    options = [
+        {},
+        {"regression_rate": 2500.0},
+        {"regression": "l1"},
+        {"discrepancy": "bce", "inversion_rate": 0.01, "inversion_steps": 5, "inversion_optimizer": "adam"},
+        {"discrepancy": "l2", "inversion_rate": 0.01, "inversion_steps": 5, "total_variation": 1e-4, "clamp": True},
+    ]
+    updates = [Direct(), *(InverseExamples(**option) for option in options)]
+    for i, update in enumerate(updates):
+        for seed in range(3):
+            own = {"class": type(update).__name__} | asdict(update)
+            write_run(tmp_path, f"{i}-{seed}", {"discriminator": 0.9 - i / 100}, seed=seed, generator_update=own)
+    comparison = compare(read_folder(tmp_path).runs)
+    assert (comparison.x, comparison.others, comparison.variants) == ("generator_update", [], [""])
+    assert comparison.x_values == [
+        "Direct",
+        "InverseExamples",
+        "InverseExamples clamp=True discrepancy=l2 inversion_rate=0.01 inversion_steps=5 total_variation=0.0001",
+        "InverseExamples discrepancy=bce inversion_optimizer=adam inversion_rate=0.01 inversion_steps=5",
+        "InverseExamples regression=l1",
+        "InverseExamples regression_rate=2500",
+    ]
+    assert {row["n"] for row in rows(comparison, "accuracies", seed="all", weights="trained")} == {3}
+    assert compare(read_folder(tmp_path).runs, "generator_update.regression").x_values == ["None", "l1", "sum"]
+
+
+def test_runs_that_differ_only_in_how_they_were_trained_are_not_averaged(tmp_path, write_run):
+    for seed, batches in ((0, 10), (0, 1000), (1, 1000)):
+        write_run(tmp_path, f"{seed}-{batches}", {"discriminator": 0.5}, seed=seed, batches=batches)
+    found = read_folder(tmp_path)
+    assert (len(found.runs), found.left_out) == (3, [])
+    comparison = compare(found.runs)
+    found = {row["x"]: row["n"] for row in rows(comparison, "accuracies", seed="all", weights="trained")}
+    assert (comparison.x, found) == ("batches", {"10": 1, "1000": 2})
+
+
+def test_the_number_of_batches_is_no_setting_where_others_say_it(tmp_path, write_run):
+    for seed in range(2):
+        for epochs, limit in ((5, None), (10, None), (10, 60)):
+            write_run(tmp_path, f"{seed}-{epochs}-{limit}", {"discriminator": 0.5}, seed=seed, epochs=epochs,
+                      batches=epochs * (limit or 120), clip=limit)  # fmt: skip
+    comparison = compare(read_folder(tmp_path).runs)
+    assert "batches" not in (comparison.x, *comparison.others)
+    assert {comparison.x, *comparison.others} == {"epochs", "clip"}
+
+
+def test_a_control_that_all_seeds_have_in_common_is_one_measurement(tmp_path, write_run):
+    for seed in range(3):
+        write_run(tmp_path, f"r{seed}", {"discriminator": 0.9 + seed / 100}, seed=seed)
+    comparison = compare(read_folder(tmp_path).runs)
+    for kind in ("accuracies", "epochs"):
+        counts = {row["weights"]: (row["n"], row["low"] is None) for row in rows(comparison, kind, seed="all")}
+        assert counts == {"trained": (3, False), "random": (1, True)}
+    folder = write_run(tmp_path, "other", {"discriminator": 0.95}, seed=3)
+    results = (folder / "results.json").read_text()
+    (folder / "results.json").write_text(results.replace('"transfer_seed": 0', '"transfer_seed": 1'))
+    (row,) = rows(compare(read_folder(tmp_path).runs, "base_width"), "accuracies", seed="all", weights="random",
+                  variant="transfer.seed=1")  # fmt: skip
+    assert row["n"] == 1
+
+
+def test_conditions_that_differ_between_methods_are_named(tmp_path, write_run, ablation):
+    assert compare(read_folder(ablation).runs).unequal == []
+    for model, epochs, width in (("BiGAN", 400, None), ("GAN", 25, None), ("MGAN", 25, 32)):
+        write_run(tmp_path / "m", model, {"encoder": 0.9}, model=model, epochs=epochs, base_width=width)
+    comparison = compare(read_folder(tmp_path / "m").runs)
+    assert (comparison.x, comparison.others) == ("method", [])
+    assert comparison.unequal == [
+        "base_width is 32 for MGAN; None for BiGAN, GAN",
+        "epochs is 25 for GAN, MGAN; 400 for BiGAN",
+    ]
+
+
+def test_numbers_that_differ_in_the_seventh_digit_are_two_settings(tmp_path, write_run):
+    for i, rate in enumerate((0.1234561, 0.1234564)):
+        write_run(tmp_path, f"r{i}", {"discriminator": 0.5 + i / 10}, learning_rate=rate)
+    comparison = compare(read_folder(tmp_path).runs)
+    assert comparison.x_values == ["0.1234561", "0.1234564"]
+    assert {row["n"] for row in rows(comparison, "accuracies", seed="all")} == {1}
+
+
+def test_there_is_a_filter_for_the_width_only_where_a_run_has_one(tmp_path, write_run):
+    folder = write_run(tmp_path, "a", {"discriminator": 0.5})
+    assert "base_width" in compare(read_folder(tmp_path).runs).filters
+    results = json.loads((folder / "results.json").read_text())
+    del results["model_settings"]["base_width"]
+    (folder / "results.json").write_text(json.dumps(results))
+    assert "base_width" not in compare(read_folder(tmp_path).runs).filters

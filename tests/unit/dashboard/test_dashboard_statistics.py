@@ -16,7 +16,7 @@ def test_the_interval_is_scipys(values):
     found = estimate(values)
     assert found.n == len(values)
     assert found.mean == pytest.approx(np.mean(values))
-    if len(set(values)) > 1:
+    if np.ptp(values) > 1e-6:
         expected = stats.t.interval(0.95, len(values) - 1, np.mean(values), stats.sem(values))
         assert (found.low, found.high) == pytest.approx(expected)
 
@@ -47,3 +47,11 @@ def test_the_paired_difference_is_scipys_and_takes_the_seeds_that_both_have(pair
 
 def test_without_a_common_seed_there_is_no_difference():
     assert paired_difference({0: 0.5}, {1: 0.5}) is None
+
+
+@pytest.mark.parametrize("count", [2, 3, 30])
+def test_equal_values_have_no_interval_even_where_rounding_makes_them_differ(count):
+    differences = [0.92 - 0.90, 0.94 - 0.92] * count
+    assert len(set(differences)) == 2
+    found = estimate(differences[:count])
+    assert (found.low, found.high, found.n) == (None, None, count)

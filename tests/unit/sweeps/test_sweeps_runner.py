@@ -1,19 +1,23 @@
 """Trials as processes: what is run, what is left alone, what is written down; with a program that loads no torch."""
 
+import errno
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from gan_lightning.errors import SettingError
 from gan_lightning.sweeps import engine, runner
-from gan_lightning.sweeps.runner import Runner
+from gan_lightning.sweeps.command import points_to_check, refuse_run_folder
+from gan_lightning.sweeps.runner import Runner, trial_command, trial_environment
 from gan_lightning.sweeps.spec import Sweep
 from gan_lightning.sweeps.trials import claim_folder, read_trial, read_trials, trial_lock
 
@@ -36,15 +40,20 @@ if point["x"] == 13:
     sys.exit("ValueError: thirteen\\n")
 if "slow" in options:
     time.sleep(60)
+while "until" in options and not os.path.exists(options["until"]):
+    time.sleep(0.05)
+(run / "run.json").write_text('{"status": "finished", "seconds": 7.5}')
 """
 
 
 @dataclass(frozen=True)
 class Scripted(Sweep):
-    """A sweep whose trials run the program above."""
+    """A sweep whose trials run the program above, or another."""
+
+    program: str = PROGRAM
 
     def trial_command(self, point, point_file, more=()):
-        return [sys.executable, "-c", PROGRAM, str(point_file), *more]
+        return [sys.executable, "-c", self.program, str(point_file), *more]
 
 
 def sweep_over(*values, method="grid", parameters=None, **more) -> Sweep:
@@ -97,15 +106,20 @@ def wait_for(condition, seconds=20):
         time.sleep(0.02)
 
 
-def test_a_trial_whose_runner_and_process_were_killed_runs_again_and_one_that_still_runs_does_not(tmp_path):
+def start_runner(folder: Path, options: str) -> subprocess.Popen:
+    """Start a process that runs the sweep over 1, and return it when its trial runs."""
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path; import test_sweeps_runner as t; "
-        "t.Runner(t.sweep_over(1), Path(sys.argv[2]), more=['--slow=1']).run()"
+        f"t.Runner(t.sweep_over(1), Path(sys.argv[2]), {options}).run()"
     )
-    command = [sys.executable, "-c", code, str(Path(__file__).parent), str(tmp_path)]
-    first = subprocess.Popen(command)
-    wait_for(lambda: list(tmp_path.glob("*/*/metrics.csv")))
-    first.kill()  # its runner can tidy nothing up, and its process lives on
+    process = subprocess.Popen([sys.executable, "-c", code, str(Path(__file__).parent), str(folder)])
+    wait_for(lambda: list(folder.glob("*/*/metrics.csv")))
+    return process
+
+
+def test_a_trial_whose_runner_and_process_were_killed_runs_again_and_one_that_still_runs_does_not(tmp_path):
+    first = start_runner(tmp_path, "more=['--slow=1']")
+    first.kill()  # it can tidy nothing up, and its trial's process lives on
     first.wait()
     assert states(tmp_path) == {1: ("running", 1)}
     Runner(sweep_over(1), tmp_path).run()
@@ -115,6 +129,102 @@ def test_a_trial_whose_runner_and_process_were_killed_runs_again_and_one_that_st
     wait_for(lambda: trial_is_free(orphan.parents[1]))
     Runner(sweep_over(1), tmp_path).run()
     assert states(tmp_path) == {1: ("finished", 2)}
+
+
+def test_a_trial_that_finished_after_its_runner_was_killed_is_not_run_again(tmp_path):
+    gate = tmp_path / "gate"
+    first = start_runner(tmp_path / "runs", f"more=['--until={gate}']")
+    first.kill()
+    first.wait()
+    gate.touch()
+    (orphan,) = tmp_path.glob("runs/*/*/pid")
+    wait_for(lambda: trial_is_free(orphan.parents[1]))
+    assert states(tmp_path / "runs") == {1: ("running", 1)}
+    events = []
+    Runner(sweep_over(1), tmp_path / "runs", on_event=lambda event, trial: events.append(event)).run()
+    (trial,) = read_trials(tmp_path / "runs")
+    assert (trial.status, trial.attempts, trial.seconds, trial.run_folder) == ("finished", 1, 7.5, orphan.parent.name)
+    assert events == ["ended"]
+
+
+def test_an_attempt_has_not_the_metrics_of_the_one_before(tmp_path):
+    Runner(sweep_over(13), tmp_path).run()
+    (trial,) = read_trials(tmp_path)
+    assert trial.metric_history("score") == [13.0]
+    seen = []
+
+    def look(event, again):
+        seen.append((event, again.metric_history("score"), read_trial(again.folder / "trial.json").newest_run()))
+
+    no_program = replace(sweep_over(13), program="raise SystemExit('ValueError: at once')")
+    Runner(no_program, tmp_path, retry_failed=True, on_event=look).run()
+    assert seen == [("started", [], None), ("ended", [], None)]
+    (trial,) = read_trials(tmp_path)
+    assert (trial.status, trial.attempts, trial.run_folder) == ("failed", 2, None)
+
+
+def test_a_record_of_the_version_before_is_read_as_it_was_meant(tmp_path):
+    Runner(sweep_over(1), tmp_path).run()
+    (path,) = tmp_path.glob("*/trial.json")
+    content = json.loads(path.read_text())
+    del content["earlier_runs"]
+    path.write_text(json.dumps(content | {"status": "running", "run_folder": None}))
+    Runner(sweep_over(1), tmp_path).run()
+    assert states(tmp_path) == {1: ("finished", 1)}
+
+
+def test_a_file_system_without_locks_is_named_and_not_taken_for_another_runner(tmp_path, monkeypatch):
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with pytest.raises(SettingError, match=f"file system with locks, got '{tmp_path}.*': No locks available"):
+        Runner(sweep_over(1), tmp_path).run()
+
+
+def test_trials_share_the_cores_that_the_process_may_use(tmp_path, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
+    sweep = sweep_over(1)
+    threads = [trial_environment(sweep, sweep.grid()[0], tmp_path, n)["OMP_NUM_THREADS"] for n in (1, 3, 20)]
+    assert threads == ["8", "2", "1"]
+
+
+COMMAND = """
+import signal, sys
+sys.path.insert(0, sys.argv[1])
+import test_sweeps_runner as t
+from gan_lightning.sweeps import command
+command.load_sweep, command.check_keys = lambda path: t.sweep_over(1), lambda *_: None
+if sys.argv[3] == "nohup":
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+sys.exit(command.main(["s.yaml", f"--dir={sys.argv[2]}", "--", f"--until={sys.argv[2]}/gate"]))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_a_command_that_is_told_to_end_ends_its_trials_first(tmp_path, number):
+    arguments = [sys.executable, "-c", COMMAND, str(Path(__file__).parent), str(tmp_path), "terminal"]
+    command = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+    wait_for(lambda: list(tmp_path.glob("*/*/metrics.csv")))
+    command.send_signal(number)
+    said, _ = command.communicate(timeout=30)
+    assert (command.returncode, "Interrupted; start it again to go on." in said) == (130, True)
+    assert states(tmp_path) == {1: ("killed", 1)}
+    (pid,) = tmp_path.glob("*/*/pid")
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)
+
+
+def test_a_command_under_nohup_outlives_its_terminal(tmp_path):
+    arguments = [sys.executable, "-c", COMMAND, str(Path(__file__).parent), str(tmp_path), "nohup"]
+    command = subprocess.Popen(arguments, stdout=subprocess.DEVNULL)
+    wait_for(lambda: list(tmp_path.glob("*/*/metrics.csv")))
+    command.send_signal(signal.SIGHUP)
+    (tmp_path / "gate").touch()
+    assert command.wait(timeout=30) == 0
+    assert states(tmp_path) == {1: ("finished", 1)}
 
 
 def trial_is_free(folder: Path) -> bool:
@@ -136,15 +246,38 @@ def test_an_interrupted_sweep_ends_its_trials_and_goes_on_later(tmp_path):
     assert states(tmp_path) == {1: ("finished", 2), 2: ("finished", 1)}
 
 
-def test_two_runners_on_one_folder_share_the_trials(tmp_path):
+def test_what_another_runner_holds_is_left_to_it(tmp_path):
     sweep = sweep_over(*range(6))
     with trial_lock(tmp_path / sweep.grid()[0].id) as held:
         assert held is not None
         Runner(sweep, tmp_path, workers=3).run()
-    assert sorted(states(tmp_path)) == [1, 2, 3, 4, 5], "what another runner holds is left to it"
+    assert sorted(states(tmp_path)) == [1, 2, 3, 4, 5]
 
 
-def test_a_folder_of_trials_of_another_command_is_refused(tmp_path):
+def test_two_runners_on_one_folder_share_the_trials(tmp_path):
+    sweep = sweep_over(parameters={"x": {"values": list(range(8))}, "pause": {"value": 0.1}})
+    started: dict[int, list[int]] = {0: [], 1: []}
+
+    def run(number: int) -> None:
+        def note(event, trial):
+            if event == "started":
+                started[number].append(trial.parameters["x"])
+
+        Runner(sweep, tmp_path, on_event=note).run()
+
+    together(run, 2)
+    assert sorted(started[0] + started[1]) == list(range(8)), "each once"
+    assert min(map(len, started.values())) > 0, "and not all by one"
+    assert set(states(tmp_path).values()) == {("finished", 1)}
+
+
+def together(run, count: int) -> None:
+    """Call a function that many times at the same time."""
+    with ThreadPoolExecutor(count) as pool:
+        list(pool.map(run, range(count)))
+
+
+def test_a_folder_of_trials_of_another_sweep_is_refused(tmp_path, monkeypatch):
     first = {"command": ["fit", "--a=1"], "configs": {"c.yaml": "1"}}
     claim_folder(tmp_path, "s", first)
     Runner(sweep_over(1), tmp_path).run()
@@ -153,6 +286,32 @@ def test_a_folder_of_trials_of_another_command_is_refused(tmp_path):
         claim_folder(tmp_path, "s", first | {"command": ["fit", "--a=2"]})
     with pytest.raises(SettingError, match=r"c\.yaml has changed"):
         claim_folder(tmp_path, "s", first | {"configs": {"c.yaml": "2"}})
+    # As the version before wrote it: with the variable's name, and without a search's space.
+    record = tmp_path / "sweep.json"
+    record.write_text(record.read_text().replace("--a=1", "--a=${envvar:A}"))
+    monkeypatch.setenv("A", "1")
+    search = first | {"method": "bayes", "parameters": {"x": {"min": 0, "max": 1}}}
+    claim_folder(tmp_path, "s", search)
+    record.write_text(json.dumps({"schema_version": 1, "name": "s"} | search))
+    with pytest.raises(SettingError, match="the space that was searched was"):
+        claim_folder(tmp_path, "s", search | {"parameters": {"x": {"min": 0, "max": 2}}})
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"comm', "must be a sweep's record, and is damaged"),
+        ('{"schema_version": 1, "command": 3}', "must be a sweep's record, and is damaged"),
+        ('{"schema_version": 1}', "must be a sweep's record, and is damaged: 'command'"),
+        ('{"schema_version": 9}', "schema version 9, and this version of the package reads 1"),
+        ("[]", "must be a sweep's record, and is damaged"),
+    ],
+)
+def test_a_sweeps_record_of_no_use_is_named(tmp_path, content, message):
+    Runner(sweep_over(1), tmp_path).run()
+    (tmp_path / "sweep.json").write_text(content)
+    with pytest.raises(SettingError, match=message):
+        claim_folder(tmp_path, "s", {"command": ["fit"], "configs": {}})
 
 
 def test_a_damaged_record_and_one_of_another_version_are_named(tmp_path):
@@ -167,12 +326,84 @@ def test_a_damaged_record_and_one_of_another_version_are_named(tmp_path):
         read_trial(path)
 
 
-def test_a_row_that_is_still_being_written_is_not_read(tmp_path):
+def test_a_row_that_is_still_being_written_or_is_no_number_is_not_read(tmp_path):
     Runner(sweep_over(1), tmp_path).run()
     (trial,) = read_trials(tmp_path)
     with (trial.folder / trial.run_folder / "metrics.csv").open("a") as file:
-        file.write("1,0.25\n2,0.9")
-    assert trial.metric_history("score") == [1.0, 0.25]
+        file.write("1,0.25\n2,many\n3,nan\n4,0.5\n5,0.9")
+    assert trial.metric_history("score") == [1.0, 0.25, 0.5]
+
+
+def test_a_crash_is_a_failure_with_its_last_words_and_is_not_run_again(tmp_path):
+    program = "import os, sys; print('error: device-side assert', flush=True); os.abort()"
+    for _ in range(2):
+        Runner(replace(sweep_over(1), program=program), tmp_path).run()
+    (trial,) = read_trials(tmp_path)
+    assert (trial.status, trial.attempts) == ("failed", 1)
+    assert trial.error == "Aborted: error: device-side assert"
+
+
+def test_an_output_keeps_the_attempts_before_and_last_words_are_the_last_attempts(tmp_path):
+    Runner(sweep_over(13), tmp_path).run()
+    silent = replace(sweep_over(13), program="print('nothing wrong'); raise SystemExit(1)")
+    Runner(silent, tmp_path, retry_failed=True).run()
+    (trial,) = read_trials(tmp_path)
+    assert trial.error == "nothing wrong"
+    lines = list(filter(None, (trial.folder / "output.log").read_text().splitlines()))
+    assert lines == ["epoch 0", "ValueError: thirteen", f"=== attempt 2, {trial.started}", "nothing wrong"]
+
+
+def test_the_other_processes_of_a_trial_that_failed_are_ended(tmp_path):
+    program = (
+        "import pathlib, subprocess, sys; rank = subprocess.Popen(['sleep', '60']); "
+        f"pathlib.Path({str(tmp_path)!r}, 'rank').write_text(str(rank.pid)); sys.exit('no more')"
+    )
+    Runner(replace(sweep_over(1), program=program), tmp_path / "runs").run()
+    rank = Path("/proc", (tmp_path / "rank").read_text())
+    wait_for(lambda: not rank.exists() or "Z" in (rank / "stat").read_text().split()[2])
+
+
+def test_a_trial_has_the_sweeps_project_and_a_wandb_run_of_its_own(tmp_path, monkeypatch):
+    for name, value in (("WANDB_RUN_ID", "one"), ("WANDB_RESUME", "must"), ("WANDB_PROJECT", "mine")):
+        monkeypatch.setenv(name, value)
+    sweep = replace(sweep_over(1), project="gans")
+    found = trial_environment(sweep, sweep.grid()[0], tmp_path, 1)
+    assert not {"WANDB_RUN_ID", "WANDB_RESUME", "WANDB_ENTITY"} & set(found)
+    assert found["WANDB_PROJECT"] == "gans"
+    assert trial_environment(sweep_over(1), sweep.grid()[0], tmp_path, 1)["WANDB_PROJECT"] == "mine"
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ([], False),
+        (["--trainer.logger=WandbLogger"], True),
+        (["--trainer.logger", "lightning.pytorch.loggers.WandbLogger"], True),
+        (["--trainer.logger=WandbLogger", "--trainer.logger=false"], False),
+        (["--trainer.logger=WandbLogger", "--trainer.logger.save_dir=elsewhere"], False),
+    ],
+)
+def test_wandbs_logger_is_told_to_write_below_the_trials_folder(more, expected):
+    sweep = sweep_over(1)
+    (point,) = sweep.grid()
+    command = trial_command(sweep, Path("runs/s"), point, Path("point.json"), more)
+    assert (f"--trainer.logger.save_dir=runs/s/{point.id}" in command) is expected
+    assert {"--run.root=runs/s", f"--run.name={point.id}"} < set(command)
+
+
+def test_the_ends_of_a_range_are_checked_as_the_values_of_a_list_are():
+    parameters = {"x": {"min": 3, "max": 9}, "y": {"values": [1, 2]}, "z": {"value": 0}}
+    points = [tuple(point.parameters.values()) for point in points_to_check(sweep_over(parameters=parameters))]
+    assert points == [(3, 1, 0), (9, 1, 0), (3, 2, 0)]
+
+
+@pytest.mark.parametrize("where", ["run.root", "run.name"])
+def test_a_sweep_that_says_where_runs_go_is_refused(where):
+    in_parameters = sweep_over(parameters={where: {"value": None}})
+    in_command = replace(sweep_over(1), command=("fit", f"--{where}=x"))
+    for sweep, more in ((in_parameters, []), (in_command, []), (sweep_over(1), [f"--{where}", "x"])):
+        with pytest.raises(SettingError, match=f"{where} must be left to `gan-lightning sweep`"):
+            refuse_run_folder(sweep, more)
 
 
 class TestWithWandbsEngine:
@@ -210,6 +441,21 @@ class TestWithWandbsEngine:
         assert {trial.attempts for trial in trials} == {1}
         # The score is x itself: an engine that is told the scores looks near 10 in the end.
         assert sum(trial.parameters["x"] for trial in trials[6:]) / 6 > 5
+
+    def test_three_runners_of_one_search_try_as_many_points_as_it_may(self, tmp_path):
+        sweep = sweep_over(method="bayes", run_cap=6, parameters={"x": {"min": -10.0, "max": 10.0}})
+        together(lambda _: Runner(sweep, tmp_path).run(), 3)
+        trials = read_trials(tmp_path)
+        assert [trial.index for trial in trials] == list(range(6))
+        assert {(trial.status, trial.attempts) for trial in trials} == {("finished", 1)}
+
+    def test_a_search_for_a_metric_that_no_run_logs_ends_after_the_first(self, tmp_path):
+        space, metric = {"x": {"min": -10.0, "max": 10.0}}, {"name": "scroe", "goal": "maximize"}
+        sweep = sweep_over(method="bayes", run_cap=6, parameters=space, metric=metric)
+        for _ in range(2):
+            with pytest.raises(SettingError, match=r"what the runs log, got 'scroe'; .* has logged score, step"):
+                Runner(sweep, tmp_path).run()
+            assert [trial.status for trial in read_trials(tmp_path)] == ["finished"]
 
     def test_early_stopping_ends_a_trial_that_falls_behind_and_records_it_as_done(self, tmp_path, monkeypatch):
         monkeypatch.setattr(runner, "EARLY_STOP_SECONDS", 0.1)

@@ -1,6 +1,9 @@
 """What a sweep file may say, the order of its grid, and the commands that come out."""
 
 import json
+from datetime import date
+from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import yaml
@@ -105,6 +108,15 @@ def test_the_command_hands_values_on_with_their_types(sweep_file, tmp_path, monk
         ({"parameters": {"a": {"value": 3, "vallues": [3]}}}, "unknown key 'vallues' of a"),
         ({"parameters": {"a": {"values": []}}}, "the values of a must be a list of at least one"),
         ({"parameters": {"a": {"values": [1, 2, 1]}}}, "the values of a must differ"),
+        ({"parameters": {"a": {"values": [1, 1.0]}}}, "the values of a must differ, got 1 and 1.0"),
+        ({"parameters": {"a": {"values": ["1e-4", 3, 0.0001]}}}, "got '1e-4' and 0.0001: equal trials are one trial"),
+        ({"parameters": {"a": {"values": [{"b": 2}, {"b": 2.0}]}}}, "the values of a must differ"),
+        ({"parameters": {"a": {"values": [date(2024, 1, 1)]}}}, "a must have values that JSON has"),
+        ({"name": "../../x"}, "name must be one that a folder can have, got '../../x'"),
+        ({"name": ".."}, "name must be one that a folder can have"),
+        ({"name": {"a": 1}}, "name must be a text, got {'a': 1}"),
+        ({"project": ["a"]}, "project must be a text, got ['a']"),
+        ({"metric": {"name": "x", "goal": "maximise"}}, "goal must be minimize or maximize, got 'maximise'"),
         ({"parameters": {"a": {"min": 0.0, "max": 1.0}}}, "a must have a value, values, or whole numbers"),
         ({"parameters": {"a": {"values": [1], "probabilities": [1.0]}}}, "a must have a value, values, or whole"),
         ({"command": ...}, "command must be a list"),
@@ -138,20 +150,93 @@ def test_an_unset_variable_is_an_error_and_not_its_own_name(sweep_file, tmp_path
         sweep.trial_command(Point(0, {}), tmp_path / "point.json")
 
 
-def test_the_macros_are_those_of_wandbs_agent(sweep_file, tmp_path):
-    """Where W&B's expansion is right, ours is the same; the words differ in how a value is written."""
-    from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
+def agents_command(command: list[str], parameters: dict, folder: Path, monkeypatch) -> list[str]:
+    """Return what W&B's own agent would start for a run with these parameters."""
+    from wandb import wandb_agent
 
-    point, file = Point(0, {"a": 3, "b": "text"}), tmp_path / "point.json"
-    theirs = create_sweep_command_args({"args": {name: {"value": value} for name, value in point.parameters.items()}})
-    assert theirs["args"] == ["--a=3", "--b=text"]
-    assert json.loads(theirs["args_json"][0]) == point.parameters
-    assert create_sweep_command(list(COMMAND)) == COMMAND
-    ours = load_sweep(sweep_file(command=["${program}", "fit", "${args}"])).trial_command(point, file)[4:]
-    assert ours == ["--a=3", '--b="text"']
+    started = []
+    monkeypatch.setattr(wandb_agent, "AgentProcess", lambda **process: started.append(process) or Mock())
+    for name in ("WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH"):
+        monkeypatch.setenv(name, "")  # so that what the agent sets is taken back
+    monkeypatch.setenv("WANDB_SWEEP_ID", "s1")
+    monkeypatch.setenv("WANDB_DIR", str(folder))
+    agent = object.__new__(wandb_agent.Agent)
+    agent._in_jupyter = agent._function = agent._forward_signals = None
+    agent._sweep_command, agent._run_processes = list(command), {}
+    args = {name: {"value": value} for name, value in parameters.items()}
+    agent._command_run({"run_id": "r1", "program": "gan-lightning", "args": args})
+    return started[0]["command"]
+
+
+def test_trials_get_what_wandbs_agent_would_give_them(sweep_file, tmp_path, monkeypatch):
+    monkeypatch.setenv("WHERE", "/data")
+    parameters = {
+        "a": 3,
+        "b": "text",
+        "c": 0.5,
+        "d": True,
+        "e": None,
+        "f": {"class_path": "X", "init_args": {"y": [1]}},
+    }
+    file, command = tmp_path / "point.json", [*COMMAND[:3], "--data.root=${envvar:WHERE}", *COMMAND[3:]]
+    file.write_text(json.dumps(parameters))
+    theirs = agents_command(command, parameters, tmp_path, monkeypatch)
+    ours = load_sweep(sweep_file(command=command)).trial_command(Point(0, parameters), file)
+    assert theirs[:2] == ["/usr/bin/env", "gan-lightning"]
+    assert (theirs[2:-1], ours[3:-1]) == (["fit", "--data.root=/data", "--config"],) * 2
+    assert json.loads(Path(theirs[-1]).read_text()) == json.loads(Path(ours[-1]).read_text())
+
+
+def test_parameters_as_arguments_are_those_of_wandbs_agent_but_for_null(sweep_file, tmp_path, monkeypatch):
+    parameters = {"a": 3, "b": "text", "c": 1e-5, "d": True, "e": None}
+    command = ["${env}", "${program}", "fit", "${args}"]
+    theirs = agents_command(command, parameters, tmp_path, monkeypatch)[3:]
+    ours = load_sweep(sweep_file(command=command)).trial_command(Point(0, parameters), tmp_path / "unused")[4:]
+
+    def read(words: list[str]) -> list[object]:
+        return [yaml.safe_load(word.partition("=")[2].replace("True", "true")) for word in words]
+
+    assert [word.partition("=")[0] for word in ours] == [word.partition("=")[0] for word in theirs]
+    assert read(ours)[:4] == read(theirs)[:4]
+    assert (read(ours)[4], read(theirs)[4]) == (None, "None")
 
 
 def test_a_configuration_that_is_missing_is_named(sweep_file):
     sweep = load_sweep(sweep_file(command=[*COMMAND[:3], "--config=nowhere.yaml", *COMMAND[3:]]))
     with pytest.raises(SettingError, match=r"configurations that exist, got 'nowhere\.yaml'"):
         sweep.fingerprint()
+
+
+def test_values_that_only_look_alike_are_different_trials(sweep_file):
+    for values in ([True, 1], [None, "None"], ["a", "A"], [0, False], [[1], 1]):
+        assert len(load_sweep(sweep_file(parameters={"a": {"values": values}})).grid()) == 2
+
+
+def test_ids_of_trials_stay_what_they_were():
+    """Of folders that exist; the first is of `sweeps/mgan_shared_layers_digits.yaml`."""
+    assert Point(0, {"model.init_args.shares_removed": 2, "seed_everything": 2}).id == "095219a507"
+    assert Point(0, {"a": "1e-4", "b": 0.0001, "c": None}).id == "d78b5edd48"
+
+
+def test_a_variable_of_the_environment_is_part_of_what_trials_share(sweep_file, tmp_path, monkeypatch):
+    config = tmp_path / "config.yaml"
+    config.write_text("a: 1")
+    words = ["--trainer.max_epochs=${envvar:EPOCHS}", "--config=${envvar:CONFIG}"]
+    sweep = load_sweep(sweep_file(command=[*COMMAND[:3], *words, *COMMAND[3:]]))
+    monkeypatch.setenv("CONFIG", str(config))
+    prints = []
+    for epochs in ("1", "20"):
+        monkeypatch.setenv("EPOCHS", epochs)
+        prints.append(sweep.fingerprint())
+    assert prints[0] != prints[1]
+    assert prints[0]["configs"] == prints[1]["configs"] != {}
+    assert str(config) in prints[0]["configs"]
+
+
+def test_a_searchs_space_is_part_of_what_trials_share_and_a_grids_values_are_not(sweep_file):
+    def fingerprint(high: int, **more) -> dict:
+        return load_sweep(sweep_file(parameters={"a": {"min": 0, "max": high}}, **more)).fingerprint()
+
+    assert fingerprint(2) == fingerprint(3)
+    search = {"method": "bayes", "run_cap": 3, "metric": {"name": "x"}}
+    assert fingerprint(2, **search) != fingerprint(3, **search)

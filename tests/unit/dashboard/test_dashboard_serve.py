@@ -1,0 +1,82 @@
+"""The served page: when it is made anew, and what is said when it cannot be served."""
+
+import shutil
+import socket
+import threading
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+import pytest
+
+from gan_lightning.dashboard import command
+from gan_lightning.dashboard.serve import Pages, make_server
+from gan_lightning.errors import SettingError
+
+
+@pytest.fixture
+def served(ablation):
+    """Yield a function that asks the server of the runs for a path, and the marks with which pages were made."""
+    made = []
+
+    def make_page(version: str) -> str:
+        made.append(version)
+        if len(made) == 3:
+            raise SettingError("--x must be a setting of the runs")
+        return f"page {version}"
+
+    with make_server(Pages(ablation, make_page), 0) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+
+        def get(path: str) -> str:
+            with urlopen(f"http://127.0.0.1:{server.server_port}{path}") as answer:
+                return answer.read().decode()
+
+        yield get, made
+        server.shutdown()
+        thread.join()
+
+
+def test_a_page_is_made_anew_when_runs_have_changed_and_at_no_other_time(served, ablation, write_run):
+    get, made = served
+    assert made == [], "asking for the mark makes no page"
+    before = get("/version")
+    assert [get("/"), get("/?again"), get("/version")] == [f"page {before}", f"page {before}", before]
+    assert made == [before]
+    assert '"status": "finished"' in get("/0/seed0/run.json")
+    write_run(ablation, "new", {"discriminator": 0.9, "classifier": 0.91}, seed=9, shares_removed=4)
+    now = get("/version")
+    assert now != before
+    assert get("/") == f"page {now}"
+    (ablation / "new/metrics.csv").write_text("step,train/generator_loss\n0,1\n")
+    with pytest.raises(HTTPError, match="500") as refused:
+        get("/")
+    assert refused.value.read().decode() == "--x must be a setting of the runs"
+    assert get("/") == f"page {get('/version')}", "and goes on"
+
+
+def test_what_a_run_logs_before_it_is_drawn_is_no_news(served, ablation):
+    get, _ = served
+    (ablation / "0/seed0/results.json").unlink()
+    before = get("/version")
+    (ablation / "0/seed0/metrics.csv").write_text("step\n0\n")
+    assert get("/version") == before
+    shutil.rmtree(ablation / "0/seed0")
+    assert get("/version") != before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--port=99999"], "--port must be from 0, for any that is free, to 65535, got 99999"),
+        (["--port={taken}"], "--port must be one that is free, got {taken}: Address already in use"),
+        (["--port=0", "--x=depth"], "--x must be a setting of the runs, got 'depth'"),
+        (["--out=page.html"], "--out must not be given with --serve"),
+    ],
+)
+def test_what_cannot_be_served_is_said_at_once(ablation, arguments, message):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        with pytest.raises(SettingError) as refused:
+            command.main([str(ablation), "--serve", *(argument.format(taken=taken) for argument in arguments)])
+    assert message.format(taken=taken) in str(refused.value)
