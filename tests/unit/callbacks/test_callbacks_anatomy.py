@@ -13,7 +13,7 @@ from PIL import Image
 from torch import nn
 from torch.testing import assert_close
 
-from gan_lightning.analysis.anatomy import head_matrix, row_space, variance_shares
+from gan_lightning.analysis.anatomy import evaluate_anatomy, head_matrix, row_space, variance_shares
 from gan_lightning.callbacks import FeatureAnatomy, RunFolder, TransferEvaluation
 from gan_lightning.callbacks.anatomy import drawn_images
 from gan_lightning.callbacks.transfer import untrained_model
@@ -166,15 +166,16 @@ def test_measuring_over_training_changes_nothing_in_it(tmp_path):
     assert list(callback.history) == [1, 2, 3]
 
 
-def test_figures_over_training_are_logged_as_they_come_and_written_and_drawn_at_the_end(tmp_path):
+@pytest.mark.parametrize(("last", "measured"), [(4, (2, 4)), (5, (2, 4, 5))])
+def test_figures_over_training_are_logged_as_they_come_and_written_and_drawn_at_the_end(tmp_path, last, measured):
     callback = FeatureAnatomy(every_n_epochs=2)
-    logger, folder = fit(tmp_path, callback, max_epochs=5)
-    assert [step for step, _ in logger.logged] == [6, 12, 15]  # three batches an epoch
+    logger, folder = fit(tmp_path, callback, max_epochs=last)
+    assert [step for step, _ in logger.logged] == [3 * epoch for epoch in measured]  # three batches an epoch
     written = json.loads((folder / "anatomy.json").read_text())
     kept = [(record["extractor"], record["epoch"]) for record in written["over_training"]]
-    assert kept == [(extractor, epoch) for epoch in (2, 4, 5) for extractor in ("discriminator", "classifier")]
+    assert kept == [(extractor, epoch) for epoch in measured for extractor in ("discriminator", "classifier")]
     assert written["over_training"][-1] == written["records"][-1]
-    once, folder = fit(tmp_path / "once", FeatureAnatomy(), max_epochs=5)
+    once, folder = fit(tmp_path / "once", FeatureAnatomy(), max_epochs=last)
     with_curves, without = logger.pictures["anatomy"][0], once.pictures["anatomy"][0]
     assert with_curves.height > without.height
     assert once.logged[0][1] == logger.logged[-1][1]
@@ -284,6 +285,38 @@ def test_a_model_of_ones_own_without_a_generator_is_measured_on_real_images(tmp_
     assert trained.generated is random.generated is None
     assert (trained.rank, random.rank) == (2, 2)
     assert trained.real.shares.row.total != random.real.shares.row.total
+
+
+class ThreeGreys(WithHeads):
+    """Has three generators, each of which makes images of a brightness of its own."""
+
+    def generate(self, count: int, rng: torch.Generator | None = None) -> torch.Tensor:
+        greys = torch.tensor([-0.5, 0.0, 0.5]).reshape(3, 1, 1, 1, 1)
+        return greys + 0.001 * torch.rand(3, count, 1, 16, 16, generator=rng)
+
+
+def test_generated_images_belong_to_their_generators_and_have_the_datas_size(tmp_path):
+    callback = FeatureAnatomy(images=450)
+    fit(tmp_path, callback, on=ThreeGreys(torch.eye(3, 6)), data=digits(image_size=8))
+    (record,) = callback.records
+    assert record.generated.images == 450
+    assert record.generated.shares.between_share("row") > 0.99
+    assert record.generated.shares.between_share("null") > 0.99
+
+
+def test_settings_reach_the_measurement(tmp_path, monkeypatch):
+    seen = []
+
+    def spy(*arguments: object, **settings: object) -> list:
+        seen.append(settings)
+        return evaluate_anatomy(*arguments, **settings)
+
+    monkeypatch.setattr("gan_lightning.callbacks.anatomy.evaluate_anatomy", spy)
+    callback = FeatureAnatomy(probes=True, seed=7, tolerance=0.1)
+    fit(tmp_path, callback, on=WithHeads(torch.eye(3, 6)), data=digits(image_size=8))
+    kept = [{name: of[name] for name in ("seed", "tolerance", "probe", "weights", "epoch")} for of in seen]
+    same = {"seed": 7, "tolerance": 0.1, "probe": QUICK}
+    assert kept == [same | {"weights": "trained", "epoch": 1}, same | {"weights": "random", "epoch": None}]
 
 
 @pytest.mark.parametrize(
