@@ -27,11 +27,13 @@ import argparse
 import math
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.utils import save_image
 
@@ -134,57 +136,101 @@ def diversity(points: Tensor) -> tuple[int, float]:
     return int((shares >= 1 / (6 * MODES)).sum()), near.float().mean().item()
 
 
-def mlp(inputs: int, outputs: int) -> nn.Sequential:
-    """Return D or C."""
-    leaky = nn.LeakyReLU(0.2)
-    return nn.Sequential(nn.Linear(inputs, WIDTH), leaky, nn.Linear(WIDTH, WIDTH), leaky, nn.Linear(WIDTH, outputs))
+class MLPs(nn.Module):
+    """An MLP for each seed, all computed at once; what one does depends on its own seed alone.
+
+    Args:
+        widths: Of the inputs, the hidden layers and the outputs.
+        slope: Of the leaky ReLU between layers; 0 makes it a ReLU.
+        seeds: Of the weights, which are initialised as `nn.Linear`'s.
+    """
+
+    def __init__(self, widths: Sequence[int], slope: float, seeds: Sequence[int]) -> None:
+        super().__init__()
+        networks = []
+        for seed in seeds:
+            torch.manual_seed(seed)
+            networks.append([nn.Linear(before, after) for before, after in pairwise(widths)])
+        layers = list(zip(*networks, strict=True))
+        self.weights = nn.ParameterList([torch.stack([layer.weight.mT for layer in each]) for each in layers])
+        self.biases = nn.ParameterList([torch.stack([layer.bias[None] for layer in each]) for each in layers])
+        self.slope = slope
+
+    def forward(self, points: Tensor) -> Tensor:
+        """Return the outputs (seed, point, output) for (seed, point, input)."""
+        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            points = torch.baddbmm(bias, F.leaky_relu(points, self.slope) if i else points, weight)
+        return points
 
 
 class Generators(nn.Module):
-    """K generators of points: a first layer each, the others shared."""
+    """K generators of points for each seed: a first layer each, the others shared."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, seeds: Sequence[int]) -> None:
         super().__init__()
         self.count = count
-        self.heads = nn.Parameter(torch.randn(count, LATENT_DIM, WIDTH) / LATENT_DIM**0.5)
-        self.trunk = nn.Sequential(nn.ReLU(), nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Linear(WIDTH, 2))
+        heads = [torch.randn(count, LATENT_DIM, WIDTH, generator=torch.Generator().manual_seed(s)) for s in seeds]
+        self.heads = nn.Parameter(torch.stack(heads) / LATENT_DIM**0.5)
+        self.trunk = MLPs((WIDTH, WIDTH, 2), 0.0, seeds)
 
-    def forward(self, points: int, rng: torch.Generator) -> Tensor:
-        """Return points, those of the first generator first."""
-        latents = torch.randn(self.count, points // self.count, LATENT_DIM, generator=rng)
-        return self.trunk((latents @ self.heads).flatten(0, 1))
+    def forward(self, points: int, rngs: Sequence[torch.Generator]) -> Tensor:
+        """Return points (seed, point, 2), those of the first generator first."""
+        shape = self.count, points // self.count, LATENT_DIM
+        latents = torch.stack([torch.randn(shape, generator=rng) for rng in rngs])
+        return self.trunk(F.relu(latents @ self.heads).flatten(1, 2))
 
 
-def trained(setting: Setting, seed: int, real_count: int) -> list[Check]:
-    """Train with a seed and return all checks."""
-    torch.manual_seed(seed)
-    rng = torch.Generator().manual_seed(seed)
-    generator, discriminator, classifier = Generators(setting.generators), mlp(2, 1), mlp(2, setting.generators)
+def trained(setting: Setting, seeds: Sequence[int], real_count: int) -> list[list[Check]]:
+    """Train with each seed and return all checks of each."""
+    rngs = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def real(count: int) -> Tensor:
+        return torch.stack([real_points(count, rng) for rng in rngs])
+
+    generator = Generators(setting.generators, seeds)
+    discriminator, classifier = (
+        MLPs((2, WIDTH, WIDTH, 1), 0.2, seeds),
+        MLPs((2, WIDTH, WIDTH, setting.generators), 0.2, seeds),
+    )
     adam = {"lr": setting.learning_rate, "betas": (0.5, 0.999), "fused": True}
     step_g = torch.optim.Adam(generator.parameters(), **adam)
     step_d = torch.optim.Adam([*discriminator.parameters(), *classifier.parameters()], **adam)
-    made_by = torch.arange(setting.generators).repeat_interleave(BATCH // setting.generators)
-    fixed = real_points(real_count, rng)
-    checks: list[Check] = []
+    made_by = torch.arange(setting.generators).repeat_interleave(BATCH // setting.generators).repeat(len(seeds))
+
+    def logits(points: Tensor) -> Tensor:
+        return discriminator(points).flatten()
+
+    def class_logits(points: Tensor) -> Tensor:
+        return classifier(points).flatten(0, 1)
+
+    fixed = real(real_count)
+    checks: list[list[Check]] = [[] for _ in seeds]
     earlier: Tensor | None = None
     for step in range(setting.steps + 1):
         if step % setting.every == 0:
             with torch.no_grad():
-                log_ratio = log_density_ratio(discriminator(fixed)[:, 0])
-                checks.append(Check(step, ratio_statistics(log_ratio, earlier), *diversity(generator(SAMPLES, rng))))
+                log_ratio = log_density_ratio(logits(fixed)).unflatten(0, fixed.shape[:2])
+                points = generator(SAMPLES, rngs)
+            for i, run in enumerate(checks):
+                statistics_of_run = ratio_statistics(log_ratio[i], None if earlier is None else earlier[i])
+                run.append(Check(step, statistics_of_run, *diversity(points[i])))
             earlier = log_ratio
         step_g.param_groups[0]["lr"] = setting.generator_rate(step)
-        fake = generator(BATCH, rng)
-        fixed_fake = fake.detach()
-        loss = losses.discriminator_loss(
-            discriminator(real_points(BATCH, rng))[:, 0], discriminator(fixed_fake)[:, 0]
-        ) + losses.classification_loss(classifier(fixed_fake), made_by)
+        fake = generator(BATCH, rngs)
+        # Every run has as many points: the mean over all, times the runs, is the sum of the runs' losses, and no weight
+        # but a run's own has a part in its loss.
+        loss = losses.discriminator_loss(logits(real(BATCH)), logits(fake.detach()))
+        if setting.generators > 1:
+            loss = loss + losses.classification_loss(class_logits(fake.detach()), made_by)
         step_d.zero_grad()
-        loss.backward()
+        (len(seeds) * loss).backward()
         step_d.step()
-        loss = losses.mixture_generator_loss(discriminator(fake)[:, 0], classifier(fake), made_by, setting.class_weight)
+        if setting.generators > 1:
+            loss = losses.mixture_generator_loss(logits(fake), class_logits(fake), made_by, setting.class_weight)
+        else:
+            loss = losses.generator_loss(logits(fake))
         step_g.zero_grad()
-        loss.backward()
+        (len(seeds) * loss).backward()
         step_g.step()
     return checks
 
@@ -226,7 +272,7 @@ def outcome(setting: Setting, checks: list[Check], rule: AlarmRule) -> Mapping[s
     }
 
 
-def picture(setting: Setting, checks: list[Check], rule: AlarmRule) -> Tensor:
+def picture(checks: list[Check], rule: AlarmRule) -> Tensor:
     """Return the curves of a run; each alarm is a step up."""
     alarms = set(alarms_of(checks, rule))
     steps = [check.step for check in checks]
@@ -272,19 +318,19 @@ def main() -> None:
     parser.add_argument("--real", type=int, default=256, help="real points that log α is taken on")
     parser.add_argument("--output", type=Path, default=Path("runs/density_ratio_alarm"))
     args = parser.parse_args()
-    started, outcomes = time.monotonic(), []
+    started, outcomes, seeds = time.monotonic(), [], range(*args.seeds)
     for name, setting in SETTINGS.items():
-        for seed in range(*args.seeds):
-            checks = trained(replace(setting, steps=args.steps), seed, args.real)
-            for rule_name, rule in RULES.items():
+        setting = replace(setting, steps=args.steps)
+        runs = trained(setting, seeds, args.real)
+        for rule_name, rule in RULES.items():
+            for seed, checks in zip(seeds, runs, strict=True):
                 outcomes.append({"rule": rule_name, "setting": name, "seed": seed, **outcome(setting, checks, rule)})
-            if seed == args.seeds[0]:
-                args.output.mkdir(parents=True, exist_ok=True)
-                save_image(picture(setting, checks, RULES["default"]), args.output / f"{name.replace(' ', '_')}.png")
+        args.output.mkdir(parents=True, exist_ok=True)
+        save_image(picture(runs[0], RULES["default"]), args.output / f"{name.replace(' ', '_')}.png")
     about = {
         "settings": {name: asdict(replace(setting, steps=args.steps)) for name, setting in SETTINGS.items()},
         "rules": {name: asdict(rule) for name, rule in RULES.items()},
-        "seeds": list(range(*args.seeds)),
+        "seeds": list(seeds),
         "real_points": args.real,
         "seconds": round(time.monotonic() - started, 1),
         "outcomes": outcomes,

@@ -6,6 +6,7 @@ import runpy
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -32,6 +33,16 @@ def test_the_alarm_of_the_density_ratio_is_judged_run_by_run(monkeypatch, capsys
     assert len(results["outcomes"]) == 2 * settings * rules
     assert len(list(tmp_path.glob("*.png"))) == settings
     assert len(re.findall(r"^\| \w.*\| 2 \|", capsys.readouterr().out, flags=re.MULTILINE)) == settings * rules
+
+
+def test_a_run_is_that_of_its_seed_whatever_runs_beside_it():
+    script = runpy.run_path(str(BENCHMARKS / "density_ratio_alarm.py"))
+    setting = script["Setting"](generators=2, class_weight=0.1, steps=20)
+    (_, beside), (alone,) = (script["trained"](setting, seeds, 16) for seeds in ([3, 4], [4]))
+    assert len(alone) == 3
+    for one, other in zip(beside, alone, strict=True):
+        assert one.ratio.metrics() == pytest.approx(other.ratio.metrics(), rel=1e-3)
+        assert one.near_modes == pytest.approx(other.near_modes, abs=2e-3)
 
 
 def test_a_run_is_judged_by_when_its_diversity_fell():
