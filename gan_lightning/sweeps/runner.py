@@ -29,8 +29,8 @@ _ATTEMPT = "=== attempt "
 _ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL, signal.SIGHUP)
 """By these somebody ends a trial that could have gone on; by others it fails."""
 
-_ONE_RUN = ("WANDB_RUN_ID", "WANDB_RESUME")
-"""Variables of the user's that would make one W&B run of all trials."""
+_SHARED = ("WANDB_RUN_ID", "WANDB_RESUME", "WANDB_SERVICE")
+"""Variables that would make one W&B run of all trials, or have them write through the W&B process of whoever began."""
 
 OnEvent = Callable[[str, Trial], None]
 """Told what happened to a trial: "started" or "ended"."""
@@ -254,7 +254,7 @@ def trial_environment(sweep: Sweep, point: Point, folder: Path, workers: int) ->
         "WANDB_DIR": str(folder.absolute()),
         "WANDB_RUN_GROUP": sweep.name,
     }
-    own = {name: value for name, value in os.environ.items() if name not in _ONE_RUN}
+    own = {name: value for name, value in os.environ.items() if name not in _SHARED}
     named = {"WANDB_PROJECT": sweep.project, "WANDB_ENTITY": sweep.entity}
     asked = {name: value for name, value in named.items() if value is not None}
     return defaults | own | asked | {SWEEP_POINT: json.dumps(point.parameters)}

@@ -364,11 +364,16 @@ def test_the_other_processes_of_a_trial_that_failed_are_ended(tmp_path):
 
 
 def test_a_trial_has_the_sweeps_project_and_a_wandb_run_of_its_own(tmp_path, monkeypatch):
-    for name, value in (("WANDB_RUN_ID", "one"), ("WANDB_RESUME", "must"), ("WANDB_PROJECT", "mine")):
+    for name, value in (
+        ("WANDB_RUN_ID", "one"),
+        ("WANDB_RESUME", "must"),
+        ("WANDB_SERVICE", "2-1-unix-/gone"),
+        ("WANDB_PROJECT", "mine"),
+    ):
         monkeypatch.setenv(name, value)
     sweep = replace(sweep_over(1), project="gans")
     found = trial_environment(sweep, sweep.grid()[0], tmp_path, 1)
-    assert not {"WANDB_RUN_ID", "WANDB_RESUME", "WANDB_ENTITY"} & set(found)
+    assert not {"WANDB_RUN_ID", "WANDB_RESUME", "WANDB_SERVICE", "WANDB_ENTITY"} & set(found)
     assert found["WANDB_PROJECT"] == "gans"
     assert trial_environment(sweep_over(1), sweep.grid()[0], tmp_path, 1)["WANDB_PROJECT"] == "mine"
 
