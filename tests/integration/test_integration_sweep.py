@@ -150,6 +150,7 @@ def test_bad_arguments_end_with_one_line(sweep_file, capsys, arguments, message)
     assert (end.value.code, message in errors, len(errors.splitlines())) == (2, True, 1), errors
 
 
+@pytest.mark.slow
 def test_a_shipped_sweep_leads_to_a_page(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     runs = tmp_path / "runs"

@@ -188,6 +188,7 @@ def test_blocks_fit_the_memory_and_are_at_least_single_vectors():
     assert Blocks.within(1, 10**6) == Blocks(rows=1, tile=1, pairs=1)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux for the peak")
 @pytest.mark.parametrize("collapsed", [False, True])
 def test_the_peak_of_memory_stays_within_the_bound(collapsed):
