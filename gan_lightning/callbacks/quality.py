@@ -104,6 +104,8 @@ class GenerationQuality(AfterTraining):
                     f"The quality of generated images needs a data module that declares images, got "
                     f"{type(data).__name__}. Use one of gan_lightning.data or leave out --quality.enabled."
                 )
+            # Lightning tells a model its device before it takes it there, and latents are drawn where it says it is.
+            pl_module.to(device := trainer.strategy.root_device)
             self._reference = QualityReference.of(
                 self.network,
                 data,
@@ -112,7 +114,7 @@ class GenerationQuality(AfterTraining):
                 generators=generator_count(pl_module),
                 neighbours=self.neighbours,
                 seed=self.seed,
-                device=trainer.strategy.root_device,
+                device=device,
             )
             known = {self._metric(name): BEST.get(name) for name in self._reference.figure_names}
         if stage == "fit":

@@ -49,6 +49,9 @@ class RunFolder(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Choose the folder, the same in all processes, and send checkpoints and metrics there."""
         if is_dry_run(trainer):
+            for callback in trainer.checkpoint_callbacks:
+                if isinstance(callback, ModelCheckpoint):
+                    callback.save_last = None  # Lightning would save the last one even of a run that leaves nothing
             return
         earlier, self._record = self.path, {}
         data = getattr(trainer, "datamodule", None)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers.logger import DummyLogger
 from PIL import Image
 from torch import nn
@@ -130,7 +131,8 @@ def test_a_file_whose_writing_fails_is_not_there_and_an_older_one_stays(tmp_path
 
 def test_a_trial_batch_leaves_nothing_behind(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    trainer(RunFolder(), SampleGrid(), transfer(), fast_dev_run=True).fit(small(), Stripes())
+    callbacks = RunFolder(), SampleGrid(), transfer(), ModelCheckpoint(save_last="link")
+    trainer(*callbacks, fast_dev_run=True, enable_checkpointing=True).fit(small(), Stripes())
     assert not list(tmp_path.iterdir())
 
 

@@ -76,8 +76,8 @@ def fit(tmp_path: Path, *callbacks: object, on: object = None, data: object = No
     logger = Memory()
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
     Trainer(
-        accelerator="cpu", logger=logger, callbacks=[*callbacks, RunFolder(str(tmp_path))],
-        **{"max_epochs": 2} | quiet | settings,
+        logger=logger, callbacks=[*callbacks, RunFolder(str(tmp_path))],
+        **{"accelerator": "cpu", "max_epochs": 2} | quiet | settings,
     ).fit(on or model(), data or digits())  # fmt: skip
     return logger, next(tmp_path.glob("*/*"), None)
 
@@ -104,6 +104,13 @@ def test_the_finished_model_is_judged_printed_logged_and_written(tmp_path, capsy
     assert f"{expected.quality.fid:.4f}" in printed
     assert "Other real images" in printed
     assert (folder / "pictures/classes.png").exists()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_model_on_its_way_to_the_gpu_is_judged_there(tmp_path):
+    callback = quality()
+    fit(tmp_path, callback, accelerator="gpu", devices=1)
+    assert callback.measured is not None
 
 
 def test_each_generator_has_a_row_of_classes(tmp_path):
