@@ -94,7 +94,7 @@ def tried_on_images(compute: Callable[[Tensor], T], network: str, setting: str, 
     """
     try:
         return compute(torch.zeros(2, channels, image_size, image_size, dtype=torch.float32))
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
         raise SettingError(
             f"{setting}.network must take images of {channels} channels and {image_size} pixels, got '{network}', "
             f"which does not ({error})."

@@ -24,6 +24,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Float64, Integer
+from scipy.linalg import helmert
 from torch import Tensor, nn
 
 from gan_lightning.errors import DataError, SettingError
@@ -91,7 +92,8 @@ class RowSpace:
 def head_matrix(head: LinearHead) -> Float64[Tensor, "outputs feature"]:
     """Return A; of a softmax's head without the direction that the softmax does not see.
 
-    σ(y + λ1) = σ(y), so of A only the differences of its rows count: the mean row is subtracted.
+    σ(y + λ1) = σ(y), so of A only the differences of its rows count. Helmert's contrasts, an orthonormal basis of what
+    is orthogonal to 1, take them: a row less than A, and the singular values of A with its mean row subtracted.
 
     Raises:
         DataError: If a weight is NaN or infinite.
@@ -102,7 +104,9 @@ def head_matrix(head: LinearHead) -> Float64[Tensor, "outputs feature"]:
     weight = head.weight.detach().double()
     if not weight.isfinite().all():
         raise DataError("The weights of a head must be finite, got NaN or infinity; look for a diverged training run.")
-    return weight - weight.mean(dim=0) if head.softmax else weight
+    if not head.softmax:
+        return weight
+    return torch.from_numpy(helmert(len(weight))).to(weight) @ weight
 
 
 def row_space(matrix: Float[Tensor, "outputs feature"], tolerance: float | None = None) -> RowSpace:
@@ -119,7 +123,7 @@ def row_space(matrix: Float[Tensor, "outputs feature"], tolerance: float | None 
     check_tolerance(tolerance)
     _, singular_values, basis = torch.linalg.svd(matrix.double(), full_matrices=False)
     relative = max(matrix.shape) * torch.finfo(torch.float64).eps if tolerance is None else tolerance
-    rank = int((singular_values > relative * singular_values[0]).sum())
+    rank = int((singular_values > relative * singular_values[:1]).sum())
     return RowSpace(basis[:rank], singular_values)
 
 
@@ -171,9 +175,26 @@ class VarianceShares:
     row_within_class: dict[int, float | None] | None
 
     def row_share(self, kind: Variance) -> float | None:
-        """Return the row space's share of one kind of variance; None without classes or variance."""
+        """Return the row space's share of one kind of variance; None without classes or variance.
+
+        The means of a few images differ by chance, the more so in the many dimensions of the null space: that is taken
+        away from the variance between classes.
+        """
         row, null = getattr(self.row, kind), getattr(self.null, kind)
-        return _share(row, row + null) if row is not None else None
+        if row is None:
+            return None
+        if kind == "between":
+            row, null = self._beyond_chance(self.row), self._beyond_chance(self.null)
+        return _share(row, row + null)
+
+    def _beyond_chance(self, part: PartShares) -> float:
+        """Return the variance between classes, less what that within them makes of their means; at least 0."""
+        assert part.between is not None
+        assert part.within is not None
+        assert self.row_within_class is not None
+        classes = len(self.row_within_class)
+        freedom = self.images - classes
+        return max(0.0, part.between - part.within * (classes - 1) / freedom) if freedom > 0 else part.between
 
     def between_share(self, part: Literal["row", "null"]) -> float | None:
         """Return what share of a part's own variance lies between classes; None without classes or variance.
@@ -578,7 +599,8 @@ def predictions(records: Sequence[AnatomyRecord]) -> list[Prediction]:
     subspace of as many dimensions would, rank / features; and a probe on f_null is no less accurate than on f. Of a
     classifier, Theorems 2 and 3: of f_row's variance between images of C's own classes, the generators', a larger share
     lies between the classes than of f_null's; and a probe names the class more often from f_row than from f_null. Two
-    accuracies count as different from twice the standard error of the difference on. Of an encoder the paper says
+    accuracies count as different from twice the standard error of the difference on, two such shares from twice what
+    chance makes of one. Of an encoder the paper says
     nothing.
 
     Args:
@@ -624,6 +646,17 @@ def _margin(one: float, other: float, images: int) -> float:
     return 2 * sqrt(2 * p * (1 - p) / images)
 
 
+def _share_margin(shares: VarianceShares | None) -> float:
+    """Return twice the deviation that the share between classes has by chance where there is nothing between them.
+
+    That of a single direction, whose share deviates the most: n - 1 times it is nearly χ² of classes - 1 degrees of
+    freedom.
+    """
+    if shares is None or shares.row_within_class is None or shares.images < 2:
+        return 0.0
+    return 2 * sqrt(2 * (len(shares.row_within_class) - 1)) / (shares.images - 1)
+
+
 def _row_share(record: AnatomyRecord) -> float | None:
     return None if record.real.shares is None else record.real.shares.row.total
 
@@ -648,7 +681,9 @@ def _theorems_2_and_3(record: AnatomyRecord, control: AnatomyRecord | None) -> l
         held = None
         if value is not None and beside is not None:
             assert record.generated is not None
-            held = value > beside + (_margin(value, beside, record.generated.images) if look is accuracy else 0)
+            shares = record.generated.shares
+            margin = _margin(value, beside, record.generated.images) if look is accuracy else _share_margin(shares)
+            held = value > beside + margin
         found.append(
             Prediction("2, 3", record.extractor, figure, value, "above", beside, beside_is, look(control, "row"), held)
         )

@@ -165,7 +165,7 @@ def _curves(draw: "ImageDraw", corner: Point, records: Sequence[AnatomyRecord]) 
         for kind, of_kind in kinds.items()
     }
     highest = max([chance, *(value for values in shares.values() for value in values if value is not None)])
-    of_shares = panel("row space's share, real dark, by epoch", 1.1 * highest)
+    of_shares = panel("row space's share, real dark, by epoch", 1.1 * highest or 1.0)
     line(of_shares, [chance] * len(epochs), AXIS_COLOUR)
     line(of_shares, shares["generated"], VARIANCE_COLOURS["f_row, within"])
     line(of_shares, shares["real"], VARIANCE_COLOURS["f_row, between classes"])

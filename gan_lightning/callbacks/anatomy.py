@@ -35,6 +35,7 @@ from gan_lightning.callbacks.run_folder import is_dry_run, run_folder, write_pic
 from gan_lightning.callbacks.transfer import untrained_extractors, untrained_model
 from gan_lightning.errors import DataError, SettingError
 from gan_lightning.evaluation import TUNED, BatchNorm, TensorBatches, estimate_batch_norm_statistics, frozen
+from gan_lightning.evaluation.judges import choose
 from gan_lightning.files import write_json
 from gan_lightning.interfaces import (
     GeneratesImages,
@@ -266,7 +267,7 @@ class FeatureAnatomy(AfterTraining):
             if self.probes:
                 real = {split: evaluation_batches(trainer, split, device) for split in SPLITS}
             else:
-                real = {"test": drawn_images(evaluation_batches(trainer, "test", device), self.images, self.seed)}
+                real = {"test": some_images(evaluation_batches(trainer, "test", device), self.images, self.seed)}
             generated, generators = self._generated(pl_module, data.image_size, real.keys())
             return evaluate_anatomy(
                 extractors,
@@ -310,25 +311,16 @@ class FeatureAnatomy(AfterTraining):
         return found, generators
 
 
-def drawn_images(batches: ImageBatches, most: int, seed: int) -> TensorBatches:
-    """Return so many images, drawn at random, in stored order; all where there are fewer.
+def some_images(batches: ImageBatches, most: int, seed: int) -> TensorBatches:
+    """Return so many images, chosen at random, in stored order; all where there are fewer.
 
     Args:
-        batches: Where several processes run, this process's share, of which it draws its own.
+        batches: Where several processes run, this process's share, of which it keeps what was chosen of all.
         most: Of all processes together.
         seed: For which ones.
     """
-    count = sum(len(labels) for _, labels in batches)
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
-    chosen = torch.zeros(count, dtype=torch.bool)
-    chosen[order[: -(-most // process_count())]] = True
-    images, labels, start = [], [], 0
-    for of_batch, their_labels in batches:
-        here = chosen[start : start + len(their_labels)]
-        images.append(of_batch[here.to(of_batch.device)])
-        labels.append(their_labels[here.to(their_labels.device)])
-        start += len(their_labels)
-    return TensorBatches(torch.cat(images), torch.cat(labels), max(1, *map(len, images)))
+    images, labels = zip(*choose(batches, most, seed), strict=True)
+    return TensorBatches(torch.cat(images), torch.cat(labels), max(map(len, images)))
 
 
 def check_widths(extractors: Mapping[str, nn.Module], heads: Mapping[str, LinearHead], data: LabelledImages) -> None:

@@ -30,6 +30,9 @@ logger = logging.getLogger(__name__)
 
 SETTING = "quality.network"
 
+INCEPTION_AT_ONCE = 50
+"""Images that Inception sees at a time: each takes some 11 MB in its widest layer."""
+
 FORMAT = 1
 """Version of the small classifier's architecture, training and file; raised where any of them changes."""
 
@@ -91,6 +94,11 @@ class ImportedNetwork(FeatureNetwork):
         """Return the network."""
         features = _Layers(imported_network(self.network, self.weights, self.layers, SETTING), self.layers)
         shape = tried_on_images(features, self.network, SETTING, data.channels, data.image_size).shape
+        if shape[0] != 2:
+            raise SettingError(
+                f"{SETTING}.network must give as many rows as it gets images, got {shape[0]} of 2 from "
+                f"'{self.network}'. Name layers that do."
+            )
         return Judge(self.name(data), features.to(device).eval(), shape[1])
 
 
@@ -145,7 +153,8 @@ class Inception(FeatureNetwork):
             raise SettingError(f"{SETTING}=Inception must have images of 1 or 3 channels, got {data.channels}.")
         try:
             torch.load(file, weights_only=True, map_location="cpu")  # torch-fidelity would run code that it may hold
-            network = NoTrainInceptionV3("inception-v3-compat", ["2048"], str(file))
+            with torch.random.fork_rng(devices=[]):  # it has random weights before it has those of the file
+                network = NoTrainInceptionV3("inception-v3-compat", ["2048"], str(file))
         except (OSError, UnpicklingError, RuntimeError, TypeError, EOFError, AttributeError) as error:
             raise SettingError(
                 f"{SETTING}.weights must be a file with Inception's weights, got '{file}', which is not ({error})."
@@ -161,8 +170,9 @@ class _OfBytes(nn.Module):
         self.network = network.requires_grad_(False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the features of images in [-1, 1]."""
-        return self.network(to_bytes(images.expand(-1, 3, -1, -1)))
+        """Return the features of images in [-1, 1]; of a few at once, which become 299x299."""
+        parts = to_bytes(images.expand(-1, 3, -1, -1)).split(INCEPTION_AT_ONCE)
+        return torch.cat([self.network(part) for part in parts])
 
 
 @dataclass(frozen=True)
@@ -212,7 +222,8 @@ class SmallClassifier(FeatureNetwork):
                 f"{SETTING}=SmallClassifier must have a class for each image, got {data.name}, whose labels are "
                 f"{data.label_kind}. Use {SETTING}=Inception or ImportedNetwork, or leave out --quality.enabled."
             )
-        images, labels = _known_images(data, choose(data.evaluation_batches("train", device), self.images, self.seed))
+        chosen = choose(data.evaluation_batches("train", device), self.images, self.seed)
+        images, labels = _known_images(data, chosen, device)
         file = self.file(data.name, images, labels)
         with torch.inference_mode(False):
             state = on_first_process(lambda: self._state(file, images.to(device), labels.to(device), data.num_classes))
@@ -222,7 +233,8 @@ class SmallClassifier(FeatureNetwork):
         correct = torch.zeros(2, dtype=torch.int64)
         with torch.no_grad():
             for batch, truth in data.evaluation_batches("test", device):
-                right = network(batch).argmax(dim=1)[truth >= 0] == truth[truth >= 0]
+                known = truth >= 0
+                right = network(batch).argmax(dim=1).to(truth.device)[known] == truth[known]
                 correct += torch.tensor([int(right.sum()), len(right)])
         right_answers, answers = torch.stack(gather_objects(correct)).sum(dim=0).tolist()
         about = {
@@ -358,11 +370,13 @@ def from_bytes(images: UInt8[Tensor, "batch channels height width"]) -> Images:
 
 
 def _known_images(
-    data: LabelledImages, chosen: ChosenImages
+    data: LabelledImages, chosen: ChosenImages, device: torch.device
 ) -> tuple[UInt8[Tensor, "images channels height width"], Int64[Tensor, " images"]]:
-    """Return the images of known class, as bytes, and their classes, of all processes, on the CPU."""
-    found = [(to_bytes(images), labels) for images, labels in chosen]
-    device = found[0][0].device if found else torch.device("cpu")
+    """Return the images of known class, as bytes, and their classes, of all processes, on the CPU.
+
+    They are gathered on the device, where the processes can reach each other.
+    """
+    found = [(to_bytes(images).to(device), labels.to(device)) for images, labels in chosen]
     images = torch.empty(0, data.channels, data.image_size, data.image_size, dtype=torch.uint8, device=device)
     images = torch.cat([images, *(each for each, _ in found)])
     labels = torch.cat([torch.empty(0, dtype=torch.int64, device=device), *(each for _, each in found)])

@@ -205,7 +205,7 @@ class Images(LightningDataModule):
 
 def monitored() -> dict:
     """Return when the alarm stops a training, and what it was given to judge."""
-    monitor = DensityRatioMonitor(1, images=6, alarm=AlarmRule(warm_up=1), stop=True)
+    monitor = DensityRatioMonitor(1, images=6, alarm=AlarmRule(patience=1, warm_up=1), stop=True)
     trainer = Trainer(
         max_epochs=1, accelerator="cpu", devices=2, strategy="ddp", logger=False, callbacks=[monitor],
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,

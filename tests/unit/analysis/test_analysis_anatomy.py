@@ -104,6 +104,19 @@ def test_a_softmax_sees_nothing_of_what_is_the_same_for_all_outputs():
     assert_close(torch.softmax(f @ weight.T + 7.5, dim=1), of_all)
 
 
+@pytest.mark.parametrize("common", [0.0, 1.0, 1e6])
+def test_a_softmaxs_head_has_a_direction_less_however_much_its_rows_have_in_common(common):
+    weight = normal(10, 32, dtype=torch.float64) + common * normal(32, seed=1, dtype=torch.float64)
+    space = row_space(head_matrix(LinearHead(weight, "classification", softmax=True)))
+    assert space.rank == 9
+    centred = torch.linalg.svdvals(weight - weight.mean(dim=0))
+    assert_close(space.singular_values, centred[:9], rtol=1e-6, atol=0)
+
+
+def test_a_softmax_of_one_output_has_a_head_of_rank_0():
+    assert row_space(head_matrix(LinearHead(normal(1, 32), "classification", softmax=True))).rank == 0
+
+
 def test_of_two_outputs_before_a_softmax_the_difference_counts():
     weight = torch.tensor([[1.0, 5.0, 2.0], [1.0, 2.0, 6.0]])
     space = row_space(head_matrix(LinearHead(weight, "discrimination", softmax=True)))
@@ -141,7 +154,6 @@ def test_shares_are_those_of_the_parts_own_variances(monkeypatch, rows):
         own = classes == label
         assert_close(share, explicit_trace(of_row[own]) / explicit_trace(f[own]))
     assert list(found.row_within_class) == [0, 2, 4, 6]
-    assert_close(found.row_share("between"), found.row.between / (found.row.between + found.null.between))
     without = variance_shares(space, f)
     assert_close((without.variance, without.row.total), (found.variance, found.row.total))
     assert (without.row.within, without.null.between, without.row_within_class) == (None, None, None)
@@ -162,6 +174,17 @@ def test_the_share_between_classes_is_0_where_means_differ_by_chance_and_1_where
     assert_close(variance_shares(space, told, classes).between_share("row"), 1.0)
     assert abs(variance_shares(space, told, classes).between_share("null")) < 0.1
     assert variance_shares(space, told[:20], classes[:20]).between_share("row") is None  # each a class of its own
+
+
+def test_the_row_spaces_share_of_the_variance_between_classes_leaves_out_what_chance_makes_of_the_means():
+    space, classes = row_space(torch.eye(2, 100)), torch.arange(300) % 10
+    told = normal(300, 100, seed=1) + torch.cat([normal(10, 2), torch.zeros(10, 98)], dim=1)[classes]
+    found = variance_shares(space, told, classes)
+    assert_close(found.row_share("between"), 1.0, atol=0.15, rtol=0)
+    assert found.row.between / (found.row.between + found.null.between) < 0.6  # 98 dimensions of chance
+    assert found.row_share("within") == found.row.within / (found.row.within + found.null.within)
+    neither = [variance_shares(space, normal(300, 100, seed=seed), classes).row_share("between") for seed in range(9)]
+    assert all(share is None or 0 <= share <= 1 for share in neither)
 
 
 @pytest.mark.parametrize("features", [torch.full((5, 3), 0.1), torch.rand(1, 3), 1000 + 1e-4 * torch.rand(5, 3)])
@@ -241,7 +264,7 @@ def measured(heads=None, **settings) -> list[AnatomyRecord]:
 
 def test_the_anatomy_of_an_extractor_is_that_of_its_features(capsys):
     (record,) = measured(probe=QUICK, epoch=3, seed=4)
-    space = row_space(torch.eye(3, 8).double() - torch.eye(3, 8).double().mean(dim=0))
+    space = row_space(head_matrix(LinearHead(torch.eye(3, 8), "classification", softmax=True)))
     assert (record.extractor, record.weights, record.task, record.epoch) == ("one", "trained", "classification", 3)
     assert (record.features, record.outputs, record.rank) == (8, 3, 2)
     for found, (train, test) in ((record.real, ((200, 0), (100, 1))), (record.generated, ((150, 2), (90, 3)))):
@@ -344,6 +367,9 @@ def test_theorem_1_is_judged_by_a_random_subspace_and_by_the_whole_features():
 def test_theorems_2_and_3_are_judged_by_the_classifiers_own_classes():
     assert held(record("classification", generated=(0.1, 0.6, 0.2, None))) == [True]
     assert held(record("classification", generated=(0.1, 0.2, 0.6, None))) == [False]
+    # two classes of 100 images: twice the deviation of a share by chance is 0.029
+    assert held(record("classification", generated=(0.1, 0.22, 0.2, None))) == [False]
+    assert held(record("classification", generated=(0.1, 0.24, 0.2, None))) == [True]
     assert held(record("classification", generated=(0.1, 0.6, 0.2, (0.9, 0.9, 0.5)))) == [True, True]
     assert held(record("classification", generated=(0.1, 0.6, 0.2, (0.9, 0.55, 0.5)))) == [True, False]  # by chance
     assert held(record("classification")) == []

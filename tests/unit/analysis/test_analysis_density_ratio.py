@@ -143,6 +143,10 @@ def test_patience_waits_for_checks_in_a_row():
     assert alarms(series, patience=3) == [8]
 
 
+def test_what_has_always_been_0_makes_no_alarm():
+    assert alarms([0.0, 0.0, 0.0, 0.0, 1.0, 2.0]) == []  # a dead D's figures: no multiple of 0 is more than usual
+
+
 @given(st.lists(st.floats(0.1, 10), min_size=3, max_size=30), st.floats(0.01, 100))
 def test_the_scale_of_the_figures_does_not_matter(figures, scale):
     limits = []

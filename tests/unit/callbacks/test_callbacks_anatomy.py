@@ -15,7 +15,7 @@ from torch.testing import assert_close
 
 from gan_lightning.analysis.anatomy import evaluate_anatomy, head_matrix, row_space, variance_shares
 from gan_lightning.callbacks import FeatureAnatomy, RunFolder, TransferEvaluation
-from gan_lightning.callbacks.anatomy import drawn_images
+from gan_lightning.callbacks.anatomy import some_images
 from gan_lightning.callbacks.transfer import untrained_model
 from gan_lightning.data import Digits
 from gan_lightning.errors import DataError, SettingError
@@ -243,13 +243,13 @@ def test_data_without_labels_have_shares_of_all_variance(tmp_path):
 
 def test_no_more_images_are_drawn_than_asked_for_the_same_ones_each_time():
     batches = TensorBatches(torch.arange(70.0).reshape(70, 1, 1, 1), torch.arange(70), 20)
-    found = drawn_images(batches, 30, seed=0)
+    found = some_images(batches, 30, seed=0)
     assert len(found.images) == 30
     assert (found.labels.diff() > 0).all()  # in stored order
     assert_close(found.images.flatten(), found.labels.float())
-    assert_close(drawn_images(batches, 30, seed=0).labels, found.labels)
-    assert not torch.equal(drawn_images(batches, 30, seed=1).labels, found.labels)
-    assert len(drawn_images(batches, 100, seed=0).images) == 70
+    assert_close(some_images(batches, 30, seed=0).labels, found.labels)
+    assert not torch.equal(some_images(batches, 30, seed=1).labels, found.labels)
+    assert len(some_images(batches, 100, seed=0).images) == 70
 
 
 # A user's own model

@@ -84,7 +84,7 @@ def test_the_ratio_is_logged_every_n_batches_and_drawn_and_written_at_the_end(tm
         assert_close(float(rows[1][f"density_ratio/{name}"]), value)
     about = json.loads((run / "density_ratio.json").read_text())
     assert (about["checks"], about["images"], about["alarms"], about["stopped"]) == (2, 8, [], False)
-    assert about["rule"] == {"watch": "distance", "factor": 3.0, "patience": 1, "warm_up": 50}
+    assert about["rule"] == {"watch": "distance", "factor": 3.0, "patience": 2, "warm_up": 50}
     assert Image.open(run / "pictures/density_ratio.png").size[0] > 500
 
 
@@ -158,7 +158,7 @@ class Scripted(LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-RULE = AlarmRule(warm_up=1, factor=3.0)
+RULE = AlarmRule(patience=1, warm_up=1, factor=3.0)
 COLLAPSE = (9.0, 1.0, 1.0, 1.1, 4.0, 5.0, 1.0, 6.0)
 
 

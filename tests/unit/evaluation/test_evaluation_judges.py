@@ -213,6 +213,38 @@ def test_inception_is_refused_in_one_line_where_its_weights_are_not_on_disk(tmp_
         Inception(str(tmp_path / "weights.pth")).judge(stripes(), CPU)
 
 
+def test_inception_draws_nothing_and_sees_a_few_images_at_once(tmp_path, monkeypatch):
+    pytest.importorskip("torch_fidelity", reason="the extra `inception` is not installed")
+
+    class Drawing(torch.nn.Module):
+        """Begins, as Inception does, with random weights."""
+
+        def __init__(self, *settings: object) -> None:
+            super().__init__()
+            self.weights, self.seen = torch.nn.Linear(2, 2), []
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            self.seen.append((len(images), images.dtype))
+            return images.flatten(1)[:, :5].float()
+
+    monkeypatch.setattr("torchmetrics.image.fid.NoTrainInceptionV3", Drawing)
+    torch.save({}, tmp_path / "weights.pth")
+    before = torch.get_rng_state()
+    judge = Inception(str(tmp_path / "weights.pth")).judge(stripes(), CPU)
+    assert torch.equal(torch.get_rng_state(), before)
+    images = torch.linspace(-1, 1, 120)[:, None, None, None].expand(-1, 1, 4, 4)
+    features = judge.features(images)
+    assert_close(features[:, 0], ((images[:, 0, 0, 0] + 1) * 127.5).round())
+    assert judge.features.network.seen == [(50, torch.uint8), (50, torch.uint8), (20, torch.uint8)]
+
+
+@pytest.mark.parametrize("forward", [lambda x: {"a": x}, lambda x: x.sum(), lambda x: x.flatten(1)[:1]])
+def test_a_network_that_does_not_give_a_row_for_each_image_is_refused(monkeypatch, forward):
+    monkeypatch.setattr(torch.nn.Identity, "forward", lambda self, x: forward(x))
+    with pytest.raises(SettingError, match=r"quality\.network\.network must"):
+        ImportedNetwork("torch.nn.Identity").judge(stripes(), CPU)
+
+
 def test_inception_is_refused_in_one_line_where_torch_fidelity_is_not_installed(monkeypatch):
     really_import = builtins.__import__
 
