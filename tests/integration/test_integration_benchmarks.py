@@ -4,10 +4,13 @@ import json
 import re
 import runpy
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch import Callback
+from torch.testing import assert_close
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -68,3 +71,93 @@ def test_a_run_is_judged_by_when_its_diversity_fell():
     assert judged("0888818888", (5,), **rising) == ("never fell, alarm", None, 50, None)  # one check is no fall
     assert judged("0888888888", (), healthy=True) == ("silent", None, None, None)
     assert judged("0888888888", (8,), healthy=True) == ("false alarm", None, 80, None)
+
+
+@pytest.fixture
+def command(monkeypatch):
+    """`python -m benchmarks`, from the root of the repository."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS.parent))
+    return import_module("benchmarks.__main__")
+
+
+@pytest.fixture
+def float64():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+class Watch(Callback):
+    """Draws the same in a step, whatever came before it, and keeps the model."""
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        torch.manual_seed(batch_idx)
+
+    def on_train_end(self, trainer, pl_module):
+        self.model = pl_module
+
+
+def trained_by_both(size, program) -> tuple:
+    """Return the framework's model and a program that starts at its weights, after two steps each."""
+    training, cpu, watch = import_module("benchmarks.training"), torch.device("cpu"), Watch()
+    training.fit(size, training.Settings("64-true"), cpu, watch, max_steps=2)
+    torch.set_default_dtype(torch.float64)  # Lightning sets it back
+    other = program(size.model(), cpu)
+    for number, (real, _) in zip(range(2), size.loader(cpu), strict=False):
+        torch.manual_seed(number)
+        other.step(real)
+    return watch.model, other
+
+
+def assert_same_weights(ours, other) -> None:
+    for weight, own in zip(ours.parameters(), other.parameters(), strict=True):
+        assert_close(own.view_as(weight), weight, rtol=1e-7, atol=1e-9)
+
+
+def test_the_plain_mgan_computes_what_ours_does(command, float64):
+    plain = import_module("benchmarks.plain")
+    model, other = trained_by_both(command.MGAN_SMALL, plain.PlainMGAN)
+    assert_same_weights(model.generator_trunk, other.trunk)
+    assert_same_weights(model.discriminator, other.features)
+    assert_same_weights(model.discriminator_head, other.real_or_fake)
+    assert_same_weights(model.classifier_head, other.which)
+    heads = model.generator_heads
+    norms = zip(heads.norm.weight.chunk(heads.copies), heads.norm.bias.chunk(heads.copies), strict=True)
+    for weight, (gain, bias), (layer, norm, _) in zip(heads.weight, norms, other.first_layers, strict=True):
+        assert_close(layer.weight.view_as(weight), weight, rtol=1e-7, atol=1e-9)
+        assert_close([norm.weight, norm.bias], [gain, bias], rtol=1e-7, atol=1e-9)
+
+
+def test_pytorchs_dcgan_computes_what_ours_does(command, float64):
+    plain = import_module("benchmarks.plain")
+    model, other = trained_by_both(command.DCGAN_SMALL, plain.PlainDCGAN)
+    assert_same_weights(model.generator, other.generator)
+    assert_same_weights(model.discriminator, other.discriminator)
+
+
+def test_the_bare_dcgan_computes_what_ours_does(command, float64):
+    plain = import_module("benchmarks.plain")
+    model, other = trained_by_both(command.DCGAN_SMALL, plain.BareDCGAN)
+    assert_same_weights(model, other.model)
+
+
+def test_training_steps_are_timed_in_turn_with_the_plain_programs(command, capsys, tmp_path):
+    rows, variants = ["--rows", "mgan", "dcgan"], ["--variants", "default", "recommended"]
+    command.main(["--small", *rows, *variants, "--rounds=3", "--seconds=0.1", "--warm_up=1", f"--output={tmp_path}"])
+    about = json.loads((tmp_path / "results.json").read_text())
+    found = [(row["row"], row["ours"], row["other"]) for row in about["rows"]]
+    steps = [(name, variant, "plain") for name in ("mgan", "dcgan") for variant in ("default", "recommended")]
+    assert found == [*steps, ("dcgan", "default", "bare loop")]
+    for row in about["rows"]:
+        ours, other = row["all_seconds"]["ours"], row["all_seconds"]["other"]
+        assert 2 <= len(ours) == len(other) == row["rounds"] <= 3
+        ratios = sorted(b / a for a, b in zip(ours, other, strict=True))
+        assert row["ratio"]["min"] == ratios[0]
+        assert row["ratio"]["max"] == ratios[-1]
+    printed = capsys.readouterr().out
+    assert len(re.findall(r"^\| (mgan|dcgan) ", printed, flags=re.MULTILINE)) == 2 * len(found)
+
+
+def test_the_longest_operations_of_a_step_are_written(command, tmp_path):
+    command.main(["--small", "--rows", "dcgan", "--variants=default", "--profile", f"--output={tmp_path}"])
+    assert "convolution_backward" in (tmp_path / "profile-dcgan-default-cpu.txt").read_text()
