@@ -6,6 +6,9 @@
 | --- | --- | --- |
 | mgan | a step of M-GAN at full Table 1 width, by our Trainer | a Python loop over generators, D and C one by one |
 | dcgan | a step of DCGAN at 64x64, batch 128, by our Trainer | PyTorch's example; and the same mathematics, bare |
+| transfer | 20 epochs of a linear head on cached features of MNIST | a forward pass in every epoch |
+| input | batches of 50,000 images from memory | torchvision's transforms, image by image, and two workers |
+| nearest | the nearest of 60,000 vectors for 10,000, 1,024 long | scikit-learn, brute force |
 
 The two programs of a row run in turn; a ratio says how many times as fast ours is, as the median over the rounds with
 its least and its largest. Writes `results.json` into the output folder after each row, and with `--profile` a table of
@@ -20,6 +23,14 @@ from typing import Any
 
 import torch
 
+from benchmarks.evaluation import (
+    InputSize,
+    NearestSize,
+    TransferSize,
+    input_row,
+    nearest_row,
+    transfer_row,
+)
 from benchmarks.timing import Budget, Comparison, machine
 from benchmarks.training import (
     MEASURED,
@@ -43,19 +54,40 @@ DCGAN_SMALL = DCGANSize(base_width=1, batch_size=2)
 def mgan(args: argparse.Namespace) -> Iterator[Comparison]:
     """Yield M-GAN's rows."""
     variants = {name: VARIANTS[name] for name in args.variants}
-    size = MGAN_SMALL if args.small else MGANSize()
-    yield from training_rows("mgan", size, variants, GOALS["mgan"], args.budget, args.device)
+    yield from training_rows("mgan", args.mgan, variants, GOALS["mgan"], args.budget, args.device)
 
 
 def dcgan(args: argparse.Namespace) -> Iterator[Comparison]:
     """Yield DCGAN's rows."""
     variants = {name: VARIANTS[name] for name in args.variants}
-    size = DCGAN_SMALL if args.small else DCGANSize()
-    yield from training_rows("dcgan", size, variants, GOALS["dcgan"], args.budget, args.device)
-    yield overhead_row(size, args.budget, args.device)
+    yield from training_rows("dcgan", args.dcgan, variants, GOALS["dcgan"], args.budget, args.device)
+    yield overhead_row(args.dcgan, args.budget, args.device)
 
 
-ROWS: Mapping[str, Callable[[argparse.Namespace], Iterator[Comparison]]] = {"mgan": mgan, "dcgan": dcgan}
+def transfer(args: argparse.Namespace) -> Iterator[Comparison]:
+    """Yield the transfer evaluation's row."""
+    size = TransferSize(2, (60, 20), 2) if args.small else TransferSize(args.width, tuple(args.images))
+    yield transfer_row(size, args.data_root, args.budget, args.device)
+
+
+def inputs(args: argparse.Namespace) -> Iterator[Comparison]:
+    """Yield the input's row."""
+    size = InputSize(24, 4, 0) if args.small else InputSize()
+    yield input_row(size, args.mgan, args.budget, args.device)
+
+
+def nearest(args: argparse.Namespace) -> Iterator[Comparison]:
+    """Yield the search's row."""
+    yield nearest_row(NearestSize(60, 20, 16) if args.small else NearestSize(), args.budget, args.device)
+
+
+ROWS: Mapping[str, Callable[[argparse.Namespace], Iterator[Comparison]]] = {
+    "mgan": mgan,
+    "dcgan": dcgan,
+    "transfer": transfer,
+    "input": inputs,
+    "nearest": nearest,
+}
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -90,6 +122,16 @@ def arguments(given: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=Budget.seconds, help="to measure a pair of programs")
     parser.add_argument("--rounds", type=int, default=Budget.rounds, help="of a pair, at most")
     parser.add_argument("--warm_up", type=int, default=Budget.warm_up, help="steps of each program beforehand")
+    parser.add_argument("--data_root", help="folder with MNIST for the row transfer; random images without it")
+    parser.add_argument("--width", type=int, default=TransferSize.width, help="of the extractor of the row transfer")
+    parser.add_argument(
+        "--images",
+        type=int,
+        nargs=2,
+        default=TransferSize.counts,
+        metavar=("TRAIN", "TEST"),
+        help="of the row transfer",
+    )
     parser.add_argument("--threads", type=int, help="of the processor; by default all cores")
     parser.add_argument("--small", action="store_true", help="tiny sizes, to see that it runs")
     parser.add_argument("--profile", action="store_true", help="profile a step of each variant instead of timing it")
@@ -98,16 +140,16 @@ def arguments(given: list[str] | None) -> argparse.Namespace:
     if "all" in args.variants:
         args.variants = list(VARIANTS)
     args.budget = Budget(args.seconds, args.rounds, args.warm_up)
+    args.mgan, args.dcgan = (MGAN_SMALL, DCGAN_SMALL) if args.small else (MGANSize(), DCGANSize())
     return args
 
 
 def write_profiles(args: argparse.Namespace) -> None:
     """Write the profile of a step of each training row and variant."""
-    sizes = {"mgan": MGAN_SMALL if args.small else MGANSize(), "dcgan": DCGAN_SMALL if args.small else DCGANSize()}
-    for row in sizes.keys() & set(args.rows):
-        for name in args.variants:
+    for row, size in (("mgan", args.mgan), ("dcgan", args.dcgan)):
+        for name in args.variants if row in args.rows else ():
             path = args.output / f"profile-{row}-{name}-{args.device.type}.txt"
-            write_text(path, profile_of(sizes[row], VARIANTS[name], args.device))
+            write_text(path, profile_of(size, VARIANTS[name], args.device))
             print(path)
 
 

@@ -18,6 +18,9 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+LEAST_ROUNDS = 2
+"""Rounds of a pair of programs, however long they take."""
+
 Work = Callable[[int], None]
 """Does so many units of work, a step or an evaluation."""
 
@@ -27,7 +30,7 @@ class Budget:
     """How long to measure a pair of programs.
 
     Attributes:
-        seconds: Of both together, warm-up aside. No round begins later, other than the first two.
+        seconds: Of both together, warm-up aside. No round begins later, beyond the least number of rounds.
         rounds: At most.
         warm_up: Units of each program before the first round.
     """
@@ -104,23 +107,36 @@ def timed(work: Work, units: int, device: torch.device) -> float:
     return time.perf_counter() - started
 
 
-def compare(comparison: Comparison, ours: Work, other: Work, budget: Budget, device: torch.device) -> Comparison:
-    """Run two programs in turn and note their times in the comparison."""
-    works = (ours, other)
-    units = []
-    for work in works:
-        if budget.warm_up:
-            work(budget.warm_up)
-        units.append(budget.units(timed(work, 1, device)))
+def compare(
+    comparison: Comparison, ours: Work, other: Work, budget: Budget, device: torch.device, *, whole: bool = False
+) -> Comparison:
+    """Run two programs in turn and note their times in the comparison.
+
+    Args:
+        comparison: Gets the times.
+        ours: What is measured.
+        other: What it is measured against.
+        budget: How long.
+        device: Of both.
+        whole: Whether a unit of work is long: then there is no warm-up, and each program has one turn of one unit in a
+            round.
+    """
+    works, units = (ours, other), [1, 1]
+    if not whole:
+        for which, work in enumerate(works):
+            work(max(1, budget.warm_up))
+            units[which] = budget.units(timed(work, 1, device))
     started = time.perf_counter()
     for turn in range(budget.rounds):
-        if turn >= 2 and time.perf_counter() - started > budget.seconds:
+        if turn >= LEAST_ROUNDS and time.perf_counter() - started > budget.seconds:
             break
+        order = (0, 1) if turn % 2 == 0 else (1, 0)
+        order = order if whole else order + order[::-1]
         seconds = [0.0, 0.0]
-        for which in (0, 1, 1, 0) if turn % 2 == 0 else (1, 0, 0, 1):
-            seconds[which] += timed(works[which], units[which], device)
-        comparison.our_seconds.append(seconds[0] / (2 * units[0]))
-        comparison.other_seconds.append(seconds[1] / (2 * units[1]))
+        for which in order:
+            seconds[which] += timed(works[which], units[which], device) / units[which] / order.count(which)
+        comparison.our_seconds.append(seconds[0])
+        comparison.other_seconds.append(seconds[1])
     return comparison
 
 
@@ -178,7 +194,7 @@ class Turns(Callback):
                 self._end_round()
                 over = time.perf_counter() - self.first > self.budget.seconds
                 done = self.turn // 4
-                if done >= self.budget.rounds or (done >= 2 and over):
+                if done >= self.budget.rounds or (done >= LEAST_ROUNDS and over):
                     return True
             self.turn += 1
             if fits:

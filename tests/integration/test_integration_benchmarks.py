@@ -161,3 +161,36 @@ def test_training_steps_are_timed_in_turn_with_the_plain_programs(command, capsy
 def test_the_longest_operations_of_a_step_are_written(command, tmp_path):
     command.main(["--small", "--rows", "dcgan", "--variants=default", "--profile", f"--output={tmp_path}"])
     assert "convolution_backward" in (tmp_path / "profile-dcgan-default-cpu.txt").read_text()
+
+
+def test_evaluations_and_input_are_timed_in_turn(command, tmp_path):
+    rows = ["transfer", "input", "nearest"]
+    command.main(["--small", "--rows", *rows, "--rounds=2", "--seconds=0.1", f"--output={tmp_path}"])
+    transfer, inputs, nearest = json.loads((tmp_path / "results.json").read_text())["rows"]
+    assert [row["row"] for row in (transfer, inputs, nearest)] == rows
+    assert transfer["accuracy"]["ours"] == transfer["accuracy"]["other"]
+    assert transfer["largest_difference_of_an_epoch"] == 0
+    assert nearest["same_neighbours"] == 1
+    for variant in ("default", "recommended"):
+        assert 0 < inputs[f"share_of_a_{variant}_fit_that_waits"] < 1
+
+
+def test_both_ways_of_a_transfer_evaluation_learn_the_same(command):
+    evaluation = import_module("benchmarks.evaluation")
+    transfer = evaluation.Transfer(evaluation.TransferSize(4, (600, 200), 8), None, torch.device("cpu"))
+    transfer.protocol = evaluation.PaperProtocol(learning_rate=300.0, batch_size=32, epochs=8)
+    transfer.cached(1)
+    transfer.each_epoch(1)
+    assert transfer.accuracies["cached"] == transfer.accuracies["each"]
+    assert transfer.accuracies["each"][-1] > 0.25  # a guess is right for one in ten
+    assert len(set(transfer.accuracies["each"])) > 2
+
+
+def test_both_ways_of_input_give_the_same_images(command):
+    evaluation = import_module("benchmarks.evaluation")
+    data = evaluation.Synthetic((10, 1), 3, 32, image_size=32, batch_size=10)
+    images, labels = next(evaluation.batches_of_ours(data, torch.device("cpu")))
+    one_by_one = evaluation.ImagesOneByOne(data.store("train"), flip=False)
+    order = import_module("gan_lightning.data.store").shuffled(10, 0, 0).tolist()
+    assert_close(images, torch.stack([one_by_one[i][0] for i in order]))
+    assert labels.tolist() == [one_by_one[i][1] for i in order]
