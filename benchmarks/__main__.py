@@ -11,8 +11,10 @@
 | nearest | the nearest of 60,000 vectors for 10,000, 1,024 long | scikit-learn, brute force |
 
 The two programs of a row run in turn; a ratio says how many times as fast ours is, as the median over the rounds with
-its least and its largest. Writes `results.json` into the output folder after each row, and with `--profile` a table of
-the longest operations of a step.
+its least and its largest. Writes `results.json` into the output folder after each row. Instead of timing the rows,
+`--profile` writes a table of the longest operations of a step, `--memory` measures the peak memory of each program, in
+processes of their own (`memory.json`), and `--growth` how time and memory grow with the sizes (`growth.json` and
+`growth.png`).
 """
 
 import argparse
@@ -31,6 +33,7 @@ from benchmarks.evaluation import (
     nearest_row,
     transfer_row,
 )
+from benchmarks.growth import MEBIBYTE, Sizes, draw, growth, memory_rows
 from benchmarks.timing import Budget, Comparison, machine
 from benchmarks.training import (
     MEASURED,
@@ -47,38 +50,41 @@ GOALS: Mapping[str, Mapping[str, float]] = {
     "mgan": {"default": 1.5, "float32": 1.5, "recommended": 2.5},
     "dcgan": {"float32": 1.3, "recommended": 2.0},
 }
-MGAN_SMALL = MGANSize(base_width=2, generators=2, batch_size=4, per_generator=2, feature_dim=2, latent_dim=2)
-DCGAN_SMALL = DCGANSize(base_width=1, batch_size=2)
+SMALL = Sizes(
+    MGANSize(base_width=2, generators=2, batch_size=4, per_generator=2, feature_dim=2, latent_dim=2),
+    DCGANSize(base_width=1, batch_size=2),
+    TransferSize(2, 60, 20, 2),
+    NearestSize(60, 20, 16),
+)
 
 
 def mgan(args: argparse.Namespace) -> Iterator[Comparison]:
     """Yield M-GAN's rows."""
     variants = {name: VARIANTS[name] for name in args.variants}
-    yield from training_rows("mgan", args.mgan, variants, GOALS["mgan"], args.budget, args.device)
+    yield from training_rows("mgan", args.sizes.mgan, variants, GOALS["mgan"], args.budget, args.device)
 
 
 def dcgan(args: argparse.Namespace) -> Iterator[Comparison]:
     """Yield DCGAN's rows."""
     variants = {name: VARIANTS[name] for name in args.variants}
-    yield from training_rows("dcgan", args.dcgan, variants, GOALS["dcgan"], args.budget, args.device)
-    yield overhead_row(args.dcgan, args.budget, args.device)
+    yield from training_rows("dcgan", args.sizes.dcgan, variants, GOALS["dcgan"], args.budget, args.device)
+    yield overhead_row(args.sizes.dcgan, args.budget, args.device)
 
 
 def transfer(args: argparse.Namespace) -> Iterator[Comparison]:
     """Yield the transfer evaluation's row."""
-    size = TransferSize(2, (60, 20), 2) if args.small else TransferSize(args.width, tuple(args.images))
-    yield transfer_row(size, args.data_root, args.budget, args.device)
+    yield transfer_row(args.sizes.transfer, args.data_root, args.budget, args.device)
 
 
 def inputs(args: argparse.Namespace) -> Iterator[Comparison]:
     """Yield the input's row."""
     size = InputSize(24, 4, 0) if args.small else InputSize()
-    yield input_row(size, args.mgan, args.budget, args.device)
+    yield input_row(size, args.sizes.mgan, args.budget, args.device)
 
 
 def nearest(args: argparse.Namespace) -> Iterator[Comparison]:
     """Yield the search's row."""
-    yield nearest_row(NearestSize(60, 20, 16) if args.small else NearestSize(), args.budget, args.device)
+    yield nearest_row(args.sizes.nearest, args.budget, args.device)
 
 
 ROWS: Mapping[str, Callable[[argparse.Namespace], Iterator[Comparison]]] = {
@@ -128,29 +134,51 @@ def arguments(given: list[str] | None) -> argparse.Namespace:
         "--images",
         type=int,
         nargs=2,
-        default=TransferSize.counts,
+        default=(TransferSize.train, TransferSize.test),
         metavar=("TRAIN", "TEST"),
         help="of the row transfer",
     )
     parser.add_argument("--threads", type=int, help="of the processor; by default all cores")
     parser.add_argument("--small", action="store_true", help="tiny sizes, to see that it runs")
-    parser.add_argument("--profile", action="store_true", help="profile a step of each variant instead of timing it")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--profile", action="store_true", help="profile a step of each variant")
+    instead.add_argument("--memory", action="store_true", help="measure the peak memory of each program")
+    instead.add_argument("--growth", action="store_true", help="measure how time and memory grow, and draw it")
     parser.add_argument("--output", type=Path, default=Path("runs/benchmarks"))
     args = parser.parse_args(given)
     if "all" in args.variants:
         args.variants = list(VARIANTS)
     args.budget = Budget(args.seconds, args.rounds, args.warm_up)
-    args.mgan, args.dcgan = (MGAN_SMALL, DCGAN_SMALL) if args.small else (MGANSize(), DCGANSize())
+    transfer_size = TransferSize(args.width, *args.images)
+    args.sizes = SMALL if args.small else Sizes(transfer=transfer_size, data_root=args.data_root)
     return args
 
 
 def write_profiles(args: argparse.Namespace) -> None:
     """Write the profile of a step of each training row and variant."""
-    for row, size in (("mgan", args.mgan), ("dcgan", args.dcgan)):
+    for row, size in (("mgan", args.sizes.mgan), ("dcgan", args.sizes.dcgan)):
         for name in args.variants if row in args.rows else ():
             path = args.output / f"profile-{row}-{name}-{args.device.type}.txt"
             write_text(path, profile_of(size, VARIANTS[name], args.device))
             print(path)
+
+
+def write_memory(args: argparse.Namespace) -> None:
+    """Write and print the peak memory of each program of the rows that are asked for."""
+    about: dict[str, Any] = {"machine": machine(args.device), "programs": []}
+    print("| program | peak memory, MiB |\n| --- | --- |")
+    for found in memory_rows(set(args.rows), args.variants, args.sizes, args.device):
+        about["programs"].append(found)
+        write_json(args.output / "memory.json", about)
+        print(f"| {found['program']} | {found['bytes'] / MEBIBYTE:.0f} |", flush=True)
+
+
+def write_growth(args: argparse.Namespace) -> None:
+    """Write and draw how time and memory grow."""
+    found = growth(args.sizes, args.device, args.warm_up, args.small)
+    write_json(args.output / "growth.json", {"machine": machine(args.device), "points": found})
+    draw(found, args.output / "growth.png")
+    print(args.output / "growth.png")
 
 
 def main(given: list[str] | None = None) -> None:
@@ -160,9 +188,10 @@ def main(given: list[str] | None = None) -> None:
         torch.set_num_threads(args.threads)
     # As PyTorch's example does; it serves both programs of a row.
     torch.backends.cudnn.benchmark = True
-    if args.profile:
-        write_profiles(args)
-        return
+    for asked, write in ((args.profile, write_profiles), (args.memory, write_memory), (args.growth, write_growth)):
+        if asked:
+            write(args)
+            return
     about: dict[str, Any] = {"machine": machine(args.device), "rows": []}
     started = time.perf_counter()
     for row in args.rows:

@@ -88,12 +88,14 @@ class TransferSize:
 
     Attributes:
         width: Base width of M-GAN's feature extractor.
-        counts: Images of the training and of the test split.
+        train: Training images.
+        test: Test images.
         epochs: Of the paper's protocol.
     """
 
     width: int = 128
-    counts: tuple[int, int] = (60_000, 10_000)
+    train: int = 60_000
+    test: int = 10_000
     epochs: int = PAPER.epochs
 
 
@@ -144,7 +146,7 @@ class Transfer:
     def __init__(self, size: TransferSize, root: str | None, device: torch.device) -> None:
         torch.manual_seed(0)
         self.extractor = feature_extractor(1, size.width, 128).to(device)
-        self.data, self.device = mnist_like(root, size.counts), device
+        self.data, self.device = mnist_like(root, (size.train, size.test)), device
         self.protocol = PaperProtocol(epochs=size.epochs)
         self.accuracies: dict[str, list[float]] = {}
 
@@ -175,7 +177,7 @@ def transfer_row(size: TransferSize, root: str | None, budget: Budget, device: t
     comparison.more |= {
         "data": transfer.data.name,
         "width": size.width,
-        "images": size.counts,
+        "images": (size.train, size.test),
         "epochs": size.epochs,
         "accuracy": {"ours": cached[-1], "other": each[-1]},
         "largest_difference_of_an_epoch": max(abs(a - b) for a, b in zip(cached, each, strict=True)),

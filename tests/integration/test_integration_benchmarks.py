@@ -4,12 +4,14 @@ import json
 import re
 import runpy
 import sys
+from dataclasses import asdict, replace
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 import torch
 from lightning.pytorch import Callback
+from PIL import Image
 from torch.testing import assert_close
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -116,7 +118,7 @@ def assert_same_weights(ours, other) -> None:
 
 def test_the_plain_mgan_computes_what_ours_does(command, float64):
     plain = import_module("benchmarks.plain")
-    model, other = trained_by_both(command.MGAN_SMALL, plain.PlainMGAN)
+    model, other = trained_by_both(command.SMALL.mgan, plain.PlainMGAN)
     assert_same_weights(model.generator_trunk, other.trunk)
     assert_same_weights(model.discriminator, other.features)
     assert_same_weights(model.discriminator_head, other.real_or_fake)
@@ -130,14 +132,14 @@ def test_the_plain_mgan_computes_what_ours_does(command, float64):
 
 def test_pytorchs_dcgan_computes_what_ours_does(command, float64):
     plain = import_module("benchmarks.plain")
-    model, other = trained_by_both(command.DCGAN_SMALL, plain.PlainDCGAN)
+    model, other = trained_by_both(command.SMALL.dcgan, plain.PlainDCGAN)
     assert_same_weights(model.generator, other.generator)
     assert_same_weights(model.discriminator, other.discriminator)
 
 
 def test_the_bare_dcgan_computes_what_ours_does(command, float64):
     plain = import_module("benchmarks.plain")
-    model, other = trained_by_both(command.DCGAN_SMALL, plain.BareDCGAN)
+    model, other = trained_by_both(command.SMALL.dcgan, plain.BareDCGAN)
     assert_same_weights(model, other.model)
 
 
@@ -177,7 +179,7 @@ def test_evaluations_and_input_are_timed_in_turn(command, tmp_path):
 
 def test_both_ways_of_a_transfer_evaluation_learn_the_same(command):
     evaluation = import_module("benchmarks.evaluation")
-    transfer = evaluation.Transfer(evaluation.TransferSize(4, (600, 200), 8), None, torch.device("cpu"))
+    transfer = evaluation.Transfer(evaluation.TransferSize(4, 600, 200, 8), None, torch.device("cpu"))
     transfer.protocol = evaluation.PaperProtocol(learning_rate=300.0, batch_size=32, epochs=8)
     transfer.cached(1)
     transfer.each_epoch(1)
@@ -194,3 +196,45 @@ def test_both_ways_of_input_give_the_same_images(command):
     order = import_module("gan_lightning.data.store").shuffled(10, 0, 0).tolist()
     assert_close(images, torch.stack([one_by_one[i][0] for i in order]))
     assert labels.tolist() == [one_by_one[i][1] for i in order]
+
+
+def test_every_program_runs_and_uses_memory(command):
+    growth, cpu = import_module("benchmarks.growth"), torch.device("cpu")
+    for name in growth.programs(command.SMALL, cpu):
+        if "compile" not in name and "graphs" not in name:
+            found = growth.measure(name, command.SMALL, cpu, units=0)
+            assert found["seconds"] > 0
+            assert found["bytes"] >= 0
+
+
+@pytest.mark.slow
+def test_what_a_program_takes_is_measured_in_a_process_of_its_own(command):
+    growth, cpu = import_module("benchmarks.growth"), torch.device("cpu")
+    few, many = (replace(command.SMALL, nearest=growth.NearestSize(20_000 * times, 20, 1024)) for times in (1, 2))
+    found = [growth.in_a_process("nearest ours", sizes, cpu, 0) for sizes in (few, many)]
+    assert found[0]["seconds"] > 0
+    assert found[1]["bytes"] - found[0]["bytes"] > 0.5 * 20_000 * 1024 * 4  # the vectors themselves
+
+
+def test_growth_is_drawn(command, tmp_path):
+    growth = import_module("benchmarks.growth")
+    points = [
+        {"axis": axis.name, "program": axis.program, "value": value, "seconds": value / 10, "bytes": value * 1e6}
+        for axis in growth.AXES
+        for value in axis.values
+    ]
+    growth.draw(points, tmp_path / "growth.png")
+    with Image.open(tmp_path / "growth.png") as picture:
+        assert picture.width > 1000
+        assert len(picture.convert("RGB").getcolors(2**20)) > 10
+
+
+def test_every_size_of_an_axis_makes_a_model(command):
+    growth = import_module("benchmarks.growth")
+    for axis in growth.AXES:
+        for value in axis.values:
+            if axis.program.startswith("mgan"):
+                sizes = axis.sizes(growth.Sizes(), value)
+                assert growth.Sizes.of(json.dumps(asdict(sizes))) == sizes
+                with torch.device("meta"):
+                    sizes.mgan.model()
