@@ -123,7 +123,8 @@ def in_a_process(name: str, sizes: Sizes, device: torch.device, units: int) -> d
 
 
 def memory_rows(rows: set[str], variants: list[str], sizes: Sizes, device: torch.device) -> Iterator[dict[str, Any]]:
-    """Yield the peak memory of each program of the rows."""
+    """Yield the peak memory of each program of the rows; of the evaluation in one epoch, which is that of all."""
+    sizes = replace(sizes, transfer=replace(sizes.transfer, epochs=1))
     for name in programs(sizes, device):
         row, _, what = name.partition(" ")
         if row in rows and (what not in VARIANTS or what in variants):
