@@ -121,4 +121,4 @@ def hot_parts(model: nn.Module) -> list[str]:
     """Return the paths of what training spends its time in: networks, and methods of the model."""
     if isinstance(model, HasHotParts):
         return list(model.hot_parts())
-    return [name for name, _ in model.named_children()]
+    return [name for name, child in model.named_children() if any(True for _ in child.parameters())]
