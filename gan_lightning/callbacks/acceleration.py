@@ -5,12 +5,16 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
+import torch._dynamo.config
 import torch._functorch.config
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import nn
 
 from gan_lightning.errors import SettingError
 from gan_lightning.interfaces import HasHotParts
+
+RECOMPILE_LIMIT = 64
+"""Graphs that one piece of code may be compiled to; training SelfExGAN takes 10."""
 
 CompileMode = Literal["default", "reduce-overhead", "max-autotune"]
 
@@ -53,7 +57,7 @@ class Acceleration(Callback):
         self._compiled: list[tuple[nn.Module, str]] = []
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Set weights in their order, and compile."""
+        """Set the weights' memory layout, and compile."""
         if stage != "fit":
             return
         if self.channels_last:
@@ -62,6 +66,9 @@ class Acceleration(Callback):
         if self.compile:
             # Several optimizers step on losses that share a graph: what its backward pass reads is read again.
             torch._functorch.config.donated_buffer = False
+            # All networks are sequences, whose one `forward` is compiled for each of them and for each way to call it;
+            # beyond torch's 8 the rest would run as it is, without a word.
+            torch._dynamo.config.recompile_limit = max(RECOMPILE_LIMIT, torch._dynamo.config.recompile_limit)
             for name in hot_parts(pl_module):
                 self._compile(pl_module, name)
 
@@ -76,9 +83,10 @@ class Acceleration(Callback):
                 group["fused"] = self.fused
                 group["foreach"] = False if self.fused else None
                 for weight in group["params"]:
-                    if (step := optimizer.state[weight].get("step")) is not None:
+                    state = optimizer.state.get(weight, {})
+                    if "step" in state:
                         device = weight.device if self.fused else torch.device("cpu")
-                        optimizer.state[weight]["step"] = step.to(device, torch.float32)
+                        state["step"] = state["step"].to(device, torch.float32)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
         """Let CUDA graphs overwrite what the last batch made."""

@@ -112,6 +112,13 @@ def test_a_checkpoint_of_one_setting_goes_on_under_another(name, faster_first, t
     assert_same_training(resumed, default(name)[0])
 
 
+@pytest.fixture(autouse=True)
+def nothing_that_is_compiled_falls_back():
+    """Fail where torch would run a network as it is, beyond its limit of graphs."""
+    with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
+        yield
+
+
 def graphs_of(monkeypatch) -> list:
     """Let torch.compile trace networks, forwards and backwards, without making machine code of them; return what."""
     graphs = []
@@ -164,7 +171,11 @@ def test_only_training_runs_what_is_compiled(monkeypatch):
 
 @pytest.mark.slow
 def test_machine_code_of_compiled_networks_trains_as_the_plain_ones_do():
+    torch._dynamo.reset()
+    counters = torch._dynamo.utils.counters
+    counters.clear()
     model, _ = fitted("dcgan", compile=True, channels_last=True, fused=True)
+    assert counters["stats"]["unique_graphs"] >= 2
     assert_same_training(model, default("dcgan")[0])
 
 
