@@ -24,6 +24,7 @@ import gan_lightning.models  # noqa: F401 (imported, so that --model and --data 
 from gan_lightning import __version__
 from gan_lightning.apply import ApplyingTrainer
 from gan_lightning.callbacks import (
+    Acceleration,
     DensityRatioMonitor,
     FeatureAnatomy,
     FeaturePictures,
@@ -90,6 +91,7 @@ class GanCLI(LightningCLI):
         parser.add_lightning_class_args(SampleGrid, "samples")
         parser.add_lightning_class_args(SubproblemMonitor, "subproblem")
         parser.add_lightning_class_args(FeatureWriter, "features")
+        parser.add_lightning_class_args(Acceleration, "speed")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults(
             {

@@ -1,9 +1,9 @@
 """All that the parts of the framework know of each other.
 
 A model declares what others may do with it (`HasExtractors`, `HasHeads`, `GeneratesImages`, `EncodesImages`,
-`JudgesImages`); a data set declares what it holds (`LabelledImages`). Callbacks and evaluations are written against
-these and against nothing else, so a model of your own takes part by having the methods: there is nothing to inherit
-from.
+`JudgesImages`, `HasHotParts`); a data set declares what it holds (`LabelledImages`). Callbacks and evaluations are
+written against these and against nothing else, so a model of your own takes part by having the methods: there is
+nothing to inherit from.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -100,6 +100,17 @@ class JudgesImages(Protocol):
         """Return D's output before the sigmoid, positive where D takes an image for real; None where there is no D.
 
         The networks are in the mode that they are in, and so is their batch norm.
+        """
+
+
+@runtime_checkable
+class HasHotParts(Protocol):
+    """A model that names what its training spends its time in."""
+
+    def hot_parts(self) -> Sequence[str]:
+        """Return attributes, dotted where nested: networks, and methods that map tensors to tensors.
+
+        Each is what training calls as a whole, and draws no random numbers.
         """
 
 

@@ -1,5 +1,6 @@
 """When to evaluate, draw and write; never how."""
 
+from gan_lightning.callbacks.acceleration import Acceleration
 from gan_lightning.callbacks.anatomy import FeatureAnatomy
 from gan_lightning.callbacks.density_ratio import DensityRatioMonitor
 from gan_lightning.callbacks.depth import FrozenDepth
@@ -14,6 +15,7 @@ from gan_lightning.callbacks.subproblem import SubproblemMonitor
 from gan_lightning.callbacks.transfer import TransferEvaluation
 
 __all__ = [
+    "Acceleration",
     "DensityRatioMonitor",
     "FeatureAnatomy",
     "FeaturePictures",

@@ -86,9 +86,19 @@ class AdversarialModule(LightningModule, ABC):
             strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
 
     def on_train_start(self) -> None:
-        """Give each process latents of its own; until here all had the same seed, so that the weights agree."""
+        """Give each process latents of its own; until here all had the same seed, so that the weights agree.
+
+        A checkpoint's optimizer states get the memory layout of their weights, which may be another one in this run:
+        fused optimizers go through both as they lie in memory.
+        """
         if self.global_rank > 0:
             torch.manual_seed(torch.initial_seed() + self.global_rank)
+        for optimizer in self.trainer.optimizers:
+            for weight, state in optimizer.state.items():
+                for name, value in state.items():
+                    alike = isinstance(value, Tensor) and value.shape == weight.shape
+                    if alike and value.stride() != weight.stride():
+                        state[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
 
     def optimizer_list(self) -> list[LightningOptimizer]:
         """Return Lightning's wrappers of the optimizers, in the order of `configure_optimizers`."""

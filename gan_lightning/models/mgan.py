@@ -17,7 +17,7 @@ Deviations, where the paper is silent:
 """
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float, Int64
@@ -236,6 +236,10 @@ class MGAN(AdversarialModule):
     ) -> Float[Tensor, "generators count channels height width"]:
         """Return `count` images in [-1, 1] from each generator."""
         return self.generate_batch(count, rng)[0].unflatten(0, (self.generators, count))
+
+    def hot_parts(self) -> Sequence[str]:
+        """Return the generators' networks, and D and C as they are called."""
+        return "generator_heads", "generator_trunk", "discriminate", "discriminate_and_classify"
 
     def extractors(self) -> Mapping[str, nn.Module]:
         """Return D and C without their heads: images to features (batch, feature_dim)."""

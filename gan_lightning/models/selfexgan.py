@@ -24,7 +24,7 @@ Deviations, where the thesis is silent or its parts do not fit each other:
     - 64 images a batch; the thesis gives no number.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, isfinite, sqrt
 
@@ -271,6 +271,10 @@ class SelfExGAN(AdversarialModule):
     def project(self, latents: Latents) -> Latents:
         """Return the latents on this model's sphere."""
         return project_to_sphere(latents, self.centre, self.radius)
+
+    def hot_parts(self) -> Sequence[str]:
+        """Return the networks; D2's part that sees images is called on its own."""
+        return "generator", "encoder", "discriminator", "pair_discriminator", "pair_discriminator.images"
 
     def extractors(self) -> Mapping[str, nn.Module]:
         """Return E(x) before its sigmoid, the layer before it, and D1 without its output layer."""

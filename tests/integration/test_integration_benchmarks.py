@@ -4,10 +4,15 @@ import json
 import re
 import runpy
 import sys
+from dataclasses import asdict, replace
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch import Callback
+from PIL import Image
+from torch.testing import assert_close
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -68,3 +73,168 @@ def test_a_run_is_judged_by_when_its_diversity_fell():
     assert judged("0888818888", (5,), **rising) == ("never fell, alarm", None, 50, None)  # one check is no fall
     assert judged("0888888888", (), healthy=True) == ("silent", None, None, None)
     assert judged("0888888888", (8,), healthy=True) == ("false alarm", None, 80, None)
+
+
+@pytest.fixture
+def command(monkeypatch):
+    """`python -m benchmarks`, from the root of the repository."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS.parent))
+    return import_module("benchmarks.__main__")
+
+
+@pytest.fixture
+def float64():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+class Watch(Callback):
+    """Draws the same in a step, whatever came before it, and keeps the model."""
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        torch.manual_seed(batch_idx)
+
+    def on_train_end(self, trainer, pl_module):
+        self.model = pl_module
+
+
+def trained_by_both(size, program) -> tuple:
+    """Return the framework's model and a program that starts at its weights, after two steps each."""
+    training, cpu, watch = import_module("benchmarks.training"), torch.device("cpu"), Watch()
+    training.fit(size, training.Settings("64-true"), cpu, watch, max_steps=2)
+    torch.set_default_dtype(torch.float64)  # Lightning sets it back
+    other = program(size.model(), cpu)
+    for number, (real, _) in zip(range(2), size.loader(cpu), strict=False):
+        torch.manual_seed(number)
+        other.step(real)
+    return watch.model, other
+
+
+def assert_same_weights(ours, other) -> None:
+    for weight, own in zip(ours.parameters(), other.parameters(), strict=True):
+        assert_close(own.view_as(weight), weight, rtol=1e-7, atol=1e-9)
+
+
+def test_the_plain_mgan_computes_what_ours_does(command, float64):
+    plain = import_module("benchmarks.plain")
+    model, other = trained_by_both(command.SMALL.mgan, plain.PlainMGAN)
+    assert_same_weights(model.generator_trunk, other.trunk)
+    assert_same_weights(model.discriminator, other.features)
+    assert_same_weights(model.discriminator_head, other.real_or_fake)
+    assert_same_weights(model.classifier_head, other.which)
+    heads = model.generator_heads
+    norms = zip(heads.norm.weight.chunk(heads.copies), heads.norm.bias.chunk(heads.copies), strict=True)
+    for weight, (gain, bias), (layer, norm, _) in zip(heads.weight, norms, other.first_layers, strict=True):
+        assert_close(layer.weight.view_as(weight), weight, rtol=1e-7, atol=1e-9)
+        assert_close([norm.weight, norm.bias], [gain, bias], rtol=1e-7, atol=1e-9)
+
+
+def test_pytorchs_dcgan_computes_what_ours_does(command, float64):
+    plain = import_module("benchmarks.plain")
+    model, other = trained_by_both(command.SMALL.dcgan, plain.PlainDCGAN)
+    assert_same_weights(model.generator, other.generator)
+    assert_same_weights(model.discriminator, other.discriminator)
+
+
+def test_the_bare_dcgan_computes_what_ours_does(command, float64):
+    plain = import_module("benchmarks.plain")
+    model, other = trained_by_both(command.SMALL.dcgan, plain.BareDCGAN)
+    assert_same_weights(model, other.model)
+
+
+def test_training_steps_are_timed_in_turn_with_the_plain_programs(command, capsys, tmp_path):
+    rows, variants = ["--rows", "mgan", "dcgan"], ["--variants", "default", "recommended"]
+    command.main(["--small", *rows, *variants, "--rounds=3", "--seconds=0.1", "--warm_up=1", f"--output={tmp_path}"])
+    about = json.loads((tmp_path / "results.json").read_text())
+    found = [(row["row"], row["ours"], row["other"]) for row in about["rows"]]
+    steps = [(name, variant, "plain") for name in ("mgan", "dcgan") for variant in ("default", "recommended")]
+    assert found == [*steps, ("dcgan", "default", "bare loop")]
+    for row in about["rows"]:
+        ours, other = row["all_seconds"]["ours"], row["all_seconds"]["other"]
+        assert 2 <= len(ours) == len(other) == row["rounds"] <= 3
+        ratios = sorted(b / a for a, b in zip(ours, other, strict=True))
+        assert row["ratio"]["min"] == ratios[0]
+        assert row["ratio"]["max"] == ratios[-1]
+    printed = capsys.readouterr().out
+    assert len(re.findall(r"^\| (mgan|dcgan) ", printed, flags=re.MULTILINE)) == 2 * len(found)
+
+
+def test_the_longest_operations_of_a_step_are_written(command, tmp_path):
+    command.main(["--small", "--rows", "dcgan", "--variants=default", "--profile", f"--output={tmp_path}"])
+    assert "convolution_backward" in (tmp_path / "profile-dcgan-default-cpu.txt").read_text()
+
+
+def test_evaluations_and_input_are_timed_in_turn(command, tmp_path):
+    rows = ["transfer", "input", "nearest"]
+    command.main(["--small", "--rows", *rows, "--rounds=2", "--seconds=0.1", f"--output={tmp_path}"])
+    transfer, inputs, nearest = json.loads((tmp_path / "results.json").read_text())["rows"]
+    assert [row["row"] for row in (transfer, inputs, nearest)] == rows
+    assert transfer["accuracy"]["ours"] == transfer["accuracy"]["other"]
+    assert transfer["largest_difference_of_an_epoch"] == 0
+    assert nearest["same_neighbours"] == 1
+    for variant in ("default", "recommended"):
+        assert 0 < inputs[f"share_of_a_{variant}_fit_that_waits"] < 1
+
+
+def test_both_ways_of_a_transfer_evaluation_learn_the_same(command):
+    evaluation = import_module("benchmarks.evaluation")
+    transfer = evaluation.Transfer(evaluation.TransferSize(4, 600, 200, 8), None, torch.device("cpu"))
+    transfer.protocol = evaluation.PaperProtocol(learning_rate=300.0, batch_size=32, epochs=8)
+    transfer.cached(1)
+    transfer.each_epoch(1)
+    assert transfer.accuracies["cached"] == transfer.accuracies["each"]
+    assert transfer.accuracies["each"][-1] > 0.25  # a guess is right for one in ten
+    assert len(set(transfer.accuracies["each"])) > 2
+
+
+def test_both_ways_of_input_give_the_same_images(command):
+    evaluation = import_module("benchmarks.evaluation")
+    data = evaluation.Synthetic((10, 1), 3, 32, image_size=32, batch_size=10)
+    images, labels = next(evaluation.batches_of_ours(data, torch.device("cpu")))
+    one_by_one = evaluation.ImagesOneByOne(data.store("train"), flip=False)
+    order = import_module("gan_lightning.data.store").shuffled(10, 0, 0).tolist()
+    assert_close(images, torch.stack([one_by_one[i][0] for i in order]))
+    assert labels.tolist() == [one_by_one[i][1] for i in order]
+
+
+def test_every_program_runs_and_uses_memory(command):
+    growth, cpu = import_module("benchmarks.growth"), torch.device("cpu")
+    for name in growth.programs(command.SMALL, cpu):
+        if "compile" not in name and "graphs" not in name:
+            found = growth.measure(name, command.SMALL, cpu, units=0)
+            assert found["seconds"] > 0
+            assert found["bytes"] >= 0
+
+
+@pytest.mark.slow
+def test_what_a_program_takes_is_measured_in_a_process_of_its_own(command):
+    growth, cpu = import_module("benchmarks.growth"), torch.device("cpu")
+    few, many = (replace(command.SMALL, nearest=growth.NearestSize(20_000 * times, 20, 1024)) for times in (1, 2))
+    found = [growth.in_a_process("nearest ours", sizes, cpu, 0) for sizes in (few, many)]
+    assert found[0]["seconds"] > 0
+    assert found[1]["bytes"] - found[0]["bytes"] > 0.5 * 20_000 * 1024 * 4  # the vectors themselves
+
+
+def test_growth_is_drawn(command, tmp_path):
+    growth = import_module("benchmarks.growth")
+    points = [
+        {"axis": axis.name, "program": axis.program, "value": value, "seconds": value / 10, "bytes": value * 1e6}
+        for axis in growth.AXES
+        for value in axis.values
+    ]
+    growth.draw(points, tmp_path / "growth.png")
+    with Image.open(tmp_path / "growth.png") as picture:
+        assert picture.width > 1000
+        assert len(picture.convert("RGB").getcolors(2**20)) > 10
+
+
+def test_every_size_of_an_axis_makes_a_model(command):
+    growth = import_module("benchmarks.growth")
+    for axis in growth.AXES:
+        for value in axis.values:
+            if axis.program.startswith("mgan"):
+                sizes = axis.sizes(growth.Sizes(), value)
+                assert growth.Sizes.of(json.dumps(asdict(sizes))) == sizes
+                with torch.device("meta"):
+                    sizes.mgan.model()
