@@ -5,8 +5,6 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
-import torch._dynamo.config
-import torch._functorch.config
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import nn
 
@@ -64,11 +62,14 @@ class Acceleration(Callback):
             # The parameters stay the same objects: layers that share them, and optimizers, keep what they hold.
             pl_module.to(memory_format=torch.channels_last)
         if self.compile:
+            from torch._dynamo import config as dynamo  # takes seconds, which nobody else should wait for
+            from torch._functorch import config as functorch
+
             # Several optimizers step on losses that share a graph: what its backward pass reads is read again.
-            torch._functorch.config.donated_buffer = False
+            functorch.donated_buffer = False
             # All networks are sequences, whose one `forward` is compiled for each of them and for each way to call it;
             # beyond torch's 8 the rest would run as it is, without a word.
-            torch._dynamo.config.recompile_limit = max(RECOMPILE_LIMIT, torch._dynamo.config.recompile_limit)
+            dynamo.recompile_limit = max(RECOMPILE_LIMIT, dynamo.recompile_limit)
             for name in hot_parts(pl_module):
                 self._compile(pl_module, name)
 
