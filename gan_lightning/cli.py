@@ -3,48 +3,59 @@
 import inspect
 import logging
 import os
-import pickle
 import signal
 import sys
 import warnings
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
+from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.utilities.model_helpers import is_overridden
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 import gan_lightning.data
 import gan_lightning.models  # noqa: F401 (imported, so that --model and --data know the classes by their short names)
 from gan_lightning import __version__
 from gan_lightning.apply import ApplyingTrainer
 from gan_lightning.callbacks import (
+    Checkpoints,
     DensityRatioMonitor,
     FeatureAnatomy,
     FeaturePictures,
     FeatureWriter,
     FrozenDepth,
     GenerationQuality,
+    Interruption,
     LossBar,
+    RandomStreams,
     Reconstructions,
     RunFolder,
     SampleGrid,
     SubproblemMonitor,
     TransferEvaluation,
 )
-from gan_lightning.errors import SettingError, UserError, exit_with
+from gan_lightning.callbacks.last_run import last_checkpoint
+from gan_lightning.callbacks.wandb_run import go_on_in_wandb
+from gan_lightning.checkpoints import DISK_ERRORS, Checkpoint, read_checkpoint
+from gan_lightning.errors import SettingError, UserError, WriteError, exit_with
 from gan_lightning.swept import WANDB_POINT, check_swept, swept_parameters
 
 LINKED = ("channels", "image_size", "num_classes")
 """What the data set tells the model, where the model asks for it."""
 
-TERMINATED = 128 + signal.SIGTERM
-"""Exit status of a run that was told to end, as a shell gives it."""
+BY_SIGNAL = 128
+"""What a shell adds to the number of the signal that ended a process."""
+
+LAST = "GAN_LIGHTNING_LAST"
+"""Tells the processes that Lightning starts which checkpoint the first one took for the last."""
 
 
 class GanCLI(LightningCLI):
@@ -90,7 +101,7 @@ class GanCLI(LightningCLI):
         parser.add_lightning_class_args(SampleGrid, "samples")
         parser.add_lightning_class_args(SubproblemMonitor, "subproblem")
         parser.add_lightning_class_args(FeatureWriter, "features")
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(Checkpoints, "checkpoint")
         parser.set_defaults(
             {
                 "checkpoint.filename": "epoch-{epoch:04d}",
@@ -135,7 +146,15 @@ class GanCLI(LightningCLI):
         callbacks = settings.callbacks if isinstance(settings.callbacks, list) else [settings.callbacks]
         if settings.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
             settings.callbacks = [callback for callback in callbacks if callback is not None] + [LossBar()]
-        return super().instantiate_trainer(**kwargs)
+        trainer = super().instantiate_trainer(**kwargs)
+        # Listening comes before all that is measured after the training, the random streams after all that draws.
+        trainer.callbacks.insert(0, Interruption())  # type: ignore[attr-defined]
+        files = len(trainer.checkpoint_callbacks)
+        trainer.callbacks.insert(len(trainer.callbacks) - files, RandomStreams())  # type: ignore[attr-defined]
+        environment = trainer._accelerator_connector.cluster_environment
+        if isinstance(environment, SLURMEnvironment):
+            environment.auto_requeue = False  # it would save in the middle of a batch, into the working directory
+        return trainer
 
     def after_instantiate_classes(self) -> None:
         """Give the run's folder its configuration, and compare the model with the checkpoint.
@@ -150,34 +169,58 @@ class GanCLI(LightningCLI):
                 f"{[type(log).__name__ for log in self.trainer.loggers] or 'none'}: the sweep would never hear of this "
                 "run. Add --trainer.logger=WandbLogger to the sweep's command."
             )
+        checkpoint = self._get(self.config, "ckpt_path")
+        asked_for_last = checkpoint == "last" and subcommand == "fit"
+        if asked_for_last:
+            self._chosen().ckpt_path = None  # the run's settings are those of the one that it goes on with
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, RunFolder):
                 callback.config = self._parser(self.subcommand).dump(self._chosen(), skip_unset=False)
-        checkpoint = self._get(self.config, "ckpt_path")
+                if asked_for_last:
+                    checkpoint = self._last_checkpoint(callback)
+                    self.config_init[subcommand]["ckpt_path"] = checkpoint
         if checkpoint is not None:
-            check_same_settings(self.model, Path(checkpoint))
-        elif subcommand not in ("fit", "None"):
+            content = check_same_settings(self.model, Path(checkpoint), resumes=subcommand == "fit")
+            if subcommand == "fit":
+                go_on_in_wandb(self.trainer.loggers, content)
+        elif not asked_for_last and subcommand not in ("fit", "None"):
             raise SettingError(
                 f"ckpt_path must be given to {subcommand}, got none: without it the network would be untrained. "
                 "Pass the checkpoints/last.ckpt of a run, with the run's config.yaml."
             )
 
 
-def check_same_settings(model: LightningModule, checkpoint: Path) -> None:
-    """Check that a checkpoint was written by a model with the same settings.
+    def _last_checkpoint(self, folder: RunFolder) -> str | None:
+        """Return the checkpoint to go on with: the same one in all processes, as the first one finds it."""
+        if int(os.environ.get("LOCAL_RANK", 0)) > 0 and LAST in os.environ:
+            return os.environ[LAST] or None
+        own = self._get(self.config, "checkpoint").dirpath
+        found = last_checkpoint(
+            folder.folder_of_runs(self.model, self.datamodule), folder.config or "", None if own is None else Path(own)
+        )
+        os.environ[LAST] = str(found or "")
+        return None if found is None else str(found)
+
+
+def check_same_settings(model: LightningModule, checkpoint: Path, *, resumes: bool) -> Checkpoint:
+    """Check that a checkpoint was written by a model with the same settings; return its content.
+
+    Args:
+        model: What it is for.
+        checkpoint: The file.
+        resumes: Whether a training is to go on with it, which takes more than weights.
 
     Raises:
         SettingError: If there is no such file or it is no checkpoint, or naming what differs and both values.
     """
-    if not checkpoint.is_file():
-        raise SettingError(f"ckpt_path must be a checkpoint file, got '{checkpoint}', which does not exist.")
-    try:
-        content: dict[str, Any] = torch.load(checkpoint, weights_only=True, map_location="cpu")
-        saved = content.get("hyper_parameters", {})
-    except (pickle.UnpicklingError, RuntimeError, EOFError, AttributeError) as error:
+    content = read_checkpoint(checkpoint, "ckpt_path")
+    lacking = [name for name in ("optimizer_states", "lr_schedulers", "loops") if name not in content]
+    if resumes and lacking:
         raise SettingError(
-            f"ckpt_path must be a checkpoint, got '{checkpoint}', which cannot be read as one ({error})."
-        ) from error
+            f"ckpt_path must be a whole checkpoint to go on with, got '{checkpoint}', which holds weights alone "
+            f"(no {lacking[0]}). Pass one that was written without checkpoint.save_weights_only."
+        )
+    saved = content.get("hyper_parameters", {})
     differing = [
         f"model.{name} is {model.hparams[name]} here and {value} in the checkpoint"
         for name, value in saved.items()
@@ -188,10 +231,40 @@ def check_same_settings(model: LightningModule, checkpoint: Path) -> None:
             f"ckpt_path must have been written with the same model settings: {'; '.join(differing)}. "
             f"Pass the config.yaml of the run that wrote '{checkpoint}', or a checkpoint that fits."
         )
+    own = {} if is_overridden("configure_model", model) else model.state_dict()
+    if own and not is_overridden("on_load_checkpoint", model):
+        check_same_weights(own, content["state_dict"], type(model).__name__, checkpoint, strict=model.strict_loading)
+    return content
+
+
+def check_same_weights(
+    own: Mapping[str, Any], saved: Mapping[str, Any], model: str, checkpoint: Path, *, strict: bool
+) -> None:
+    """Check that a checkpoint's weights have a model's names and shapes.
+
+    Raises:
+        SettingError: Naming the first that has not.
+    """
+    wrong = [
+        f"{name} is {tuple(saved[name].shape)} there and {tuple(weight.shape)} here"
+        for name, weight in own.items()
+        if name in saved and saved[name].shape != weight.shape
+    ]
+    if strict:
+        wrong += [f"{name} is missing there" for name in own.keys() - saved.keys()]
+        wrong += [f"{name} is unknown here" for name in saved.keys() - own.keys()]
+    if wrong:
+        raise SettingError(
+            f"ckpt_path must be a checkpoint of this {model}, got '{checkpoint}', whose weights are others: "
+            f"{min(wrong)}{f', and {len(wrong) - 1} more' if len(wrong) > 1 else ''}. Pass the model's own."
+        )
 
 
 def run(arguments: list[str]) -> None:
-    """Run a command line; an error that the user can put right ends it with one line and status 2, SIGTERM with 143."""
+    """Run a command line; an error that the user can put right ends it with one line and status 2.
+
+    SIGTERM ends it with status 143, and Ctrl-C with 130, as a shell gives them.
+    """
     sys.argv = [sys.argv[0], *arguments]
     # Lightning's own: deprecations inside it, a remark on each run having a folder of its own, an advertisement.
     for message in (
@@ -205,7 +278,10 @@ def run(arguments: list[str]) -> None:
     try:
         GanCLI()
     except SIGTERMException as exception:
-        raise SystemExit(TERMINATED) from exception  # Lightning's own status would be 0, as of a finished run
+        # Lightning's own status would be 0, as of a finished run. That of the processes that it started stays 0:
+        # it ends the first one, which may still have something to write, when another one fails.
+        status = BY_SIGNAL + getattr(exception, "signum", signal.SIGTERM)
+        raise SystemExit(status if rank_zero_only.rank == 0 else 0) from exception
     except Exception as exception:
         if (error := _user_error(exception)) is None:
             raise
@@ -215,5 +291,8 @@ def run(arguments: list[str]) -> None:
 def _user_error(exception: BaseException | None) -> UserError | None:
     """Return the error that is for the user, where another one, such as jsonargparse's, may have been made of it."""
     while exception is not None and not isinstance(exception, UserError):
+        if isinstance(exception, OSError) and exception.errno in DISK_ERRORS:
+            file = f"'{exception.filename}'" if exception.filename else "a file of the run"
+            return WriteError(f"{file} could not be written or read: {exception.strerror}. Make room, or look at it.")
         exception = exception.__cause__ or exception.__context__
     return exception

@@ -85,8 +85,11 @@ class AdversarialModule(LightningModule, ABC):
         if isinstance(strategy := self.trainer.strategy, DDPStrategy):
             strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
 
-    def on_train_start(self) -> None:
-        """Give each process latents of its own; until here all had the same seed, so that the weights agree."""
+    def on_fit_start(self) -> None:
+        """Give each process latents of its own; until here all had the same seed, so that the weights agree.
+
+        Where a run is resumed, `RandomStreams` sets the streams anew when the training starts.
+        """
         if self.global_rank > 0:
             torch.manual_seed(torch.initial_seed() + self.global_rank)
 

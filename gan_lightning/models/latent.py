@@ -146,7 +146,6 @@ class LatentModule(AdversarialModule):
 
     def on_train_start(self) -> None:
         """Note how many batches training has in all."""
-        super().on_train_start()
         epochs = self.trainer.max_epochs
         by_epochs = math.inf if epochs is None or epochs < 0 else epochs * self.trainer.num_training_batches
         self.horizon = min(by_epochs, math.inf if self.trainer.max_steps < 0 else self.trainer.max_steps)
