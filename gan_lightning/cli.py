@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 from lightning.fabric.plugins.environments import SLURMEnvironment
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import WandbLogger
@@ -35,6 +35,7 @@ from gan_lightning.callbacks import (
     GenerationQuality,
     Interruption,
     LossBar,
+    ProcessWatch,
     RandomStreams,
     Reconstructions,
     RunFolder,
@@ -43,6 +44,7 @@ from gan_lightning.callbacks import (
     TransferEvaluation,
 )
 from gan_lightning.callbacks.last_run import last_checkpoint
+from gan_lightning.callbacks.process_watch import FIRST_HAS_ENDED, end_at_once, first_has_ended
 from gan_lightning.callbacks.wandb_run import go_on_in_wandb
 from gan_lightning.checkpoints import DISK_ERRORS, Checkpoint, read_checkpoint
 from gan_lightning.errors import SettingError, UserError, WriteError, exit_with
@@ -141,16 +143,19 @@ class GanCLI(LightningCLI):
         return self.config.get(str(self.subcommand), self.config)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Return the trainer, with the project's progress bar unless the configuration has one or wants none."""
+        """Return the trainer, with the project's progress bar unless the configuration has one or wants none.
+
+        And with the callbacks that have no settings: they keep a run from being lost.
+        """
         settings = self._get(self.config_init, "trainer")
         callbacks = settings.callbacks if isinstance(settings.callbacks, list) else [settings.callbacks]
         if settings.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
             settings.callbacks = [callback for callback in callbacks if callback is not None] + [LossBar()]
         trainer = super().instantiate_trainer(**kwargs)
         # Listening comes before all that is measured after the training, the random streams after all that draws.
-        trainer.callbacks.insert(0, Interruption())  # type: ignore[attr-defined]
-        files = len(trainer.checkpoint_callbacks)
-        trainer.callbacks.insert(len(trainer.callbacks) - files, RandomStreams())  # type: ignore[attr-defined]
+        own: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        own[:0] = [Interruption(), ProcessWatch()]
+        own.insert(len(own) - len(trainer.checkpoint_callbacks), RandomStreams())
         environment = trainer._accelerator_connector.cluster_environment
         if isinstance(environment, SLURMEnvironment):
             environment.auto_requeue = False  # it would save in the middle of a batch, into the working directory
@@ -188,7 +193,6 @@ class GanCLI(LightningCLI):
                 f"ckpt_path must be given to {subcommand}, got none: without it the network would be untrained. "
                 "Pass the checkpoints/last.ckpt of a run, with the run's config.yaml."
             )
-
 
     def _last_checkpoint(self, folder: RunFolder) -> str | None:
         """Return the checkpoint to go on with: the same one in all processes, as the first one finds it."""
@@ -283,9 +287,11 @@ def run(arguments: list[str]) -> None:
         status = BY_SIGNAL + getattr(exception, "signum", signal.SIGTERM)
         raise SystemExit(status if rank_zero_only.rank == 0 else 0) from exception
     except Exception as exception:
-        if (error := _user_error(exception)) is None:
-            raise
-        exit_with(error)
+        if (error := _user_error(exception)) is not None:
+            exit_with(error)
+        if first_has_ended():  # the error is that of waiting for it
+            end_at_once(FIRST_HAS_ENDED)
+        raise
 
 
 def _user_error(exception: BaseException | None) -> UserError | None:

@@ -7,6 +7,7 @@ from gan_lightning.callbacks.depth import FrozenDepth
 from gan_lightning.callbacks.interruption import Interruption
 from gan_lightning.callbacks.pictures import FeaturePictures
 from gan_lightning.callbacks.predictions import FeatureWriter
+from gan_lightning.callbacks.process_watch import ProcessWatch
 from gan_lightning.callbacks.progress import LossBar
 from gan_lightning.callbacks.quality import GenerationQuality
 from gan_lightning.callbacks.random_streams import RandomStreams
@@ -26,6 +27,7 @@ __all__ = [
     "GenerationQuality",
     "Interruption",
     "LossBar",
+    "ProcessWatch",
     "RandomStreams",
     "Reconstructions",
     "RunFolder",

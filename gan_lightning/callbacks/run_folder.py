@@ -111,14 +111,14 @@ class RunFolder(Callback):
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Note that the run finished, and say where it is."""
-        if not trainer.interrupted and self._end(trainer, "finished"):
+        if not trainer.interrupted and self.end(trainer, "finished"):
             get_console().print(f"Run folder: {self.path}", soft_wrap=True)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Note why the run ended."""
         told = isinstance(exception, KeyboardInterrupt | SIGTERMException)
         with contextlib.suppress(OSError):  # on a full disk the error itself is what has to be seen
-            self._end(trainer, "interrupted" if told else "failed", f"{type(exception).__name__}: {exception}")
+            self.end(trainer, "interrupted" if told else "failed", f"{type(exception).__name__}: {exception}")
 
     def _begin(self, trainer: Trainer) -> None:
         if self.path is None or not trainer.is_global_zero:
@@ -183,7 +183,7 @@ class RunFolder(Callback):
                 _bring(source, file)
                 link(file, checkpoints / "last.ckpt")
 
-    def _end(self, trainer: Trainer, status: str, error: str | None = None) -> bool:
+    def end(self, trainer: Trainer, status: str, error: str | None = None) -> bool:
         """Note how the run ended; return whether this process had one to note it of."""
         if self.path is None or self._record.get("status") != "running" or not trainer.is_global_zero:
             return False

@@ -1,62 +1,110 @@
 """A run that was ended and goes on leaves what one that was never ended leaves, bit for bit."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from resuming import MEASURED, MODELS, PLAIN, SMALL, Dies, differing
+import torch
+from lightning.pytorch import Callback, LightningModule, seed_everything
+
+from gan_lightning.apply import ApplyingTrainer
+from gan_lightning.callbacks import (
+    Checkpoints,
+    DensityRatioMonitor,
+    FeatureAnatomy,
+    Interruption,
+    RandomStreams,
+    RunFolder,
+    SampleGrid,
+    SubproblemMonitor,
+    TransferEvaluation,
+)
+from gan_lightning.data import Digits
+from gan_lightning.evaluation import PaperProtocol
+from gan_lightning.models import (
+    GAN,
+    MGAN,
+    Autoencoder,
+    BiGAN,
+    InverseExamples,
+    LatentRegressor,
+    PermutationInvariantNetworks,
+    SelfExGAN,
+    TutorialNetworks,
+)
+from resuming import DieAt, Dies, differing
+
+MLP = PermutationInvariantNetworks(latent_dim=4, width=8)
+SMALL = {"base_width": 4, "feature_dim": 8, "generators": 2, "fake_batch_size": 8, "latent_dim": 4}
+MODELS: dict[str, Callable[[], LightningModule]] = {
+    "MGAN": lambda: MGAN(1, 32, **SMALL),
+    "GAN": lambda: GAN(1, 32, MLP),
+    "DCGAN": lambda: GAN(1, 64, TutorialNetworks(latent_dim=4, base_width=2), simultaneous=False),
+    "BiGAN": lambda: BiGAN(1, 32, MLP),
+    "LatentRegressor": lambda: LatentRegressor(1, 32, MLP, joint_weight=0.25),
+    "Autoencoder": lambda: Autoencoder(1, 32, MLP),
+    "SelfExGAN": lambda: SelfExGAN(1, 32, tables="mnist", base_width=2),
+    "InverseExamples": lambda: MGAN(1, 32, **SMALL, generator_update=InverseExamples()),
+}
 
 
-@pytest.fixture
-def fit(gan_lightning, tmp_path, monkeypatch):
-    """Return a function that fits below a folder of its own, dies where it is told to, and gives the newest run."""
-    monkeypatch.syspath_prepend(Path(__file__).parent)
-
-    def run(name: str, *arguments: str, dies: tuple[str, int] | None = None) -> Path:
-        command = ["fit", *SMALL, *arguments, f"--run.root={name}"]
-        if dies is not None:
-            callback = "--trainer.callbacks"
-            hook, step = dies
-            command += [f"{callback}+=resuming.DieAt", f"{callback}.hook={hook}", f"{callback}.step={step}"]
-            with pytest.raises(Dies):
-                gan_lightning(*command)
-        else:
-            status, _, errors = gan_lightning(*command)
-            assert status == 0, errors
-        runs = [file.parent for file in tmp_path.glob(f"{name}/*/*/run.json")]
-        return max(runs, key=lambda folder: (folder / "run.json").stat().st_mtime_ns)
-
-    return run
+def measuring() -> list[Callback]:
+    """Return the callbacks that have something to remember over the epochs."""
+    transfer = TransferEvaluation(paper=PaperProtocol(epochs=1), tuned=None, every_n_epochs=1)
+    anatomy, drawn = FeatureAnatomy(every_n_epochs=1, images=20), SampleGrid(every_n_epochs=5)
+    return [anatomy, transfer, DensityRatioMonitor(every_n_batches=2), drawn, SubproblemMonitor(every_n_batches=2)]
 
 
-def newest(run: Path) -> str:
-    return f"--ckpt_path={run / 'checkpoints/last.ckpt'}"
+def fit(
+    root: Path, model: str, *callbacks: Callback, resumes: Path | None = None, max_epochs: int = 2, **save: object
+) -> Path:
+    """Train, with random cuts and flips, until the end or until a callback ends it; return the run's folder."""
+    seed_everything(0, verbose=False)
+    folder = RunFolder(str(root))
+    own = [Interruption(), folder, *callbacks, RandomStreams(), Checkpoints(save_last="link", **save)]
+    trainer = ApplyingTrainer(
+        max_epochs=max_epochs, logger=False, callbacks=own, log_every_n_steps=1, accelerator="cpu",
+        enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    made = MODELS[model]()
+    size = 64 if model == "DCGAN" else 32
+    data = Digits(batch_size=20, evaluation_batch_size=30, limit=60, image_size=size, crop_from=size + 2, flip=True)
+    try:
+        trainer.fit(made, data, ckpt_path=None if resumes is None else resumes / "checkpoints/last.ckpt")
+    except Dies:
+        assert resumes is None
+    assert folder.path is not None
+    return folder.path
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_model_that_goes_on_from_within_an_epoch_is_the_one_that_was_never_ended(fit, model):
-    settings = [*MODELS[model], *PLAIN, "--trainer.max_epochs=2", "--checkpoint.every_n_train_steps=2"]
-    straight = fit("straight", *settings)
-    ended = fit("ended", *settings, dies=("on_train_batch_start", 3))
-    resumed = fit("ended", *settings, newest(ended))
+def test_every_model_goes_on_from_within_an_epoch_as_if_it_had_never_been_ended(tmp_path, model):
+    straight = fit(tmp_path, model, every_n_train_steps=2)
+    ended = fit(tmp_path, model, DieAt("on_train_batch_start", 3), every_n_train_steps=2)
+    resumed = fit(tmp_path, model, resumes=ended, every_n_train_steps=2)
     assert json.loads((resumed / "run.json").read_text())["resumed_from"] == str(ended / "checkpoints/last.ckpt")
     assert differing(resumed, straight) == []
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """Return a run that was never ended."""
+    return fit(tmp_path_factory.mktemp("straight"), "MGAN", *measuring(), every_n_epochs=1)
 
 
 @pytest.mark.parametrize(
     ("save", "hook", "step"),
     [
-        ("--checkpoint.every_n_train_steps=2", "on_train_batch_start", 4),
-        ("--checkpoint.every_n_train_steps=3", "on_validation_batch_start", 6),
-        ("--checkpoint.every_n_epochs=1", "on_train_epoch_start", 3),
-        ("--checkpoint.every_n_epochs=1", "on_train_end", 6),
+        ({"every_n_train_steps": 2}, "on_train_batch_start", 5),
+        ({"every_n_train_steps": 3}, "on_validation_batch_start", 6),
+        ({"every_n_epochs": 1}, "on_train_epoch_start", 3),
+        ({"every_n_epochs": 1}, "on_train_end", 6),
     ],
-    ids=["within an epoch", "in a validation", "between epochs", "before the last evaluations"],
+    ids=["within an epoch", "in a validation", "between epochs", "in the last evaluations"],
 )
-def test_what_is_measured_goes_on_wherever_a_run_was_ended(fit, save, hook, step):
-    settings = [*MODELS["MGAN"], *MEASURED, "--trainer.max_epochs=2", save]
-    straight = fit("straight", *settings)
-    ended = fit("ended", *settings, dies=(hook, step))
-    resumed = fit("ended", *settings, "--ckpt_path=last")
-    assert json.loads((resumed / "run.json").read_text())["resumed_from"].startswith(str(ended.relative_to(Path.cwd())))
-    assert differing(resumed, straight) == []
+def test_what_was_measured_goes_on_wherever_a_run_was_ended(tmp_path, measured, save, hook, step):
+    ended = fit(tmp_path, "MGAN", *measuring(), DieAt(hook, step), **save)
+    resumed = fit(tmp_path, "MGAN", *measuring(), resumes=ended, **save)
+    assert json.loads((resumed / "run.json").read_text())["status"] == "finished"
+    assert differing(resumed, measured) == []
