@@ -41,20 +41,20 @@ class WholeCheckpointIO(TorchCheckpointIO):
             WriteError: If it could not be written; names the last good checkpoint.
         """
         if "://" in str(path):
-            return super().save_checkpoint(checkpoint, path, storage_options)
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
         try:
             with whole_file(Path(path), durable=True) as temporary, temporary.open("wb") as file:
                 torch.save(checkpoint, file)
-                file.flush()
         except (OSError, RuntimeError) as error:
             # Where a write fails, torch puts an error of its own in front of it.
             reason = error if isinstance(error, OSError) else error.__context__
             if not isinstance(reason, OSError):
                 raise
             raise WriteError(
-                f"the checkpoint '{path}' could not be written ({reason.strerror or reason}; {_room(Path(path))}). Last "
-                f"good checkpoint: {self.written or 'none of this run'}. Make room, or set --checkpoint.dirpath to "
-                "another folder, and start again with the same command and --ckpt_path=last."
+                f"the checkpoint '{path}' could not be written ({reason.strerror or reason}; {_room(Path(path))}). "
+                f"Last good checkpoint: {self.written or 'none of this run'}. Make room, and start again with the same "
+                "command and --ckpt_path=last."
             ) from error
         self.written = Path(path)
 

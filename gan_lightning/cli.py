@@ -285,7 +285,7 @@ def run(arguments: list[str]) -> None:
         # Lightning's own status would be 0, as of a finished run. That of the processes that it started stays 0:
         # it ends the first one, which may still have something to write, when another one fails.
         status = BY_SIGNAL + getattr(exception, "signum", signal.SIGTERM)
-        raise SystemExit(status if rank_zero_only.rank == 0 else 0) from exception
+        raise SystemExit(0 if getattr(rank_zero_only, "rank", 0) else status) from exception
     except Exception as exception:
         if (error := _user_error(exception)) is not None:
             exit_with(error)

@@ -112,7 +112,7 @@ class Checkpoints(ModelCheckpoint):
     @staticmethod
     def _link_checkpoint(trainer: Trainer, filepath: str, linkpath: str) -> None:
         """Have the link point to the file, in one step: at no moment is there no link, or one to nothing."""
-        if trainer.is_global_zero and os.path.abspath(filepath) != os.path.abspath(linkpath):
+        if trainer.is_global_zero and Path(filepath).absolute() != Path(linkpath).absolute():
             link(Path(filepath), Path(linkpath))
         trainer.strategy.barrier()
 

@@ -18,7 +18,7 @@ SAME_REQUEST = 1.0
 """Seconds within which further signals count as the same request: a terminal and the first process both pass it on."""
 
 
-class Interrupted(SIGTERMException):  # noqa: N818 (Lightning's name for it has no Error either)
+class Interrupted(SIGTERMException):
     """The run was told to end."""
 
     def __init__(self, signum: int) -> None:

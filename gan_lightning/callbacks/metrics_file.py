@@ -24,7 +24,7 @@ class MetricsFile(CSVLogger):
 
     @property
     @rank_zero_experiment
-    def experiment(self) -> "_Writer":  # type: ignore[override]
+    def experiment(self) -> "_Writer":
         """The file's writer, made at the first use."""
         if self._experiment is None:
             Path(self.root_dir).mkdir(parents=True, exist_ok=True)
@@ -106,8 +106,10 @@ def pending_rows(trainer: Trainer) -> list[Row]:
     every process, since metrics may be gathered for it.
     """
     connector, loop = trainer._logger_connector, trainer.fit_loop.epoch_loop
-    batch, epoch = loop.batch_progress.current, trainer.fit_loop.epoch_progress.current
-    of_batch, of_epoch = batch.processed > batch.completed, epoch.processed > epoch.completed
+    of_batch, of_epoch = (
+        progress.current.processed > progress.current.completed  # type: ignore[attr-defined]
+        for progress in (loop.batch_progress, trainer.fit_loop.epoch_progress)
+    )
     if not of_epoch and not (of_batch and connector.should_update_logs):
         return []
     recorder, loggers = _Recorder(), trainer.loggers

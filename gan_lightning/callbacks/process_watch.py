@@ -66,9 +66,9 @@ class ProcessWatch(Callback):
             time.sleep(GRACE)
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"failed with status {code}"
         message = (
-            f"process {rank} of 0 to {trainer.world_size - 1} (pid {child.pid}) {how} at batch {trainer.global_step}: the "
-            f"others are ended, too. Last good checkpoint: {_last_good(trainer)}. Go on from it with the same command "
-            "and --ckpt_path=last."
+            f"process {rank} of 0 to {trainer.world_size - 1} (pid {child.pid}) {how} at batch {trainer.global_step}: "
+            f"the others are ended, too. Last good checkpoint: {_last_good(trainer)}. Go on from it with the same "
+            "command and --ckpt_path=last."
         )
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, RunFolder):

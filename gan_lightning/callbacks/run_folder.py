@@ -174,7 +174,7 @@ class RunFolder(Callback):
             metrics = {name: value for name, value in row.items() if name != "step"}
             for log in trainer.loggers:
                 log.log_metrics(metrics, step=row["step"])
-        for picture in folder.glob("**/*.png"):
+        for picture in folder.glob("[!.]*/*.png"):  # not those that a killed run was writing
             _bring(picture, self.path / picture.relative_to(folder))
         checkpoints = Path(_checkpoints(self.path) or "")
         kept = [file for file in saved_files(trainer) if file.parent == checkpoints and not file.exists()]

@@ -1,7 +1,8 @@
 """Runs the command line and kills its own process, with SIGKILL, at the place that the first argument names.
 
-Places: `never`; `time:<seconds>` after the run's folder was made; `write:<n>:<share>` in the n-th write of a checkpoint,
-when that share of it is in the file; `transfer:<n>:<seconds>` so long after the n-th transfer evaluation began.
+Places: `never`; `time:<seconds>` after the run's folder was made; `write:<n>:<share>` in the n-th write of a
+checkpoint, when that share of it is in the file; `transfer:<n>:<seconds>` so long after the n-th transfer evaluation
+began.
 """
 
 import io

@@ -1,6 +1,9 @@
 """What the tests of resumed runs share: small runs of every model, ways to end them, and what has to be equal."""
 
 import json
+import os
+import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +17,33 @@ class Dies(BaseException):
     """Something that nobody catches."""
 
 
-class DieAt(Callback):
-    """Ends the run in a hook, as nothing in the run expects it.
+class At(Callback):
+    """Does something, once, in a hook.
 
     Args:
         hook: Where.
         step: At the first call of the hook after so many batches.
+        do: What.
     """
 
-    def __init__(self, hook: str, step: int) -> None:
-        def die(trainer: Any, *_: Any, **__: Any) -> None:
-            if trainer.global_step >= step and not trainer.sanity_checking:
-                raise Dies
+    def __init__(self, hook: str, step: int, do: Callable[[], object]) -> None:
+        def once(trainer: Any, *_: Any, **__: Any) -> None:
+            if trainer.global_step >= step and not trainer.sanity_checking and not self.done:
+                self.done = True
+                do()
 
-        setattr(self, hook, die)
+        self.done = False
+        setattr(self, hook, once)
+
+
+def dies() -> None:
+    """End the run as nothing in it expects."""
+    raise Dies
+
+
+def terminate() -> None:
+    """Tell this process to end."""
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def checkpoint_of(run: Path) -> dict[str, Any]:
