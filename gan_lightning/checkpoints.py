@@ -104,8 +104,8 @@ def read_checkpoint(path: Path, setting: str) -> Checkpoint:
                 if damaged := archive.testzip():  # torch itself does not look
                     raise BadZipFile(f"{damaged} is damaged")
         content = torch.load(path, weights_only=True, map_location="cpu")
-    except OSError as error:
-        raise SettingError(f"{setting} must be a checkpoint, got '{path}', which cannot be read ({error}).") from error
+    except PermissionError as error:
+        raise SettingError(f"{setting} must be a checkpoint, got '{path}', which may not be read ({error}).") from error
     except Exception as error:  # torch's reader passes on whatever foreign bytes make of it
         raise SettingError(
             f"{setting} must be a checkpoint, got '{path}', which cannot be read as one: {_damage(path, error)}."
@@ -130,7 +130,7 @@ def _damage(path: Path, error: Exception) -> str:
         return "it is empty"
     with path.open("rb") as file:
         start = file.read(4)
-    if isinstance(error, BadZipFile) or (start[:2] == b"PK" and isinstance(error, RuntimeError)):
+    if start[:2] == b"PK" and not isinstance(error, UnpicklingError):
         return f"it is damaged or was cut short ({size:,} bytes)"
     if isinstance(error, UnpicklingError) and (start[:2] == b"PK" or start[:1] == b"\x80"):
         held = re.search(r"GLOBAL (\S+)", str(error))

@@ -188,6 +188,7 @@ class GanCLI(LightningCLI):
             content = check_same_settings(self.model, Path(checkpoint), resumes=subcommand == "fit")
             if subcommand == "fit":
                 go_on_in_wandb(self.trainer.loggers, content)
+                self.trainer.num_sanity_val_steps = 0  # it would leave its traces in the progress of the validation
         elif not asked_for_last and subcommand not in ("fit", "None"):
             raise SettingError(
                 f"ckpt_path must be given to {subcommand}, got none: without it the network would be untrained. "
