@@ -187,6 +187,7 @@ class GanCLI(LightningCLI):
         if checkpoint is not None:
             content = check_same_settings(self.model, Path(checkpoint), resumes=subcommand == "fit")
             if subcommand == "fit":
+                check_not_past_the_end(self.trainer, content)
                 go_on_in_wandb(self.trainer.loggers, content)
                 self.trainer.num_sanity_val_steps = 0  # it would leave its traces in the progress of the validation
         elif not asked_for_last and subcommand not in ("fit", "None"):
@@ -240,6 +241,24 @@ def check_same_settings(model: LightningModule, checkpoint: Path, *, resumes: bo
     if own and not is_overridden("on_load_checkpoint", model):
         check_same_weights(own, content["state_dict"], type(model).__name__, checkpoint, strict=model.strict_loading)
     return content
+
+
+def check_not_past_the_end(trainer: Trainer, checkpoint: Checkpoint) -> None:
+    """Check that a checkpoint is not of a longer training than this one.
+
+    Raises:
+        SettingError: If it is.
+    """
+    epochs, least = trainer.max_epochs, checkpoint["epoch"] + (0 if _within_epoch(checkpoint) else 1)
+    if epochs is not None and 0 <= epochs < least:
+        raise SettingError(
+            f"trainer.max_epochs must be at least {least}, the epochs that the checkpoint has had, got {epochs}."
+        )
+
+
+def _within_epoch(checkpoint: Checkpoint) -> bool:
+    progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
+    return bool(progress["processed"] == progress["completed"])
 
 
 def check_same_weights(

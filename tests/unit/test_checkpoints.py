@@ -112,6 +112,6 @@ def test_a_full_disk_leaves_the_last_good_checkpoint_and_says_so(tmp_path, monke
 
 
 def test_an_error_that_is_not_the_disks_stays_what_it_is(tmp_path):
-    with pytest.raises(AttributeError, match="Can't (pickle|get) local object"):
+    with pytest.raises(AttributeError, match=r"Can't (pickle|get) local object"):
         WholeCheckpointIO().save_checkpoint({"state_dict": lambda: None}, tmp_path / "it.ckpt")
     assert not list(tmp_path.iterdir())

@@ -60,7 +60,9 @@ def test_a_damaged_one_is_passed_over_with_its_reason(tmp_path, run, caplog):
 
 
 def test_without_a_run_of_the_same_settings_it_is_refused_with_what_differs(tmp_path, run):
-    with pytest.raises(SettingError, match=r"^ckpt_path must not be last, since there is no run in '\S+'\. Leave it out"):
+    with pytest.raises(
+        SettingError, match=r"^ckpt_path must not be last, since there is no run in '\S+'\. Leave it out"
+    ):
         last_checkpoint(tmp_path, CONFIG)
     run("a", "epoch-0001.ckpt", config=CONFIG.replace("base_width: 4", "base_width: 8"))
     message = r"none of the 1 runs in '\S+' was started with the same settings; the newest, 'a', differs in "
