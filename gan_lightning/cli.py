@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+import math
 import os
 import signal
 import sys
@@ -9,15 +10,17 @@ import warnings
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from traceback import walk_tb
+from typing import Any, get_args
 
 import yaml
+from jsonargparse import Namespace
 from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import WandbLogger
-from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
@@ -117,12 +120,41 @@ class GanCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Keep a checkpoint from overriding the command line: compare instead, once the model exists."""
 
-    def before_instantiate_classes(self) -> None:
-        """Refuse what would be dropped without a word: a setting that the data set gives, a swept value.
+    def _set_seed(self) -> None:
+        """Check the seed, which numpy's generator has to take, and set it.
 
         Raises:
-            SettingError: If the configuration sets the former, or a sweep's trial would not use its parameters.
+            SettingError: If it is out of range.
         """
+        seed = self._get(self.config, "seed_everything")
+        if not isinstance(seed, bool) and seed is not None and not 0 <= seed < 2**32:
+            raise SettingError(f"seed_everything must be at least 0 and below 2**32, got {seed}.")
+        super()._set_seed()
+
+    def instantiate_classes(self) -> None:
+        """Make what the configuration asks for.
+
+        Raises:
+            SettingError: If a class takes its settings for wrong, or there is no memory for what they ask for.
+        """
+        try:
+            super().instantiate_classes()
+        except Exception as error:
+            if user_error(error) is not None:
+                raise
+            refused = refused_settings(error)
+            if refused is None and not isinstance(error, ValueError):  # jsonargparse's own
+                raise
+            raise SettingError(refused or f"a setting cannot be used: {error}") from error
+
+    def before_instantiate_classes(self) -> None:
+        """Refuse values that no setting takes, and what would be dropped without a word.
+
+        Raises:
+            SettingError: If a value is NaN, infinite, or null where there has to be one; if the configuration sets what
+                the data set gives; or if a sweep's trial would not use its parameters.
+        """
+        check_values(self._chosen())
         model = self._get(self.config, "model")
         module, _, class_name = model["class_path"].rpartition(".")
         parameters = inspect.signature(getattr(import_module(module), class_name)).parameters
@@ -206,6 +238,80 @@ class GanCLI(LightningCLI):
         )
         os.environ[LAST] = str(found or "")
         return None if found is None else str(found)
+
+
+def check_values(settings: Any, name: str = "") -> None:
+    """Check that numbers are finite, and that nothing is null where there has to be a value.
+
+    Args:
+        settings: A configuration, or a part of it.
+        name: The part's name.
+
+    Raises:
+        SettingError: Naming the first that is not, or a seed that is out of range.
+    """
+    if isinstance(settings, Namespace | dict):
+        known = _parameters(settings.get("class_path"))
+        for key, value in vars(settings).items() if isinstance(settings, Namespace) else settings.items():
+            if key == "init_args" and isinstance(value, Namespace):
+                for argument, given in vars(value).items():
+                    if given is None and argument in known and not _takes_none(known[argument]):
+                        raise SettingError(f"{name}.{argument} must have a value, got null. Leave it out.")
+            check_values(value, name if key == "init_args" else f"{name}.{key}" if name else str(key))
+    elif isinstance(settings, list | tuple):
+        for number, value in enumerate(settings):
+            check_values(value, f"{name}[{number}]")
+    elif isinstance(settings, float) and not math.isfinite(settings):
+        raise SettingError(f"{name} must be a finite number, got {settings}.")
+    elif name.endswith(".seed") and isinstance(settings, int) and not 0 <= settings < 2**32:
+        raise SettingError(f"{name} must be at least 0 and below 2**32, got {settings}.")
+
+
+def _parameters(class_path: Any) -> Mapping[str, inspect.Parameter]:
+    if not isinstance(class_path, str):
+        return {}
+    module, _, class_name = class_path.rpartition(".")
+    return inspect.signature(getattr(import_module(module), class_name)).parameters
+
+
+def _takes_none(parameter: inspect.Parameter) -> bool:
+    """Return whether a parameter may be None: by its default or type, or because it is the data set that gives it."""
+    if parameter.default in (None, inspect.Parameter.empty) or parameter.annotation is inspect.Parameter.empty:
+        return True
+    if isinstance(parameter.annotation, str):
+        return "None" in parameter.annotation or "Optional" in parameter.annotation or "Any" in parameter.annotation
+    return parameter.annotation is Any or type(None) in get_args(parameter.annotation)
+
+
+def refused_settings(error: BaseException) -> str | None:
+    """Return which class could not be made, with the settings that are not its defaults, and why.
+
+    None where the error came from elsewhere.
+    """
+    errors = [error]
+    while (before := errors[-1].__cause__ or errors[-1].__context__) is not None:
+        errors.append(before)
+    for cause, frame in ((each, frame) for each in reversed(errors) for frame, _ in walk_tb(each.__traceback__)):
+        made = frame.f_locals.get("self")
+        theirs = type(made).__module__.startswith("jsonargparse") or isinstance(made, LightningCLI)
+        if frame.f_code.co_name not in ("__init__", "__post_init__") or made is None or theirs:
+            continue
+        given = {
+            name: frame.f_locals.get(name, getattr(made, name, each.default))
+            for name, each in inspect.signature(type(made)).parameters.items()
+            if name not in ("logger", "callbacks")
+        }
+        defaults = {name: each.default for name, each in inspect.signature(type(made)).parameters.items()}
+        own = [f"{name}={value!r}" for name, value in given.items() if _is_plain(value) and value != defaults[name]]
+        why = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
+        return f"{type(made).__name__}({', '.join(own)}) cannot be made: {why}. Correct its settings."
+    return None
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(_is_plain(each) for each in value)
+    return value is None or isinstance(value, bool | int | float | str)
 
 
 def check_same_settings(model: LightningModule, checkpoint: Path, *, resumes: bool) -> Checkpoint:
@@ -307,18 +413,20 @@ def run(arguments: list[str]) -> None:
         status = BY_SIGNAL + getattr(exception, "signum", signal.SIGTERM)
         raise SystemExit(0 if getattr(rank_zero_only, "rank", 0) else status) from exception
     except Exception as exception:
-        if (error := _user_error(exception)) is not None:
+        if (error := user_error(exception)) is not None:
             exit_with(error)
         if first_has_ended():  # the error is that of waiting for it
             end_at_once(FIRST_HAS_ENDED)
         raise
 
 
-def _user_error(exception: BaseException | None) -> UserError | None:
+def user_error(exception: BaseException | None) -> UserError | None:
     """Return the error that is for the user, where another one, such as jsonargparse's, may have been made of it."""
     while exception is not None and not isinstance(exception, UserError):
         if isinstance(exception, OSError) and exception.errno in DISK_ERRORS:
             file = f"'{exception.filename}'" if exception.filename else "a file of the run"
             return WriteError(f"{file} could not be written or read: {exception.strerror}. Make room, or look at it.")
+        if isinstance(exception, MisconfigurationException):  # Lightning's own, which names its arguments
+            return SettingError(f"trainer: {exception}")
         exception = exception.__cause__ or exception.__context__
     return exception
