@@ -26,7 +26,10 @@ from gan_lightning.interfaces import LabelledImages
 
 
 class ApplyingTrainer(Trainer):
-    """Lightning's trainer, with one more thing to do with a trained model: `apply`."""
+    """Lightning's trainer, with one more thing to do with a trained model: `apply`.
+
+    A training that ended after its last batch and before its evaluations goes on with those.
+    """
 
     _application: Application | None = None
     _batch_norm: BatchNorm = "running"
@@ -101,7 +104,12 @@ class ApplyingTrainer(Trainer):
     def _run_stage(self) -> Any:
         """Do the application where Lightning would go through the data, with weights and devices in their places."""
         if self._application is None:
-            return super()._run_stage()
+            ended = self.training and self.ckpt_path is not None and self.fit_loop.done
+            done = super()._run_stage()
+            if ended and self.fit_loop.max_batches:  # Lightning has nothing to do then, not even what comes at the end
+                self.fit_loop.on_run_start()
+                self.fit_loop.on_run_end()
+            return done
         model, data = self.lightning_module, self.datamodule  # type: ignore[attr-defined]
         encoding = encoding_model(model)
         train = evaluation_batches(self, "train", model.device) if self._batch_norm == "real" else None

@@ -2,22 +2,27 @@
 
 import inspect
 import logging
+import math
 import os
-import pickle
 import signal
 import sys
 import warnings
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from traceback import walk_tb
+from typing import Any, get_args
 
-import torch
 import yaml
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
+from jsonargparse import Namespace
+from lightning.fabric.plugins.environments import SLURMEnvironment
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import WandbLogger
-from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
+from lightning.pytorch.utilities.model_helpers import is_overridden
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 import gan_lightning.data
 import gan_lightning.models  # noqa: F401 (imported, so that --model and --data know the classes by their short names)
@@ -25,27 +30,38 @@ from gan_lightning import __version__
 from gan_lightning.apply import ApplyingTrainer
 from gan_lightning.callbacks import (
     Acceleration,
+    Checkpoints,
     DensityRatioMonitor,
     FeatureAnatomy,
     FeaturePictures,
     FeatureWriter,
     FrozenDepth,
     GenerationQuality,
+    Interruption,
     LossBar,
+    ProcessWatch,
+    RandomStreams,
     Reconstructions,
     RunFolder,
     SampleGrid,
     SubproblemMonitor,
     TransferEvaluation,
 )
-from gan_lightning.errors import SettingError, UserError, exit_with
+from gan_lightning.callbacks.last_run import last_checkpoint
+from gan_lightning.callbacks.process_watch import FIRST_HAS_ENDED, end_at_once, first_has_ended
+from gan_lightning.callbacks.wandb_run import go_on_in_wandb
+from gan_lightning.checkpoints import DISK_ERRORS, Checkpoint, read_checkpoint
+from gan_lightning.errors import SettingError, UserError, WriteError, exit_with
 from gan_lightning.swept import WANDB_POINT, check_swept, swept_parameters
 
 LINKED = ("channels", "image_size", "num_classes")
 """What the data set tells the model, where the model asks for it."""
 
-TERMINATED = 128 + signal.SIGTERM
-"""Exit status of a run that was told to end, as a shell gives it."""
+BY_SIGNAL = 128
+"""What a shell adds to the number of the signal that ended a process."""
+
+LAST = "GAN_LIGHTNING_LAST"
+"""Tells the processes that Lightning starts which checkpoint the first one took for the last."""
 
 
 class GanCLI(LightningCLI):
@@ -92,7 +108,7 @@ class GanCLI(LightningCLI):
         parser.add_lightning_class_args(SubproblemMonitor, "subproblem")
         parser.add_lightning_class_args(FeatureWriter, "features")
         parser.add_lightning_class_args(Acceleration, "speed")
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(Checkpoints, "checkpoint")
         parser.set_defaults(
             {
                 "checkpoint.filename": "epoch-{epoch:04d}",
@@ -106,12 +122,41 @@ class GanCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Keep a checkpoint from overriding the command line: compare instead, once the model exists."""
 
-    def before_instantiate_classes(self) -> None:
-        """Refuse what would be dropped without a word: a setting that the data set gives, a swept value.
+    def _set_seed(self) -> None:
+        """Check the seed, which numpy's generator has to take, and set it.
 
         Raises:
-            SettingError: If the configuration sets the former, or a sweep's trial would not use its parameters.
+            SettingError: If it is out of range.
         """
+        seed = self._get(self.config, "seed_everything")
+        if not isinstance(seed, bool) and seed is not None and not 0 <= seed < 2**32:
+            raise SettingError(f"seed_everything must be at least 0 and below 2**32, got {seed}.")
+        super()._set_seed()
+
+    def instantiate_classes(self) -> None:
+        """Make what the configuration asks for.
+
+        Raises:
+            SettingError: If a class takes its settings for wrong, or there is no memory for what they ask for.
+        """
+        try:
+            super().instantiate_classes()
+        except Exception as error:
+            if user_error(error) is not None:
+                raise
+            refused = refused_settings(error)
+            if refused is None and not isinstance(error, ValueError):  # jsonargparse's own
+                raise
+            raise SettingError(refused or f"a setting cannot be used: {error}") from error
+
+    def before_instantiate_classes(self) -> None:
+        """Refuse values that no setting takes, and what would be dropped without a word.
+
+        Raises:
+            SettingError: If a value is NaN, infinite, or null where there has to be one; if the configuration sets what
+                the data set gives; or if a sweep's trial would not use its parameters.
+        """
+        check_values(self._chosen())
         model = self._get(self.config, "model")
         module, _, class_name = model["class_path"].rpartition(".")
         parameters = inspect.signature(getattr(import_module(module), class_name)).parameters
@@ -132,12 +177,23 @@ class GanCLI(LightningCLI):
         return self.config.get(str(self.subcommand), self.config)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Return the trainer, with the project's progress bar unless the configuration has one or wants none."""
+        """Return the trainer, with the project's progress bar unless the configuration has one or wants none.
+
+        And with the callbacks that have no settings: they keep a run from being lost.
+        """
         settings = self._get(self.config_init, "trainer")
         callbacks = settings.callbacks if isinstance(settings.callbacks, list) else [settings.callbacks]
         if settings.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
             settings.callbacks = [callback for callback in callbacks if callback is not None] + [LossBar()]
-        return super().instantiate_trainer(**kwargs)
+        trainer = super().instantiate_trainer(**kwargs)
+        # Listening comes before all that is measured after the training, the random streams after all that draws.
+        own: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        own[:0] = [Interruption(), ProcessWatch()]
+        own.insert(len(own) - len(trainer.checkpoint_callbacks), RandomStreams())
+        environment = trainer._accelerator_connector.cluster_environment
+        if isinstance(environment, SLURMEnvironment):
+            environment.auto_requeue = False  # it would save in the middle of a batch, into the working directory
+        return trainer
 
     def after_instantiate_classes(self) -> None:
         """Give the run's folder its configuration, and compare the model with the checkpoint.
@@ -152,34 +208,133 @@ class GanCLI(LightningCLI):
                 f"{[type(log).__name__ for log in self.trainer.loggers] or 'none'}: the sweep would never hear of this "
                 "run. Add --trainer.logger=WandbLogger to the sweep's command."
             )
+        checkpoint = self._get(self.config, "ckpt_path")
+        asked_for_last = checkpoint == "last" and subcommand == "fit"
+        if asked_for_last:
+            self._chosen().ckpt_path = None  # the run's settings are those of the one that it goes on with
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, RunFolder):
                 callback.config = self._parser(self.subcommand).dump(self._chosen(), skip_unset=False)
-        checkpoint = self._get(self.config, "ckpt_path")
+                if asked_for_last:
+                    checkpoint = self._last_checkpoint(callback)
+                    self.config_init[subcommand]["ckpt_path"] = checkpoint
         if checkpoint is not None:
-            check_same_settings(self.model, Path(checkpoint))
-        elif subcommand not in ("fit", "None"):
+            content = check_same_settings(self.model, Path(checkpoint), resumes=subcommand == "fit")
+            if subcommand == "fit":
+                check_not_past_the_end(self.trainer, content)
+                go_on_in_wandb(self.trainer.loggers, content)
+                self.trainer.num_sanity_val_steps = 0  # it would leave its traces in the progress of the validation
+        elif not asked_for_last and subcommand not in ("fit", "None"):
             raise SettingError(
                 f"ckpt_path must be given to {subcommand}, got none: without it the network would be untrained. "
                 "Pass the checkpoints/last.ckpt of a run, with the run's config.yaml."
             )
 
+    def _last_checkpoint(self, folder: RunFolder) -> str | None:
+        """Return the checkpoint to go on with: the same one in all processes, as the first one finds it."""
+        if int(os.environ.get("LOCAL_RANK", 0)) > 0 and LAST in os.environ:
+            return os.environ[LAST] or None
+        own = self._get(self.config, "checkpoint").dirpath
+        found = last_checkpoint(
+            folder.folder_of_runs(self.model, self.datamodule), folder.config or "", None if own is None else Path(own)
+        )
+        os.environ[LAST] = str(found or "")
+        return None if found is None else str(found)
 
-def check_same_settings(model: LightningModule, checkpoint: Path) -> None:
-    """Check that a checkpoint was written by a model with the same settings.
+
+def check_values(settings: Any, name: str = "") -> None:
+    """Check that numbers are finite, and that nothing is null where there has to be a value.
+
+    Args:
+        settings: A configuration, or a part of it.
+        name: The part's name.
+
+    Raises:
+        SettingError: Naming the first that is not, or a seed that is out of range.
+    """
+    if isinstance(settings, Namespace | dict):
+        known = _parameters(settings.get("class_path"))
+        for key, value in vars(settings).items() if isinstance(settings, Namespace) else settings.items():
+            if key == "init_args" and isinstance(value, Namespace):
+                for argument, given in vars(value).items():
+                    if given is None and argument in known and not _takes_none(known[argument]):
+                        raise SettingError(f"{name}.{argument} must have a value, got null. Leave it out.")
+            check_values(value, name if key == "init_args" else f"{name}.{key}" if name else str(key))
+    elif isinstance(settings, list | tuple):
+        for number, value in enumerate(settings):
+            check_values(value, f"{name}[{number}]")
+    elif isinstance(settings, float) and not math.isfinite(settings):
+        raise SettingError(f"{name} must be a finite number, got {settings}.")
+    elif name.endswith(".seed") and isinstance(settings, int) and not 0 <= settings < 2**32:
+        raise SettingError(f"{name} must be at least 0 and below 2**32, got {settings}.")
+
+
+def _parameters(class_path: Any) -> Mapping[str, inspect.Parameter]:
+    if not isinstance(class_path, str):
+        return {}
+    module, _, class_name = class_path.rpartition(".")
+    return inspect.signature(getattr(import_module(module), class_name)).parameters
+
+
+def _takes_none(parameter: inspect.Parameter) -> bool:
+    """Return whether a parameter may be None: by its default or type, or because it is the data set that gives it."""
+    if parameter.default in (None, inspect.Parameter.empty) or parameter.annotation is inspect.Parameter.empty:
+        return True
+    if isinstance(parameter.annotation, str):
+        return "None" in parameter.annotation or "Optional" in parameter.annotation or "Any" in parameter.annotation
+    return parameter.annotation is Any or type(None) in get_args(parameter.annotation)
+
+
+def refused_settings(error: BaseException) -> str | None:
+    """Return which class could not be made, with the settings that are not its defaults, and why.
+
+    None where the error came from elsewhere.
+    """
+    errors = [error]
+    while (before := errors[-1].__cause__ or errors[-1].__context__) is not None:
+        errors.append(before)
+    for cause, frame in ((each, frame) for each in reversed(errors) for frame, _ in walk_tb(each.__traceback__)):
+        made = frame.f_locals.get("self")
+        theirs = type(made).__module__.startswith("jsonargparse") or isinstance(made, LightningCLI)
+        if frame.f_code.co_name not in ("__init__", "__post_init__") or made is None or theirs:
+            continue
+        given = {
+            name: frame.f_locals.get(name, getattr(made, name, each.default))
+            for name, each in inspect.signature(type(made)).parameters.items()
+            if name not in ("logger", "callbacks")
+        }
+        defaults = {name: each.default for name, each in inspect.signature(type(made)).parameters.items()}
+        own = [f"{name}={value!r}" for name, value in given.items() if _is_plain(value) and value != defaults[name]]
+        why = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
+        return f"{type(made).__name__}({', '.join(own)}) cannot be made: {why}. Correct its settings."
+    return None
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(_is_plain(each) for each in value)
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def check_same_settings(model: LightningModule, checkpoint: Path, *, resumes: bool) -> Checkpoint:
+    """Check that a checkpoint was written by a model with the same settings; return its content.
+
+    Args:
+        model: What it is for.
+        checkpoint: The file.
+        resumes: Whether a training is to go on with it, which takes more than weights.
 
     Raises:
         SettingError: If there is no such file or it is no checkpoint, or naming what differs and both values.
     """
-    if not checkpoint.is_file():
-        raise SettingError(f"ckpt_path must be a checkpoint file, got '{checkpoint}', which does not exist.")
-    try:
-        content: dict[str, Any] = torch.load(checkpoint, weights_only=True, map_location="cpu")
-        saved = content.get("hyper_parameters", {})
-    except (pickle.UnpicklingError, RuntimeError, EOFError, AttributeError) as error:
+    content = read_checkpoint(checkpoint, "ckpt_path")
+    lacking = [name for name in ("optimizer_states", "lr_schedulers", "loops") if name not in content]
+    if resumes and lacking:
         raise SettingError(
-            f"ckpt_path must be a checkpoint, got '{checkpoint}', which cannot be read as one ({error})."
-        ) from error
+            f"ckpt_path must be a whole checkpoint to go on with, got '{checkpoint}', which holds weights alone "
+            f"(no {lacking[0]}). Pass one that was written without checkpoint.save_weights_only."
+        )
+    saved = content.get("hyper_parameters", {})
     differing = [
         f"model.{name} is {model.hparams[name]} here and {value} in the checkpoint"
         for name, value in saved.items()
@@ -190,10 +345,58 @@ def check_same_settings(model: LightningModule, checkpoint: Path) -> None:
             f"ckpt_path must have been written with the same model settings: {'; '.join(differing)}. "
             f"Pass the config.yaml of the run that wrote '{checkpoint}', or a checkpoint that fits."
         )
+    own = {} if is_overridden("configure_model", model) else model.state_dict()
+    if own and not is_overridden("on_load_checkpoint", model):
+        check_same_weights(own, content["state_dict"], type(model).__name__, checkpoint, strict=model.strict_loading)
+    return content
+
+
+def check_not_past_the_end(trainer: Trainer, checkpoint: Checkpoint) -> None:
+    """Check that a checkpoint is not of a longer training than this one.
+
+    Raises:
+        SettingError: If it is.
+    """
+    epochs, least = trainer.max_epochs, checkpoint["epoch"] + (0 if _within_epoch(checkpoint) else 1)
+    if epochs is not None and 0 <= epochs < least:
+        raise SettingError(
+            f"trainer.max_epochs must be at least {least}, the epochs that the checkpoint has had, got {epochs}."
+        )
+
+
+def _within_epoch(checkpoint: Checkpoint) -> bool:
+    progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
+    return bool(progress["processed"] == progress["completed"])
+
+
+def check_same_weights(
+    own: Mapping[str, Any], saved: Mapping[str, Any], model: str, checkpoint: Path, *, strict: bool
+) -> None:
+    """Check that a checkpoint's weights have a model's names and shapes.
+
+    Raises:
+        SettingError: Naming the first that has not.
+    """
+    wrong = [
+        f"{name} is {tuple(saved[name].shape)} there and {tuple(weight.shape)} here"
+        for name, weight in own.items()
+        if name in saved and saved[name].shape != weight.shape
+    ]
+    if strict:
+        wrong += [f"{name} is missing there" for name in own.keys() - saved.keys()]
+        wrong += [f"{name} is unknown here" for name in saved.keys() - own.keys()]
+    if wrong:
+        raise SettingError(
+            f"ckpt_path must be a checkpoint of this {model}, got '{checkpoint}', whose weights are others: "
+            f"{min(wrong)}{f', and {len(wrong) - 1} more' if len(wrong) > 1 else ''}. Pass the model's own."
+        )
 
 
 def run(arguments: list[str]) -> None:
-    """Run a command line; an error that the user can put right ends it with one line and status 2, SIGTERM with 143."""
+    """Run a command line; an error that the user can put right ends it with one line and status 2.
+
+    SIGTERM ends it with status 143, and Ctrl-C with 130, as a shell gives them.
+    """
     sys.argv = [sys.argv[0], *arguments]
     # Lightning's own: deprecations inside it, a remark on each run having a folder of its own, an advertisement.
     for message in (
@@ -207,15 +410,25 @@ def run(arguments: list[str]) -> None:
     try:
         GanCLI()
     except SIGTERMException as exception:
-        raise SystemExit(TERMINATED) from exception  # Lightning's own status would be 0, as of a finished run
+        # Lightning's own status would be 0, as of a finished run. That of the processes that it started stays 0:
+        # it ends the first one, which may still have something to write, when another one fails.
+        status = BY_SIGNAL + getattr(exception, "signum", signal.SIGTERM)
+        raise SystemExit(0 if getattr(rank_zero_only, "rank", 0) else status) from exception
     except Exception as exception:
-        if (error := _user_error(exception)) is None:
-            raise
-        exit_with(error)
+        if (error := user_error(exception)) is not None:
+            exit_with(error)
+        if first_has_ended():  # the error is that of waiting for it
+            end_at_once(FIRST_HAS_ENDED)
+        raise
 
 
-def _user_error(exception: BaseException | None) -> UserError | None:
+def user_error(exception: BaseException | None) -> UserError | None:
     """Return the error that is for the user, where another one, such as jsonargparse's, may have been made of it."""
     while exception is not None and not isinstance(exception, UserError):
+        if isinstance(exception, OSError) and exception.errno in DISK_ERRORS:
+            file = f"'{exception.filename}'" if exception.filename else "a file of the run"
+            return WriteError(f"{file} could not be written or read: {exception.strerror}. Make room, or look at it.")
+        if isinstance(exception, MisconfigurationException):  # Lightning's own, which names its arguments
+            return SettingError(f"trainer: {exception}")
         exception = exception.__cause__ or exception.__context__
     return exception

@@ -23,6 +23,10 @@ class DataError(UserError):
     """Data are missing, damaged or without what was asked of them; the message names the file or folder."""
 
 
+class WriteError(UserError):
+    """A file could not be written, as on a full disk; the message names it, the reason and what is left."""
+
+
 class NonFiniteError(UserError):
     """A loss or a weight became NaN or infinite; the message names it, the step and the last good checkpoint."""
 

@@ -23,13 +23,31 @@ def user_cache() -> Path:
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Yield a path to write to; the file takes its place under `path` when the block ends without an error."""
+def whole_file(path: Path, *, durable: bool = False) -> Iterator[Path]:
+    """Yield a path to write to; the file takes its place under `path` when the block ends without an error.
+
+    Args:
+        path: Where the file is to be. A process that is killed meanwhile leaves a folder `.writing-...` beside it.
+        durable: Whether the file has to be on the disk, for the case of a power cut, before it takes its place.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as folder:
         temporary = Path(folder, path.name)
         yield temporary
+        if durable:
+            flush(temporary)
         temporary.replace(path)
+        if durable:
+            flush(path.parent)
+
+
+def flush(path: Path) -> None:
+    """Wait until what was written to a file, or the names in a folder, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_text(path: Path, text: str) -> None:

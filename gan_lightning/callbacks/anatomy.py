@@ -2,7 +2,8 @@
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, is_dataclass
+from typing import Any, get_args, get_type_hints
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -175,6 +176,19 @@ class FeatureAnatomy(AfterTraining):
         self.history[epochs] = records = self._trained(trainer, pl_module, epochs)
         for logger in trainer.loggers if trainer.is_global_zero else []:
             logger.log_metrics(_metrics(records), step=trainer.global_step)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the curves, so that a run that is resumed has them whole."""
+        if not self.history:
+            return {}
+        return {"history": {epoch: [asdict(record) for record in records] for epoch, records in self.history.items()}}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the curves."""
+        self.history = {
+            epoch: [_restored(AnatomyRecord, record) for record in records]
+            for epoch, records in state_dict["history"].items()
+        }
 
     def evaluate(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure, then print, log, draw and write what came out."""
@@ -368,6 +382,15 @@ def _metrics(records: Sequence[AnatomyRecord]) -> dict[str, float]:
 def _kinds(record: AnatomyRecord) -> list[tuple[str, ImagesAnatomy]]:
     kinds = ("real", record.real), ("generated", record.generated)
     return [(name, found) for name, found in kinds if found is not None]
+
+
+def _restored(kind: Any, value: Any) -> Any:
+    """Return what `dataclasses.asdict` made this value of, where the kind is a dataclass, or one or None."""
+    kind = next((each for each in (kind, *get_args(kind)) if is_dataclass(each)), None)
+    if kind is None or value is None:
+        return value
+    kinds = get_type_hints(kind)
+    return kind(**{name: _restored(kinds[name], each) for name, each in value.items()})
 
 
 def shares_table(records: Sequence[AnatomyRecord], data: str) -> Table:

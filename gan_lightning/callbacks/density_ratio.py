@@ -114,9 +114,11 @@ class DensityRatioMonitor(Callback):
             )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the images to the model."""
+        """Take the images to the model; a run that an alarm has stopped does not train on when it is resumed."""
         if self._drawn is not None:
             self._drawn = self._drawn.to(pl_module.device)
+            if self._alarmed and self.stop:
+                trainer.should_stop = True
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int

@@ -137,6 +137,9 @@ class GenerationQuality(AfterTraining):
             figures = self._measure(trainer, pl_module)
             if fitted and self.every_n_epochs:
                 self.curve[trainer.current_epoch] = figures
+        elif self.measured is None:  # by the run that this one goes on with, which has logged it, too
+            assert self._reference is not None
+            self.measured = self._reference.measure(pl_module)
         if not trainer.is_global_zero:
             return
         assert self._reference is not None
@@ -154,11 +157,11 @@ class GenerationQuality(AfterTraining):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the curve, so that a run that is resumed has it whole."""
-        return {"curve": self.curve} if self.curve else {}
+        return {"curve": self.curve, "measured_at": self._measured_at} if self.curve else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the curve."""
-        self.curve = state_dict["curve"]
+        self.curve, self._measured_at = state_dict["curve"], state_dict["measured_at"]
 
     def _measure(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float]:
         """Measure and log; return the metrics."""

@@ -1,8 +1,12 @@
-"""One folder per run, with everything that is needed to understand it and to do it again."""
+"""One folder per run, with everything that is needed to understand it, to do it again and to go on with it."""
 
+import contextlib
+import fcntl
+import logging
 import os
 import platform
 import secrets
+import shutil
 import subprocess
 import sys
 import time
@@ -14,12 +18,20 @@ from typing import Any
 from jaxtyping import Float
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger, WandbLogger
+from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from rich import get_console
 from torch import Tensor
 
-from gan_lightning.callbacks.wandb_run import describe_to_wandb
+from gan_lightning.callbacks.checkpoints import link, saved_files
+from gan_lightning.callbacks.metrics_file import MetricsFile, first_rows, pending_rows
+from gan_lightning.callbacks.wandb_run import RUN, describe_to_wandb
 from gan_lightning.files import SCHEMA_VERSION, whole_file, write_json, write_text
+
+logger = logging.getLogger(__name__)
+
+LOCK = ".running"
+"""A file that the process of a run holds locked; the lock ends with the process, however that ends."""
 
 _PACKAGES = ("gan-lightning", "torch", "lightning", "torchvision", "torchmetrics", "numpy", "scikit-learn", "wandb")
 
@@ -32,6 +44,10 @@ class RunFolder(Callback):
     Nothing is written before all settings and data have been checked, files appear whole or not at all, and no run
     writes into another's folder.
 
+    A run that goes on from a checkpoint has a folder of its own, too, which begins with what the earlier run had when
+    the checkpoint was written: the rows of `metrics.csv`, the checkpoints that are kept, pictures of earlier epochs.
+    `resumed_from` in `run.json` says where that was.
+
     Args:
         root: Folder of all runs.
         name: Folder below the root; where not given, the model's and the data set's names.
@@ -42,9 +58,11 @@ class RunFolder(Callback):
         self.path: Path | None = None
         self.config: str | None = None
         """The resolved configuration as YAML; the command line sets it."""
-        self._logger: CSVLogger | None = None
+        self._logger: MetricsFile | None = None
         self._record: dict[str, Any] = {}
         self._started = 0.0
+        self._earlier: dict[str, Any] | None = None
+        self._lock: int | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Choose the folder, the same in all processes, and send checkpoints and metrics there."""
@@ -53,34 +71,57 @@ class RunFolder(Callback):
                 if isinstance(callback, ModelCheckpoint):
                     callback.save_last = None  # Lightning would save the last one even of a run that leaves nothing
             return
-        earlier, self._record = self.path, {}
-        data = getattr(trainer, "datamodule", None)
-        parts = [type(pl_module).__name__, getattr(data, "name", None) or (type(data).__name__ if data else None)]
-        name = self.name or "-".join(part.lower() for part in parts if part)
+        earlier, self._record, self._earlier = self.path, {}, None
         unique = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-        path = trainer.strategy.broadcast(str(Path(self.root, name, unique)))
+        folder = self.folder_of_runs(pl_module, getattr(trainer, "datamodule", None))
+        path = trainer.strategy.broadcast(str(folder / unique))
         self.path = Path(path)
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath in (None, _checkpoints(earlier)):
                 callback.dirpath = _checkpoints(self.path)
         others = [logger for logger in trainer.loggers if logger is not self._logger]
-        self._logger = CSVLogger(self.path, name="", version="")
+        self._logger = MetricsFile(self.path)
         trainer.loggers = [*others, self._logger]
         if stage != "fit":  # a fit has checks of the model's still to come
             self._begin(trainer)
+
+    def folder_of_runs(self, pl_module: LightningModule, data: object) -> Path:
+        """Return the folder that a run of this model and data has its own in."""
+        parts = [type(pl_module).__name__, getattr(data, "name", None) or (type(data).__name__ if data else None)]
+        return Path(self.root, self.name or "-".join(part.lower() for part in parts if part))
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Make the folder, once everything has been checked."""
         self._begin(trainer)
 
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Note which run it is, and the metrics that are logged or about to be."""
+        pending = pending_rows(trainer)
+        if self.path is None or self._logger is None or not trainer.is_global_zero:
+            return
+        wandb = self._record.get("wandb") or {}
+        checkpoint[RUN] = {
+            "folder": str(self.path.absolute()),
+            "rows": self._logger.written_rows(),
+            "pending": pending,
+            "wandb": wandb.get("id"),
+        }
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Take over what the checkpoint says of the earlier run."""
+        if trainer.state.fn == "fit":
+            self._earlier = checkpoint.get(RUN)
+
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Note that the run finished, and say where it is."""
-        if not trainer.interrupted and self._end(trainer, "finished"):
+        if not trainer.interrupted and self.end(trainer, "finished"):
             get_console().print(f"Run folder: {self.path}", soft_wrap=True)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Note why the run ended."""
-        self._end(trainer, "failed", f"{type(exception).__name__}: {exception}")
+        told = isinstance(exception, KeyboardInterrupt | SIGTERMException)
+        with contextlib.suppress(OSError):  # on a full disk the error itself is what has to be seen
+            self.end(trainer, "interrupted" if told else "failed", f"{type(exception).__name__}: {exception}")
 
     def _begin(self, trainer: Trainer) -> None:
         if self.path is None or not trainer.is_global_zero:
@@ -88,6 +129,7 @@ class RunFolder(Callback):
         self.path.mkdir(parents=True)
         assert self._logger is not None
         _ = self._logger.experiment  # makes metrics.csv's writer while the folder is empty, as it wants it
+        self._lock = _locked(self.path)
         self._record = {
             "schema_version": SCHEMA_VERSION,
             "status": "running",
@@ -103,6 +145,7 @@ class RunFolder(Callback):
             "python": platform.python_version(),
             "versions": {name: metadata.version(name) for name in _PACKAGES},
             "git_commit": git_commit(),
+            "resumed_from": str(trainer.ckpt_path) if trainer.state.fn == "fit" and trainer.ckpt_path else None,
             "wandb": None,
         }
         self._started = time.monotonic()
@@ -112,15 +155,87 @@ class RunFolder(Callback):
         write_json(self.path / "run.json", self._record)
         if self.config is not None:
             write_text(self.path / "config.yaml", self.config)
+        if self._record["resumed_from"] is not None and self._earlier is not None:
+            self._go_on(trainer, self._earlier)
 
-    def _end(self, trainer: Trainer, status: str, error: str | None = None) -> bool:
+    def _go_on(self, trainer: Trainer, earlier: dict[str, Any]) -> None:
+        """Bring in what the earlier run had when the checkpoint was written."""
+        assert self.path is not None
+        assert self._logger is not None
+        beside = Path(str(trainer.ckpt_path)).absolute().parents[1]  # where the run was moved, this is the place
+        folder = beside if (beside / "run.json").is_file() else Path(earlier["folder"])
+        rows = first_rows(folder / "metrics.csv", earlier["rows"])
+        if len(rows) < earlier["rows"]:
+            logger.warning(
+                "The checkpoint was written after %d rows of metrics, and '%s' has %d: metrics.csv begins with those.",
+                earlier["rows"],
+                folder / "metrics.csv",
+                len(rows),
+            )
+        self._logger.begin_with(rows)
+        for row in earlier["pending"]:
+            metrics = {name: value for name, value in row.items() if name != "step"}
+            for log in trainer.loggers:
+                log.log_metrics(metrics, step=row["step"])
+        for picture in folder.glob("[!.]*/*.png"):  # not those that a killed run was writing
+            _bring(picture, self.path / picture.relative_to(folder))
+        checkpoints = Path(_checkpoints(self.path) or "")
+        kept = [file for file in saved_files(trainer) if file.parent == checkpoints and not file.exists()]
+        for file in kept:
+            if (source := folder / "checkpoints" / file.name).is_file():
+                _bring(source, file)
+                link(file, checkpoints / "last.ckpt")
+
+    def end(self, trainer: Trainer, status: str, error: str | None = None) -> bool:
         """Note how the run ended; return whether this process had one to note it of."""
         if self.path is None or self._record.get("status") != "running" or not trainer.is_global_zero:
             return False
         seconds = round(time.monotonic() - self._started, 1)
         self._record |= {"status": status, "error": error, "seconds": seconds}
         write_json(self.path / "run.json", self._record)
+        if self._lock is not None:
+            os.close(self._lock)
+            (self.path / LOCK).unlink(missing_ok=True)
+            self._lock = None
         return True
+
+
+def _locked(folder: Path) -> int | None:
+    """Lock a run's folder; return what keeps it locked, or None where the file system knows no locks."""
+    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def is_going_on(folder: Path) -> bool:
+    """Return whether the process of the run in this folder is still there."""
+    try:
+        descriptor = os.open(folder / LOCK, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _bring(source: Path, target: Path) -> None:
+    """Have a file in a second folder, too, without a copy where the file system can do that."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        with whole_file(target) as path:
+            shutil.copyfile(source, path)
 
 
 def _checkpoints(path: Path | None) -> str | None:

@@ -1,5 +1,7 @@
 """Pictures of what the generators make."""
 
+from typing import Any
+
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
@@ -37,6 +39,14 @@ class SampleGrid(Callback):
         """Draw the last epoch, however the training ended."""
         if self.every_n_epochs and self._undrawn is not None:
             self._draw(trainer, pl_module, self._undrawn)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the epoch that has no picture yet, for the case that it is the last one."""
+        return {} if self._undrawn is None else {"undrawn": self._undrawn}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with it."""
+        self._undrawn = state_dict["undrawn"]
 
     def _draw(self, trainer: Trainer, pl_module: LightningModule, epoch: int) -> None:
         self._undrawn = None

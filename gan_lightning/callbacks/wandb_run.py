@@ -3,14 +3,19 @@
 Only the first process may call these: the others have no W&B run.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
-from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.loggers import Logger, WandbLogger
 
+from gan_lightning.checkpoints import Checkpoint
 from gan_lightning.evaluation import TransferRecord
+
+RUN = "run"
+"""Where a checkpoint says which run wrote it: its folder, its W&B run, and how far its metrics had come."""
 
 CONFIG_KEY = "cli"
 """Where the whole resolved configuration stands in W&B's: Lightning itself sends the model's and the data's only."""
@@ -34,6 +39,21 @@ def describe_to_wandb(logger: WandbLogger, folder: Path, config: str | None) -> 
     run.define_metric("probe/*", step_metric=PROBE_EPOCH)
     names = ("id", "project", "entity", "sweep_id", "url")
     return {name: getattr(run, name, None) or None for name in names} | {"offline": bool(run.offline)}
+
+
+def go_on_in_wandb(loggers: Sequence[Logger], checkpoint: Checkpoint) -> None:
+    """Have W&B's logger go on in the run that wrote a checkpoint, unless it was given a run of its own.
+
+    To be called before anything asks the logger for its run. Offline, the records of both parts bear the same id, and
+    `wandb sync` puts them together.
+    """
+    about = checkpoint.get(RUN) or {}
+    for logger in loggers:
+        if isinstance(logger, WandbLogger) and about.get("wandb"):
+            given = logger._wandb_init.get("id") or logger._experiment or os.environ.get("WANDB_RUN_ID")
+            if given is None:
+                logger._wandb_init |= {"id": about["wandb"], "resume": "allow"}
+                logger._id = about["wandb"]
 
 
 def log_probe_curves(logger: WandbLogger, records: Sequence[TransferRecord]) -> None:

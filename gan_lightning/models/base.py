@@ -85,14 +85,19 @@ class AdversarialModule(LightningModule, ABC):
         if isinstance(strategy := self.trainer.strategy, DDPStrategy):
             strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
 
-    def on_train_start(self) -> None:
+    def on_fit_start(self) -> None:
         """Give each process latents of its own; until here all had the same seed, so that the weights agree.
 
-        A checkpoint's optimizer states get the memory layout of their weights, which may be another one in this run:
-        fused optimizers go through both as they lie in memory.
+        Where a run is resumed, `RandomStreams` sets the streams anew when the training starts.
         """
         if self.global_rank > 0:
             torch.manual_seed(torch.initial_seed() + self.global_rank)
+
+    def on_train_start(self) -> None:
+        """Give a checkpoint's optimizer states the memory layout of their weights, which may be another in this run.
+
+        Fused optimizers go through both as they lie in memory.
+        """
         for optimizer in self.trainer.optimizers:
             for weight, state in optimizer.state.items():
                 for name, value in state.items():

@@ -120,8 +120,9 @@ class LatentRegressor(LatentModule):
         if stage == "fit" and self.gan_checkpoint is not None:
             load_generator(self.generator, Path(self.gan_checkpoint))
 
-    def on_train_epoch_start(self) -> None:
+    def on_train_start(self) -> None:
         """Keep a finished generator as evaluations see it, with its batch-norm statistics at rest."""
+        super().on_train_start()
         if self.gan_checkpoint is not None:
             self.generator.eval()
 

@@ -52,7 +52,11 @@ def test_a_run_is_that_of_its_seed_whatever_runs_beside_it():
 
 def test_a_run_is_judged_by_when_its_diversity_fell():
     script = runpy.run_path(str(BENCHMARKS / "density_ratio_alarm.py"))
-    setting, outcome, rule = script["Setting"], script["outcome"], script["AlarmRule"](patience=1, warm_up=2, watch="spread")
+    setting, outcome, rule = (
+        script["Setting"],
+        script["outcome"],
+        script["AlarmRule"](patience=1, warm_up=2, watch="spread"),
+    )
 
     def judged(modes: str, high: tuple[int, ...], **settings) -> tuple:
         def ratio(i: int):

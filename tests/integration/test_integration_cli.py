@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
-from lightning.pytorch.utilities.exceptions import SIGTERMException
+from resuming import differing
 
 from gan_lightning.models import MGAN
 
@@ -186,7 +187,7 @@ def test_a_checkpoint_never_overrides_the_command_line(finished, gan_lightning, 
         (["--data=ImageFolder", "--data.root=nowhere", "--data.image_size=32"], "nowhere"),
         (["--ckpt_path=nowhere.ckpt"], "ckpt_path must be a checkpoint file, got 'nowhere.ckpt'"),
         (["--model.generator_lr=-1"], "model.generator_lr must be at least 0, got -1"),
-        (["--ckpt_path=last"], "ckpt_path must be a checkpoint file, got 'last'"),
+        (["--ckpt_path=last"], "ckpt_path must not be last, since there is no run in 'runs/mgan-digits'"),
         (["--trainer.precision=64-true"], "trainer.precision must keep float32 weights"),
         (["--transfer.paper.epochs=0"], "transfer.paper.epochs must be at least 1, got 0"),
         (["--transfer.nearest.metric=manhattan"], "manhattan"),
@@ -315,7 +316,9 @@ def test_two_processes_fit_and_evaluate_into_one_folder_and_the_first_alone_tell
 def test_a_file_that_is_no_checkpoint_is_named(gan_lightning, tmp_path):
     (tmp_path / "note.ckpt").write_text("not a checkpoint")
     status, _, errors = gan_lightning("test", *QUICK, "--ckpt_path=note.ckpt")
-    assert (status, "'note.ckpt', which cannot be read as one" in errors) == (2, True), errors
+    assert (status, "'note.ckpt', which cannot be read as one: it is a file of another kind" in errors) == (2, True), (
+        errors
+    )
 
 
 def test_a_users_model_may_have_defaults_for_what_the_data_set_gives(gan_lightning, tmp_path, monkeypatch):
@@ -337,12 +340,84 @@ def test_a_users_model_may_have_defaults_for_what_the_data_set_gives(gan_lightni
         assert (status, "model.channels must not be set, got 3" in errors) == (2, True), errors
 
 
-def test_a_run_that_is_told_to_end_does_not_look_finished(gan_lightning, tmp_path, monkeypatch):
-    def told(*_: object) -> None:
-        raise SIGTERMException
+@pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_is_told_to_end_says_so_and_the_same_command_with_last_goes_on_with_it(
+    finished, gan_lightning, tmp_path, monkeypatch, told
+):
+    original, steps = MGAN.training_step, []
 
-    monkeypatch.setattr(MGAN, "training_step", told)
+    def training_step(*arguments: object) -> None:
+        steps.append(original(*arguments))
+        if len(steps) == 3:
+            os.kill(os.getpid(), told)
+
+    monkeypatch.setattr(MGAN, "training_step", training_step)
     status, _, _ = gan_lightning("fit", *QUICK, *TINY)
-    assert status == 128 + signal.SIGTERM
-    about = json.loads((only_run(tmp_path) / "run.json").read_text())
-    assert (about["status"], about["error"].split(":")[0]) == ("failed", "SIGTERMException")
+    assert status == 128 + told
+    interrupted = only_run(tmp_path)
+    about = json.loads((interrupted / "run.json").read_text())
+    assert (about["status"], about["error"]) == ("interrupted", f"Interrupted: the run was told to end by {told.name}")
+    if told == signal.SIGINT:
+        return
+    status, _, errors = gan_lightning("fit", *QUICK, *TINY, "--ckpt_path=last")
+    assert status == 0, errors
+    assert len(steps) == 4
+    (resumed,) = set(tmp_path.glob("runs/*/*")) - {interrupted}
+    about = json.loads((resumed / "run.json").read_text())
+    assert about["resumed_from"] == str((interrupted / "checkpoints/epoch-0001.ckpt").relative_to(tmp_path))
+    assert yaml.safe_load((resumed / "config.yaml").read_text())["ckpt_path"] is None
+    assert differing(resumed, only_run(finished[0])) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model=GAN", "--model.networks=PermutationInvariantNetworks", "--model.networks.width=8"],
+         "ckpt_path must be a checkpoint of this GAN, got "),
+        ([*QUICK, *TINY, "--model.base_width=8"], "model.base_width is 8 here and 4 in the checkpoint"),
+        ([*QUICK, *TINY, "--trainer.max_epochs=1"], "trainer.max_epochs must be at least 2"),
+        ([*QUICK, *TINY, "--weights_only=false"], "weights_only must not be false"),
+    ],
+)  # fmt: skip
+def test_a_checkpoint_that_does_not_fit_is_refused_before_training(
+    finished, gan_lightning, tmp_path, arguments, message
+):
+    checkpoint = only_run(finished[0]) / "checkpoints/last.ckpt"
+    status, _, errors = gan_lightning("fit", "--data=Digits", *arguments, "--ckpt_path", checkpoint)
+    ours = [line for line in errors.splitlines() if line.startswith("gan-lightning: error:")]
+    assert (status, len(ours)) == (2, 1), errors
+    assert message in ours[0]
+    assert not (tmp_path / "runs").exists()
+
+
+def test_weights_alone_can_be_tested_and_not_gone_on_with(finished, gan_lightning, tmp_path):
+    content = torch.load(only_run(finished[0]) / "checkpoints/last.ckpt", weights_only=True)
+    del content["optimizer_states"]
+    torch.save(content, tmp_path / "weights.ckpt")
+    status, _, errors = gan_lightning("fit", *QUICK, *TINY, "--ckpt_path=weights.ckpt")
+    assert (status, "which holds weights alone (no optimizer_states)" in errors) == (2, True), errors
+    status, _, errors = gan_lightning("test", *QUICK, *TINY, "--ckpt_path=weights.ckpt")
+    assert status == 0, errors
+
+
+def test_a_full_disk_ends_a_run_with_one_line_and_leaves_the_last_good_checkpoint(gan_lightning, tmp_path, monkeypatch):
+    original, calls = torch.save, []
+
+    def second_fails(content: object, file: object) -> None:
+        calls.append(file)
+        if len(calls) == 2:
+            file.write(b"half")
+            raise OSError(28, "No space left on device")
+        original(content, file)
+
+    monkeypatch.setattr(torch, "save", second_fails)
+    status, _, errors = gan_lightning("fit", *QUICK, *TINY, "--transfer.enabled=false")
+    (error,) = [line for line in errors.splitlines() if line.startswith("gan-lightning: error:")]
+    assert status == 2
+    assert re.search(
+        r"epoch-0001\.ckpt' could not be written \(No space left.*Last good checkpoint: \S+0000\.ckpt", error
+    )
+    run = only_run(tmp_path)
+    assert json.loads((run / "run.json").read_text())["status"] == "failed"
+    assert {file.name for file in (run / "checkpoints").iterdir()} == {"epoch-0000.ckpt", "last.ckpt"}
+    torch.load(run / "checkpoints/last.ckpt", weights_only=True)

@@ -316,7 +316,7 @@ def test_each_process_draws_latents_of_its_own_from_the_common_seed():
         seed_everything(3)
         expected_of_rank_0 = torch.rand(4)
         seed_everything(3)
-        model.on_train_start()
+        model.on_fit_start()
         drawn.append(torch.rand(4))
     assert torch.equal(drawn[0], expected_of_rank_0)
     assert torch.equal(drawn[1], drawn[2])

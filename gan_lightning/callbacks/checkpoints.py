@@ -1,0 +1,136 @@
+"""When checkpoints are written: where a run can go on as if it had never stopped."""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import Tensor
+
+from gan_lightning.callbacks.interruption import Interrupted, interruption
+from gan_lightning.checkpoints import WholeCheckpointIO
+
+
+class Checkpoints(ModelCheckpoint):
+    """Lightning's `ModelCheckpoint`, whose files are whole and say where exactly to go on.
+
+    Between an epoch's last batch and its end, in the validation and the evaluations, Lightning cannot take up a run
+    again without leaving something out: what would be saved there is saved at the end of that epoch. Files and the
+    link `last.ckpt` appear whole, and replace the earlier ones in one step. A run that is told to end
+    (`Interruption`) saves before it does.
+    """
+
+    _due: bool = False
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Choose the folder, and have files written whole."""
+        super().setup(trainer, pl_module, stage)
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = WholeCheckpointIO()
+        self._due = False
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save after every so manieth batch, or where the run has to end."""
+        every = self._every_n_train_steps
+        asked = every > 0 and trainer.global_step % every == 0 and not self._should_skip_saving_checkpoint(trainer)
+        told = self._told(trainer)
+        if trainer.is_last_batch:
+            self._due |= asked
+            return
+        if asked:
+            if self.monitor is None or self.monitor in self._monitor_candidates(trainer):
+                self._save(trainer)
+            else:
+                self._due = True
+        if told is not None:
+            self._save_and_end(trainer, told)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Have the end of the epoch save, where Lightning would save here."""
+        if not self._should_skip_saving_checkpoint(trainer) and not self._should_save_on_train_epoch_end(trainer):
+            self._due |= self._epoch_asks(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save what the epoch's end or its last batch asks for."""
+        # A training that `max_steps` ends within an epoch has saved at the batch, before what the epoch's end does.
+        due, self._due = self._due or self._last_global_step_saved == trainer.global_step > 0, False
+        if self._should_save_on_train_epoch_end(trainer) and self._epoch_asks(trainer):
+            due = True
+        if due and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self._save(trainer)
+        if (told := self._told(trainer)) is not None:
+            self._save_and_end(trainer, told)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the scores so far; the files themselves come into this run's folder (`RunFolder`)."""
+        here = {
+            name: self._here(state_dict[name])
+            for name in ("best_model_path", "kth_best_model_path", "last_model_path")
+            if state_dict.get(name)
+        }
+        best = {self._here(path): score for path, score in state_dict.get("best_k_models", {}).items()}
+        super().load_state_dict({**state_dict, **here, "best_k_models": best, "dirpath": self.dirpath})
+        self._last_checkpoint_saved = self.best_model_path
+
+    def _here(self, path: str) -> str:
+        return path if self.dirpath is None else str(Path(self.dirpath, Path(path).name))
+
+    def _epoch_asks(self, trainer: Trainer) -> bool:
+        every = self._every_n_epochs
+        return every > 0 and (trainer.current_epoch + 1) % every == 0
+
+    def _told(self, trainer: Trainer) -> int | None:
+        listening = interruption(trainer)
+        return None if listening is None else listening.agreed(trainer)
+
+    def _save(self, trainer: Trainer) -> None:
+        candidates = self._monitor_candidates(trainer)
+        self._save_topk_checkpoint(trainer, candidates)
+        if self._last_global_step_saved == trainer.global_step or (
+            self.save_last == "link" and self._last_checkpoint_saved
+        ):
+            self._save_last_checkpoint(trainer, candidates)
+
+    def _save_and_end(self, trainer: Trainer, signum: int) -> None:
+        """Save, if that has not been done at this batch, and end.
+
+        Where checkpoints are chosen by a metric, or none are kept, the file is `interrupted.ckpt`.
+        """
+        if self._last_global_step_saved != trainer.global_step:
+            if self.monitor is None and self.save_top_k != 0:
+                self._save(trainer)
+            else:
+                candidates = self._monitor_candidates(trainer)
+                self._save_checkpoint(trainer, self.format_checkpoint_name(candidates, "interrupted"))
+        raise Interrupted(signum)
+
+    @staticmethod
+    def _link_checkpoint(trainer: Trainer, filepath: str, linkpath: str) -> None:
+        """Have the link point to the file, in one step: at no moment is there no link, or one to nothing."""
+        if trainer.is_global_zero and Path(filepath).absolute() != Path(linkpath).absolute():
+            link(Path(filepath), Path(linkpath))
+        trainer.strategy.barrier()
+
+
+def link(file: Path, name: Path) -> None:
+    """Have a name point to a file of the same or another folder, in one step."""
+    with tempfile.TemporaryDirectory(dir=name.parent, prefix=".writing-") as folder:
+        temporary = Path(folder, name.name)
+        temporary.symlink_to(os.path.relpath(file, name.parent))
+        temporary.replace(name)
+
+
+def saved_files(trainer: Trainer) -> dict[Path, Tensor | None]:
+    """Return the files that the trainer's callbacks keep, and the value of the metric that each was chosen by."""
+    found: dict[Path, Tensor | None] = {}
+    for callback in trainer.checkpoint_callbacks:
+        if isinstance(callback, ModelCheckpoint):
+            found |= {Path(path): score for path, score in callback.best_k_models.items()}
+            if callback.best_model_path:
+                found.setdefault(Path(callback.best_model_path), None)
+    return found

@@ -1,0 +1,103 @@
+"""What a run does when it is told to end, by SIGTERM as from SLURM, or by Ctrl-C."""
+
+import logging
+import signal
+import threading
+import time
+from types import FrameType
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+logger = logging.getLogger(__name__)
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+SAME_REQUEST = 1.0
+"""Seconds within which further signals count as the same request: a terminal and the first process both pass it on."""
+
+
+class Interrupted(SIGTERMException):
+    """The run was told to end."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(f"the run was told to end by {signal.Signals(signum).name}")
+        self.signum = signum
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class Interruption(Callback):
+    """Lets a training that is told to end finish its batch and write a checkpoint, from which it can go on exactly.
+
+    While it trains, the first signal is only noted; `Checkpoints` asks for it where a checkpoint can be written: after
+    a batch, or, from an epoch's last batch on, at the end of the epoch. A second signal, at least a second later, ends
+    the run at once, and so does the first one after the training, whose checkpoint is written by then.
+
+    Lightning's own handlers would end a validation in the middle, from where no run can go on as if nothing had
+    happened, and let one of several processes end without the others.
+    """
+
+    def __init__(self) -> None:
+        self.told: int | None = None
+        """The signal that told the run to end."""
+        self._told_at = 0.0
+        self._trains = False
+        self._trainer: Trainer | None = None
+        self._before: dict[signal.Signals, Any] = {}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Listen, from here on instead of Lightning."""
+        self.told, self._trains, self._trainer = None, True, trainer
+        if threading.current_thread() is threading.main_thread():
+            self._before = {each: signal.signal(each, self._note) for each in SIGNALS}
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Wait for nothing any more: what comes now is measured again when the run goes on."""
+        self._trains = False
+        if self.told is not None:
+            raise Interrupted(self.told)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Listen no longer."""
+        self._stop_listening()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Listen no longer."""
+        self._stop_listening()
+
+    def agreed(self, trainer: Trainer) -> int | None:
+        """Return the signal that told this process to end, or, on all processes at the same place, one of them."""
+        if trainer.world_size > 1 and trainer.strategy.reduce_boolean_decision(self.told is not None, all=False):
+            self.told = self.told or signal.SIGTERM
+        return self.told
+
+    def _note(self, signum: int, frame: FrameType | None) -> None:
+        again, now = self.told is not None, time.monotonic()
+        if again and now - self._told_at < SAME_REQUEST:
+            return
+        launcher = None if self._trainer is None else self._trainer.strategy.launcher
+        if launcher is not None:
+            launcher.kill(signal.Signals(signum))
+        if again or not self._trains:
+            raise Interrupted(signum)
+        self.told, self._told_at = signum, now
+        if self._trainer is not None and self._trainer.is_global_zero:
+            logger.warning(
+                "%s: the run writes a checkpoint after this batch or epoch and ends. A second one ends it at once.",
+                signal.Signals(signum).name,
+            )
+
+    def _stop_listening(self) -> None:
+        self._trains = False
+        for each, handler in self._before.items():
+            signal.signal(each, handler)
+        self._before = {}
+
+
+def interruption(trainer: Trainer) -> Interruption | None:
+    """Return the trainer's callback that listens for signals."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return next((callback for callback in callbacks if isinstance(callback, Interruption)), None)

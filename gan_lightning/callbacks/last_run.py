@@ -1,0 +1,92 @@
+"""Which checkpoint `--ckpt_path=last` is: the newest good one that a run with the same settings has left."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gan_lightning.callbacks.run_folder import is_going_on
+from gan_lightning.checkpoints import read_checkpoint
+from gan_lightning.errors import SettingError
+
+logger = logging.getLogger(__name__)
+
+NO_SETTINGS = ("ckpt_path", "weights_only")
+"""What a command says of a checkpoint, and not of the run."""
+
+
+def last_checkpoint(runs: Path, config: str, checkpoints: Path | None = None) -> Path | None:
+    """Return the newest checkpoint that can be read, of the runs in a folder that were started with these settings.
+
+    Args:
+        runs: Folder of the runs' folders.
+        config: The resolved configuration, as YAML.
+        checkpoints: Where the settings have the checkpoints written; by default, into each run's folder.
+
+    Returns:
+        The file, or None where the runs were killed before the first checkpoint: then there is nothing to go on with.
+
+    Raises:
+        SettingError: If no run had these settings, one of them is still going on, or none of the checkpoints can be
+            read.
+    """
+    wanted = _settings(config)
+    known = sorted((file.parent for file in runs.glob("*/config.yaml")), reverse=True)
+    same = [run for run in known if _settings((run / "config.yaml").read_text(encoding="utf-8")) == wanted]
+    if not same:
+        raise SettingError(f"ckpt_path must not be last, since {_why_none(runs, known, wanted)}")
+    if busy := [run for run in same if is_going_on(run)]:
+        raise SettingError(
+            f"ckpt_path must not be last while a run with the same settings is still going on: '{busy[0]}'. Wait for "
+            "its end, or end it."
+        )
+    folders = [checkpoints] if checkpoints is not None else [run / "checkpoints" for run in same]
+    files = [file for folder in folders for file in folder.glob("*.ckpt") if not file.is_symlink()]
+    newest_first = sorted(files, key=lambda file: file.stat().st_mtime_ns, reverse=True)
+    for file in newest_first:
+        try:
+            read_checkpoint(file, "ckpt_path")
+        except SettingError as error:
+            logger.warning("Passed over: %s", error)
+            continue
+        return file
+    if newest_first:
+        raise SettingError(
+            f"ckpt_path must not be last, since none of the {len(newest_first)} checkpoints of the same settings can "
+            f"be read; the newest is '{newest_first[0]}'. Leave out --ckpt_path to begin anew."
+        )
+    logger.warning("'%s' and all runs with its settings ended before the first checkpoint: it begins anew.", same[0])
+    return None
+
+
+def _settings(config: str) -> Mapping[str, Any]:
+    content = yaml.safe_load(config)
+    settings = content if isinstance(content, dict) else {}
+    return {name: value for name, value in settings.items() if name not in NO_SETTINGS}
+
+
+def _why_none(runs: Path, known: list[Path], wanted: Mapping[str, Any]) -> str:
+    if not known:
+        return f"there is no run in '{runs}'. Leave it out to begin anew."
+    other = _settings((known[0] / "config.yaml").read_text(encoding="utf-8"))
+    differing = sorted({name for name, _ in _leaves(wanted) ^ _leaves(other)})
+    shown = ", ".join(differing[:5]) + (", ..." if len(differing) > 5 else "")
+    return (
+        f"none of the {len(known)} runs in '{runs}' was started with the same settings; the newest, '{known[0].name}', "
+        f"differs in {shown}. Start it with the same command, pass a checkpoint file, or leave it out to begin anew."
+    )
+
+
+def _leaves(settings: object, name: str = "") -> set[tuple[str, str]]:
+    """Return the settings at all depths, by their dotted names, each with its value as a text."""
+    return set(_walk(settings, name))
+
+
+def _walk(settings: object, name: str) -> Iterator[tuple[str, str]]:
+    if isinstance(settings, dict) and settings:
+        for key, value in settings.items():
+            yield from _walk(value, f"{name}.{key}" if name else str(key))
+    else:
+        yield name, repr(settings)
