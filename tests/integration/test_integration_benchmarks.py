@@ -52,7 +52,8 @@ def test_a_run_is_that_of_its_seed_whatever_runs_beside_it():
 
 def test_a_run_is_judged_by_when_its_diversity_fell():
     script = runpy.run_path(str(BENCHMARKS / "density_ratio_alarm.py"))
-    setting, outcome, rule = (
+    setting, outcome = script["Setting"], script["outcome"]
+    rule = script["AlarmRule"](patience=1, warm_up=2, watch="spread")
         script["Setting"],
         script["outcome"],
         script["AlarmRule"](patience=1, warm_up=2, watch="spread"),
