@@ -54,10 +54,6 @@ def test_a_run_is_judged_by_when_its_diversity_fell():
     script = runpy.run_path(str(BENCHMARKS / "density_ratio_alarm.py"))
     setting, outcome = script["Setting"], script["outcome"]
     rule = script["AlarmRule"](patience=1, warm_up=2, watch="spread")
-        script["Setting"],
-        script["outcome"],
-        script["AlarmRule"](patience=1, warm_up=2, watch="spread"),
-    )
 
     def judged(modes: str, high: tuple[int, ...], **settings) -> tuple:
         def ratio(i: int):
