@@ -57,20 +57,21 @@ def test_a_run_killed_at_twenty_places_goes_on_bit_for_bit(tmp_path):
     outcomes = {}
     for number, place in enumerate(places(seconds)):
         folder = tmp_path / f"{number:02}"
-        killed, _ = start(folder, place)
-        left = newest(folder)
+        status, _ = start(folder, place)
+        while not status and place.startswith("time"):  # the machine was faster this time
+            place = f"time:{float(place.removeprefix('time:')) / 2:.3f}"
+            folder = tmp_path / f"{number:02}-{place.removeprefix('time:')}"
+            status, _ = start(folder, place)
+        assert status == -signal.SIGKILL, "the run came to its end"
         if place.startswith("write"):
-            assert killed, "the run was not killed in a write"
-            assert list(left.glob("checkpoints/.writing-*/*")), "the write had begun"
-        if place.startswith("transfer"):
-            assert killed, "the run was not killed in an evaluation"
+            assert list(newest(folder).glob("checkpoints/.writing-*/*")), "the write had begun"
         if number % 5 == 4:  # and killed once more on its way
             start(folder, f"time:{seconds / 3:.3f}", "--ckpt_path=last")
         status, _ = start(folder, "never", "--ckpt_path=last")
         assert status == 0
         resumed = newest(folder)
         about = json.loads((resumed / "run.json").read_text())
-        outcomes[place] = (killed, about["resumed_from"], differing(resumed, straight))
-        print(place, *outcomes[place], flush=True)
-    assert {place: found for place, (_, _, found) in outcomes.items() if found} == {}
-    assert sum(killed != 0 for killed, _, _ in outcomes.values()) >= 18
+        outcomes[f"{number}: {place}"] = differing(resumed, straight)
+        print(place, about["resumed_from"], outcomes[f"{number}: {place}"], flush=True)
+    assert len(outcomes) == 20
+    assert {place: found for place, found in outcomes.items() if found} == {}

@@ -26,7 +26,7 @@ OF_MANY_RUNS = [command for command in OURS if command.split()[1] in ("sweep", "
 
 
 def test_nothing_is_left_to_fill_in_and_every_link_leads_somewhere():
-    for page in (ROOT / "README.md", ROOT / "docs/results.md"):
+    for page in (ROOT / "README.md", ROOT / "docs/results.md", ROOT / "docs/reliability.md"):
         text = page.read_text()
         assert "@@" not in text
         links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
@@ -81,6 +81,10 @@ def test_a_command_of_the_readme_runs(gan_lightning, data_root, tmp_path, monkey
         words += [f"--data.root={data_root}", "--data.verify=false"]
     if "--quality.enabled=true" in words:
         words.append("--quality.network.steps=5")
+    if "--ckpt_path=last" in words:  # there has to be a run of the same settings, with a checkpoint
+        words.append("--checkpoint.every_n_train_steps=1")
+        status, _, errors = gan_lightning(*(word for word in words if word != "--ckpt_path=last"))
+        assert status == 0, errors
     if "--trainer.devices=2" in words:  # really run in test_integration_cli, as two processes need a script to start
         words.append("--print_config")
     status, printed, errors = gan_lightning(*words)
@@ -88,7 +92,8 @@ def test_a_command_of_the_readme_runs(gan_lightning, data_root, tmp_path, monkey
     if "--print_config" in words:
         assert "class_path: gan_lightning.models.MGAN" in printed
     else:
-        assert len(list(tmp_path.glob("runs/*/*/run.json"))) == (2 if "RUN" in command else 1)
+        earlier = "RUN" in command or "--ckpt_path=last" in words
+        assert len(list(tmp_path.glob("runs/*/*/run.json"))) == 1 + earlier
 
 
 def test_the_commands_on_many_runs_work_one_after_another(gan_lightning, tmp_path, monkeypatch):
