@@ -142,7 +142,7 @@ class GanCLI(LightningCLI):
         try:
             super().instantiate_classes()
         except Exception as error:
-            if user_error(error) is not None:
+            if user_error(error) is not None and not isinstance(error, MisconfigurationException):
                 raise
             refused = refused_settings(error)
             if refused is None and not isinstance(error, ValueError):  # jsonargparse's own
