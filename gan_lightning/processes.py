@@ -1,12 +1,15 @@
 """What the project asks of torch.distributed; with a single process each function is the identity."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import MethodType
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 T = TypeVar("T")
 
@@ -53,6 +56,21 @@ def sum_over_processes(value: Tensor) -> None:
         dist.all_reduce(value)
 
 
+def average_over_processes(tensors: Sequence[Tensor]) -> None:
+    """Replace each tensor by its mean over all processes, in one exchange of them all.
+
+    Args:
+        tensors: On one device; of the same shapes in the same order on every process.
+    """
+    if process_count() > 1:
+        together = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        dist.all_reduce(together)
+        together /= process_count()
+        parts = together.split([tensor.numel() for tensor in tensors])
+        for tensor, part in zip(tensors, parts, strict=True):
+            tensor.copy_(part.view_as(tensor))
+
+
 def total_with_gradient(value: Tensor) -> Tensor:
     """Return the sum of `value` over all processes, through which a loss's gradient reaches the values of all of them.
 
@@ -74,6 +92,25 @@ def moments(rows: Float[Tensor, "rows feature"]) -> tuple[Float[Tensor, " featur
     count = total_with_gradient(torch.tensor(float(len(rows)), device=rows.device))
     mean = total_with_gradient(rows.sum(dim=0)) / count
     return mean, total_with_gradient((rows - mean).square().sum(dim=0)) / count
+
+
+@contextmanager
+def batch_norm_alone(module: nn.Module) -> Iterator[None]:
+    """Let synchronised batch norm see this process's images only, where another may have none, and would not answer.
+
+    What is copied meanwhile stays so.
+    """
+    layers = {layer: vars(layer).get("forward") for layer in module.modules() if isinstance(layer, _BatchNorm)}
+    for layer in layers:
+        vars(layer)["forward"] = MethodType(_BatchNorm.forward, layer)
+    try:
+        yield
+    finally:
+        for layer, forward in layers.items():
+            if forward is None:
+                del vars(layer)["forward"]
+            else:
+                vars(layer)["forward"] = forward
 
 
 def on_first_process(compute: Callable[[], T]) -> T:

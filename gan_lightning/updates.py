@@ -33,6 +33,7 @@ from gan_lightning.errors import SettingError
 from gan_lightning.imported import imported_network, layer_outputs, tried_on_images
 from gan_lightning.interfaces import Images
 from gan_lightning.losses import Logits, Scalar
+from gan_lightning.processes import process_count
 
 VALUE_RANGE = (-1.0, 1.0)
 """Of images."""
@@ -211,6 +212,9 @@ REGRESSIONS: Mapping[str, Callable[[Images, InverseExample], Scalar]] = {
     "ssim": structural_dissimilarity,
 }
 
+SUMS = ("sum", "half_sum", "l1")
+"""Regressions that add up over the images; the others are means."""
+
 HALF_SQUARES: Mapping[str, Callable[[int], float]] = {
     "sum": lambda values: 2.0,
     "half_sum": lambda values: 1.0,
@@ -291,7 +295,8 @@ class InverseExamples(GeneratorUpdate):
     """The generator's step in its two hidden parts: images that D likes better, and a regression on them.
 
     The discriminator reaches the generator through these images alone: its graph is not part of the regression's.
-    Encoders and other networks that a model trains with its generator step on the model's loss, as ever.
+    Encoders and other networks that a model trains with its generator step on the model's loss, as ever. Where several
+    processes share a batch, x' and the regression are those of the whole of it.
 
     Args:
         inversion_rate: η_inv, the learning rate of the images.
@@ -404,19 +409,20 @@ class InverseExamples(GeneratorUpdate):
         """Return c where η_reg ℓ is c times ½ ‖x(θ) - x'‖², so that its gradient is to be c η ∇_θ L; else 1.
 
         Args:
-            values: Number of values in the batch of images.
+            values: Number of values in this process's images.
 
         Source:
             Weber 2021, eqs. 11 and 13.
         """
         multiple = HALF_SQUARES.get(self.regression)
-        return 1.0 if multiple is None else self.regression_rate * multiple(values)
+        return 1.0 if multiple is None else self.regression_rate * multiple(values * process_count())
 
     def regression_loss(self, images: Images, examples: InverseExample) -> Scalar:
-        """Return ℓ(x(θ), x')."""
+        """Return ℓ(x(θ), x'), or what has it as its mean over the processes."""
         if self.perceptual is not None:
             return self.perceptual.distance(images, examples)
-        return REGRESSIONS[self.regression](images, examples)
+        regression = REGRESSIONS[self.regression](images, examples)
+        return regression * process_count() if self.regression in SUMS else regression
 
     def invert(self, loss: GeneratorLoss, *, retain_graph: bool = False) -> InverseExample:
         """Return x', images in the neighbourhood of the generator's that D takes for real ones more readily.
@@ -439,7 +445,8 @@ class InverseExamples(GeneratorUpdate):
                     value, logits, *_ = loss.judge(images)
             discrepancy = value if self.discrepancy == "own" else DISCREPANCIES[self.discrepancy](logits)
             (gradient,) = torch.autograd.grad(discrepancy, images, retain_graph=retain_graph)
-            displacement.grad = gradient.to(start.dtype) + self._regularisers_gradient(start, displacement.detach())
+            gradient = gradient.to(start.dtype) + self._regularisers_gradient(start, displacement.detach())
+            displacement.grad = gradient / process_count()  # a mean over all images is one over the processes, too
             optimizer.step()
             if self.clamp:
                 with torch.no_grad():

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from gan_lightning.errors import NonFiniteError, SettingError
+from gan_lightning.processes import batch_norm_alone
 from gan_lightning.updates import resting_statistics
 
 LogRatio = Float[Tensor, " images"]
@@ -255,7 +256,12 @@ def judging(model: nn.Module, batch_norm: BatchNormOfJudge = "batch") -> Iterato
         for layer in model.modules():
             if isinstance(layer, _BatchNorm):
                 layer.train(batch_norm == "batch")
-        with torch.no_grad(), torch.random.fork_rng(devices=sorted(devices, key=str)), resting_statistics(model):
+        with (
+            torch.no_grad(),
+            torch.random.fork_rng(devices=sorted(devices, key=str)),
+            resting_statistics(model),
+            batch_norm_alone(model),
+        ):
             yield
     finally:
         for layer, training in modes.items():

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch.nn.parallel import DistributedDataParallel
 
 from gan_lightning.processes import gather_objects
 
@@ -23,8 +22,6 @@ Streams = dict[str, Any]
 class RandomStreams(Callback):
     """Saves the state of every random generator of every process, and goes on from it where a run is resumed.
 
-    Of several processes the buffers, too: each has batch-norm statistics of its own, and Lightning saves the first's.
-
     Where the number of processes is another one, the streams are new ones: they depend on the seed, the process and
     how far the training has come.
     """
@@ -34,10 +31,7 @@ class RandomStreams(Callback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Gather the streams of all processes; Lightning calls this on each of them."""
-        own = streams(trainer.strategy.root_device)
-        if trainer.world_size > 1:
-            own["buffers"] = {name: buffer.cpu() for name, buffer in pl_module.named_buffers()}
-        checkpoint[KEY] = gather_objects(own)
+        checkpoint[KEY] = gather_objects(streams(trainer.strategy.root_device))
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Keep the streams until the training starts: what comes before may draw random numbers."""
@@ -50,15 +44,7 @@ class RandomStreams(Callback):
             return
         device = trainer.strategy.root_device
         if len(saved) == trainer.world_size:
-            own = saved[trainer.global_rank]
-            set_streams(own, device)
-            for name, buffer in pl_module.named_buffers():
-                if name in own.get("buffers", {}):
-                    buffer.copy_(own["buffers"][name])
-            if isinstance(trainer.model, DistributedDataParallel) and not pl_module.automatic_optimization:
-                # Where a model steps its optimizers itself, DDP shares the first process's buffers once, when training
-                # starts; here it has started before.
-                trainer.model.require_forward_param_sync = False
+            set_streams(saved[trainer.global_rank], device)
             return
         if trainer.is_global_zero:
             logger.warning(

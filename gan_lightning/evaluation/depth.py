@@ -20,7 +20,7 @@ from gan_lightning.evaluation.features import RawPixels, estimate_batch_norm_sta
 from gan_lightning.evaluation.linear import accuracy, cross_entropy
 from gan_lightning.evaluation.transfer import Progress, random_copy
 from gan_lightning.interfaces import LabelledImages, Split
-from gan_lightning.processes import on_first_process
+from gan_lightning.processes import batch_norm_alone, on_first_process
 
 CACHE = 2**30
 """Bytes of a frozen part's outputs that are kept; where there would be more, they are computed in every epoch."""
@@ -159,7 +159,8 @@ def frozen_depth(
                     report(f"frozen depth, {weights} weights", depth, len(ends))
             return records
 
-        return on_first_process(train_all)
+        with batch_norm_alone(new):
+            return on_first_process(train_all)
 
 
 def _ends(extractor: nn.Sequential, stages: Sequence[str] | None) -> dict[str, int]:

@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from gan_lightning.errors import DataError, SettingError
 from gan_lightning.interfaces import EncodesImages, ImageBatches, Images
-from gan_lightning.processes import gather_objects, gather_rows, sum_over_processes
+from gan_lightning.processes import batch_norm_alone, gather_objects, gather_rows, sum_over_processes
 
 
 class RawPixels(nn.Flatten):
@@ -158,10 +158,11 @@ def estimate_batch_norm_statistics(module: nn.Module, batches: ImageBatches, max
             layer.reset_running_stats()
             layer.train()
             layer.momentum = None  # torch's name for a cumulative average
-        for images, _ in islice(batches, max_batches):
-            if len(images) > 1:
-                module(images)
-                count += 1
+        with batch_norm_alone(module):
+            for images, _ in islice(batches, max_batches):
+                if len(images) > 1:
+                    module(images)
+                    count += 1
     finally:
         for submodule, training in modes.items():
             submodule.training = training

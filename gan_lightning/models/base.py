@@ -2,18 +2,22 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from itertools import chain
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.core.optimizer import LightningOptimizer, do_nothing_closure
-from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.strategies import ParallelStrategy
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from gan_lightning.errors import NonFiniteError, SettingError
 from gan_lightning.interfaces import Batch, Images
+from gan_lightning.models.joined_batch_norm import JoinedBatchNorm
+from gan_lightning.processes import average_over_processes, process_count
 from gan_lightning.updates import Direct, GeneratorLoss, GeneratorUpdate, resting_statistics
 
 Loss = Tensor | GeneratorLoss
@@ -70,9 +74,9 @@ class AdversarialModule(LightningModule, ABC):
         return {"labels": labels} | {name: extractor(images) for name, extractor in self.extractors().items()}
 
     def setup(self, stage: str) -> None:
-        """Refuse float16 loss scaling, whose scale would change between two steps of one batch; fit DDP to GANs.
+        """Refuse float16 loss scaling, whose scale would change between two steps of one batch; fit the CPU.
 
-        No loss of a GAN reaches all parameters, so DDP has to search each graph for those that it does reach.
+        Torch's synchronised batch norm (`trainer.sync_batchnorm`) knows GPUs alone.
 
         Raises:
             SettingError: If the trainer's precision scales losses.
@@ -82,8 +86,9 @@ class AdversarialModule(LightningModule, ABC):
                 f"trainer.precision must not scale losses, got '{self.trainer.precision}': several optimizers step on "
                 "gradients of one batch. Use 'bf16-mixed' or '32-true'."
             )
-        if isinstance(strategy := self.trainer.strategy, DDPStrategy):
-            strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
+        strategy = self.trainer.strategy
+        if isinstance(strategy, ParallelStrategy) and strategy._layer_sync and strategy.root_device.type == "cpu":
+            strategy._layer_sync = JoinedBatchNorm()
 
     def on_fit_start(self) -> None:
         """Give each process latents of its own; until here all had the same seed, so that the weights agree.
@@ -117,11 +122,12 @@ class AdversarialModule(LightningModule, ABC):
 
         A parameter that several optimizers hold gets from each the gradient of that optimizer's loss. Optimizers that
         are given one and the same tensor share its backward pass. The weights of a generator whose loss is a
-        `GeneratorLoss` step as `generator_update` says. No gradient stays behind.
+        `GeneratorLoss` step as `generator_update` says. No gradient stays behind. Several processes exchange all these
+        gradients at once, and step on their means.
 
         Args:
             losses: Loss per optimizer; the losses may share parts of their graphs.
-            counts: Whether this is the batch's step that advances `trainer.global_step`; it does so by one.
+            counts: Whether this is the batch's last step, which advances `trainer.global_step` by one.
         """
         losses = {optimizer: self._observed(loss) for optimizer, loss in losses.items()}
         gradients: dict[LightningOptimizer, dict[Tensor, Tensor | None]] = {}
@@ -136,9 +142,10 @@ class AdversarialModule(LightningModule, ABC):
                 gradients |= {
                     other: {weight: found[weight] for weight in weights} for other, weights in sharing.items()
                 }
+        if process_count() > 1:
+            _average(list(gradients.values()), self._statistics() if counts else [])
         for i, (optimizer, loss) in enumerate(losses.items()):
-            own_gradients = gradients[optimizer]
-            for parameter, gradient in own_gradients.items():
+            for parameter, gradient in gradients[optimizer].items():
                 parameter.grad = gradient
             if isinstance(loss, GeneratorLoss) and self.generator_update.plain_descent:
                 _descend(loss.networks)
@@ -174,13 +181,19 @@ class AdversarialModule(LightningModule, ABC):
         return gradients | (self._gradients(loss.value, beside, retain_graph) if beside else {})
 
     def _gradients(self, loss: Tensor, parameters: Sequence[Tensor], retain_graph: bool) -> dict[Tensor, Tensor | None]:
-        # Alone, autograd leaves out what leads to other optimizers' weights. Where several processes run, the reducer
-        # waits for every weight in the graph.
-        only = {"inputs": parameters} if self.trainer.world_size == 1 else {}
-        self.manual_backward(loss, retain_graph=retain_graph, **only)
+        # DDP would wait for all weights of the model in every backward pass, and average what nobody steps on.
+        strategy = self.trainer.strategy
+        with strategy.block_backward_sync() if isinstance(strategy, ParallelStrategy) else nullcontext():
+            self.manual_backward(loss, retain_graph=retain_graph, inputs=parameters)
         gradients = {parameter: parameter.grad for parameter in parameters}
         self.zero_grad(set_to_none=True)
         return gradients
+
+    def _statistics(self) -> list[Tensor]:
+        """Return the running statistics of batch norm that this batch has moved, each process's by its own images."""
+        layers = [layer for layer in self.modules() if isinstance(layer, _BatchNorm) and layer.training]
+        found = [statistic for layer in layers for statistic in (layer.running_mean, layer.running_var)]
+        return [statistic for statistic in found if statistic is not None]
 
     def update_generator_by(self, update: GeneratorUpdate, channels: int, image_size: int) -> None:
         """Set how the generator is updated.
@@ -275,6 +288,25 @@ def check_betas(setting: str, betas: tuple[float, float], usual: str) -> None:
     """
     if not all(0 <= beta < 1 for beta in betas):
         raise SettingError(f"{setting} must be in [0, 1), got {betas}. {usual}.")
+
+
+def _average(gradients: Sequence[dict[Tensor, Tensor | None]], statistics: Sequence[Tensor]) -> None:
+    """Replace gradients and statistics by their means over all processes, in one exchange.
+
+    Every weight has its place in it, or processes whose losses reach different weights would wait for each other for
+    ever. A gradient that a process lacks counts as zero; one that all lack stays lacking.
+    """
+    exchanged, lacking = list(statistics), []
+    for own in gradients:
+        for weight, gradient in own.items():
+            if gradient is None:
+                own[weight] = gradient = torch.zeros_like(weight)
+                lacking.append((own, weight, gradient))
+            exchanged.append(gradient)
+    average_over_processes(exchanged)
+    for own, weight, gradient in lacking:
+        if not gradient.any():
+            own[weight] = None
 
 
 @torch.no_grad()

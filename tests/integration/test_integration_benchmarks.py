@@ -3,6 +3,7 @@
 import json
 import re
 import runpy
+import subprocess
 import sys
 from dataclasses import asdict, replace
 from importlib import import_module
@@ -239,3 +240,30 @@ def test_every_size_of_an_axis_makes_a_model(command):
                 assert growth.Sizes.of(json.dumps(asdict(sizes))) == sizes
                 with torch.device("meta"):
                     sizes.mgan.model()
+
+
+def test_what_a_step_exchanges_and_computes_is_counted_and_its_times_follow_from_the_rates(capsys, monkeypatch):
+    script = runpy.run_path(str(BENCHMARKS / "scaling_on_paper.py"))
+    monkeypatch.setattr(sys, "argv", ["scaling_on_paper.py", "--settings", "BiGAN, MNIST", "--latency", "0"])
+    script["main"]()
+    cells = capsys.readouterr().out.splitlines()[-1].strip("| ").split(" | ")
+    # Rows of the MLPs: G 50-1024-1024-784, E 784-1024-1024-50, D 784-1024-1024-1 with z at the last two.
+    generator, discriminator = 1024 * (50 + 1024 + 784), 1024 * (784 + 1024 + 1) + 50 * 1025
+    weights = 2 * generator + discriminator
+    assert cells[:3] == ["BiGAN, MNIST", f"{weights / 1e6:.1f}M", f"{4 * weights / 1e6:.1f}"]
+    # Forwards and backwards: three products a weight but for the first layers, D's twice since it sees two kinds.
+    most = 6 * 128 * (2 * generator + 2 * discriminator)
+    assert 0.7 * most < float(cells[3].replace(",", "")) * 1e9 < 1.4 * most
+    assert float(cells[7]) == pytest.approx(1e3 * 2 * 7 / 8 * 4 * weights / 450e9, abs=0.01)
+
+
+@pytest.mark.slow
+def test_ways_to_average_gradients_are_timed_in_turn(tmp_path):
+    command = [sys.executable, str(BENCHMARKS / "processes.py"), "--width=2", "--batch_size=20", "--rounds=2"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    rows = {line.split(" | ")[0].strip("| "): line.split(" | ") for line in done.stdout.splitlines() if " | " in line}
+    exchanges = {way: int(row[1]) for way, row in rows.items() if row[1].isdigit()}
+    assert exchanges.keys() == {"once", "search", "networks", "silent", "alone", "half"}
+    assert (exchanges["once"], exchanges["half"], exchanges["silent"], exchanges["alone"]) == (2, 2, 0, 0)
+    assert exchanges["search"] >= 3

@@ -297,7 +297,7 @@ def test_the_density_ratio_is_on_by_default_and_can_be_set(gan_lightning, tmp_pa
         assert (status, message in errors) == (2, True), errors
 
 
-def test_two_processes_fit_and_evaluate_into_one_folder_and_the_first_alone_tells_wandb(tmp_path):
+def test_two_processes_fit_and_evaluate_into_one_folder_and_the_first_alone_tells_wandb(gan_lightning, tmp_path):
     several = ["--trainer.devices=2", "--trainer.strategy=ddp", "--data.batch_size=60", "--model.fake_batch_size=60"]
     command = [sys.executable, "-m", "gan_lightning", "fit", *QUICK, *TINY, *several, "--trainer.logger=WandbLogger"]
     offline = os.environ | {"WANDB_MODE": "offline", "WANDB_DIR": str(tmp_path), "WANDB_ERROR_REPORTING": "false"}
@@ -311,6 +311,13 @@ def test_two_processes_fit_and_evaluate_into_one_folder_and_the_first_alone_tell
     assert ("classifier", "trained", "tuned", None) in final_accuracies(run)
     anatomy = json.loads((run / "anatomy.json").read_text())["records"]
     assert {(r["real"]["images"], r["generated"]["images"]) for r in anatomy} == {(240, 500)}, "of both processes"
+    alone = ["--trainer.devices=1", "--trainer.strategy=auto", "--trainer.logger=false", "--run.name=alone"]
+    last = str(run / "checkpoints/last.ckpt")
+    status, _, errors = gan_lightning("test", "--config", str(run / "config.yaml"), "--ckpt_path", last, *alone)
+    assert status == 0, errors
+    (again,) = tmp_path.glob("runs/alone/*")
+    both, one = ({k: v for k, v in final_accuracies(r).items() if k[1] == "trained"} for r in (run, again))
+    assert both == one, "what both evaluated is what the first one saved"
 
 
 def test_a_file_that_is_no_checkpoint_is_named(gan_lightning, tmp_path):

@@ -6,6 +6,7 @@ import pickle
 import tempfile
 from pathlib import Path
 
+import exact_training
 import pytest
 import torch
 import torch.distributed as dist
@@ -21,6 +22,7 @@ from gan_lightning.callbacks import DensityRatioMonitor, GenerationQuality, RunF
 from gan_lightning.data import Digits
 from gan_lightning.errors import DataError
 from gan_lightning.evaluation import (
+    DepthProtocol,
     PaperProtocol,
     QualityReference,
     RawPixels,
@@ -32,17 +34,21 @@ from gan_lightning.evaluation import (
     evaluate_transfer,
     extract_features,
     first_images,
+    frozen_depth,
     image_reconstruction,
     neighbours_picture,
 )
 from gan_lightning.losses import matching_loss
 from gan_lightning.models import GAN, BiGAN, PermutationInvariantNetworks, SelfExGAN
-from gan_lightning.processes import moments
+from gan_lightning.models.base import _average
+from gan_lightning.models.joined_batch_norm import JoinedBatchNorm
+from gan_lightning.processes import average_over_processes, moments
 from gan_lightning.updates import Direct, GeneratorUpdate, InverseExamples
 
 CPU = torch.device("cpu")
 SMALL = PermutationInvariantNetworks(latent_dim=3, width=8)
 MODELS = ("gan", "bigan", "selfexgan")
+NORMS = ("plain", "joined", "torch's")
 UPDATES = {"direct": Direct(), "exact": InverseExamples(regression_rate=0.5 / 2e-4)}
 
 
@@ -78,6 +84,32 @@ def matching(rows: slice) -> dict:
         "variance": variance.detach(),
         "gradient": encoder.weight.grad,
     }
+
+
+def averaged(rank: int) -> dict:
+    """Return the averages of tensors of several layouts, and of gradients of which a process, or both, have none."""
+    rows = torch.arange(24.0).reshape(2, 3, 2, 2).to(memory_format=torch.channels_last) * (rank + 1)
+    several = [rows, torch.tensor(float(rank)), torch.full((2, 3), 4.0 * rank).T]
+    average_over_processes(several)
+    theirs, nobodys, everyones = (nn.Parameter(torch.ones(2)) for _ in range(3))
+    gradients = {theirs: torch.ones(2) if rank == 1 else None, nobodys: None, everyones: torch.full((2,), 2.0 * rank)}
+    _average([gradients], [])
+    return {"tensors": several, "gradients": [gradients[weight] for weight in (theirs, nobodys, everyones)]}
+
+
+def synchronised(kind: str) -> tuple:
+    """Return statistics of a network with synchronised batch norm, and accuracies of frozen stages of it.
+
+    The processes have three and two batches.
+    """
+    model = network()
+    if kind == "joined":
+        JoinedBatchNorm().apply(model)
+    elif kind == "torch's":
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    estimate_batch_norm_statistics(model, data(17).evaluation_batches("train", CPU))
+    depth = frozen_depth(model, data(17), protocol=DepthProtocol(epochs=1, batch_size=8))
+    return model[1].running_mean, model[1].running_var, [record.accuracy for record in depth]
 
 
 class Maker(nn.Module):
@@ -169,6 +201,7 @@ def trained(name: str, update: GeneratorUpdate) -> dict:
     trainer.fit(model, loader)
     return {
         "weights": {key: weight.detach().clone() for key, weight in model.named_parameters()},
+        "statistics": {key: value.clone() for key, value in model.named_buffers() if "running" in key},
         "losses": losses,
         "matching_loss": trainer.callback_metrics.get("train/matching_loss"),
     }
@@ -221,7 +254,8 @@ def process(rank: int, folder: str) -> None:
     shares = {"halves": matching(halves[rank]), "unequal": matching(unequal[rank])}
     os.environ |= {"LOCAL_RANK": str(rank), "NODE_RANK": "0", "WORLD_SIZE": "2"}  # what a launcher tells Lightning
     runs = {(model, label): trained(model, update) for model in MODELS for label, update in UPDATES.items()}
-    others = {"runs": runs, "monitored": monitored(), "judged": judged_run(folder)}
+    others = {"runs": runs, "monitored": monitored(), "judged": judged_run(folder), "averaged": averaged(rank)}
+    others |= {"exact": exact_training.all_trained(), "synchronised": {kind: synchronised(kind) for kind in NORMS}}
     results = measure() | shares | others
     Path(folder, f"{rank}.pickle").write_bytes(pickle.dumps(results))
     dist.destroy_process_group()
@@ -269,6 +303,79 @@ def test_direct_training_and_exact_inverse_examples_give_both_processes_the_same
         assert first["losses"] != second["losses"]  # of their own images and latents
         assert_close(first["weights"], second["weights"], rtol=0, atol=0)
     assert_close(exact[0]["weights"], direct[0]["weights"], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_training_leaves_both_processes_the_same_batch_norm_statistics(two, model):
+    first, second = (result["runs"][model, "direct"]["statistics"] for result in two)
+    assert len(first) >= 2
+    assert_close(first, second, rtol=0, atol=0)  # each process has seen images of its own
+
+
+@pytest.fixture(scope="module")
+def alone():
+    return exact_training.all_trained()
+
+
+@pytest.mark.parametrize("model", exact_training.MODELS)
+def test_two_processes_with_half_a_batch_each_train_as_one_with_the_whole(two, alone, model):
+    expected = alone[model, False]
+    moved = [key for key, value in expected["after"].items() if not torch.equal(value, expected["before"][key])]
+    assert len(moved) >= 3
+    for result in two:
+        found = result["exact"][model, False]
+        assert_close(found["before"], expected["before"], rtol=0, atol=0)
+        for key, value in expected["after"].items():
+            if value.is_floating_point():
+                assert_close(found["after"][key], value, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("model", exact_training.SYNCHRONISED)
+def test_synchronised_batch_norm_trains_as_one_process_and_has_its_statistics(two, alone, model):
+    expected = alone[model, True]["after"]
+    assert any("running_var" in key for key in expected)
+    for result in two:
+        found = result["exact"][model, True]["after"]
+        assert found.keys() == expected.keys()
+        for key, value in expected.items():
+            if key != "images_seen":
+                assert_close(found[key], value, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("model", exact_training.MODELS)
+def test_gradients_are_exchanged_once_for_all_optimizers_that_step_together(two, model):
+    run = two[0]["exact"][model, False]
+    weights, exchanges = run["weights"], run["exchanges"]
+    if model.startswith("MGAN"):
+        generators, discriminator, classifier = weights
+        assert exchanges == [discriminator + classifier, generators]
+    elif model.startswith("SelfExGAN"):  # the matching loss takes the moments of E(x) over all processes
+        discriminators, *moments, networks = exchanges
+        assert (discriminators, networks) == (sum(weights[:2]), sum(weights[2:]))
+        assert sum(moments) == 1 + 2 * 64 + 2 * 64  # count, mean and variance, and what leads back to them
+    elif run["alternates"]:
+        generator, discriminator = weights
+        assert exchanges == [discriminator, generator]
+    else:
+        assert exchanges == [sum(weights)]
+
+
+def test_an_average_keeps_layouts_and_what_one_process_lacks_is_zero_there(two):
+    for result in two:
+        rows, rank, turned = result["averaged"]["tensors"]
+        assert_close(rows, 1.5 * torch.arange(24.0).reshape(2, 3, 2, 2))
+        assert rows.is_contiguous(memory_format=torch.channels_last)
+        assert_close((rank, turned), (torch.tensor(0.5), torch.full((3, 2), 2.0)))
+        theirs, nobodys, everyones = result["averaged"]["gradients"]
+        assert_close((theirs, everyones), (torch.full((2,), 0.5), torch.ones(2)))
+        assert nobodys is None
+
+
+def test_evaluations_do_not_wait_for_synchronised_batch_norm(two):
+    for result in two:
+        expected = result["synchronised"]["plain"]
+        for kind in ("joined", "torch's"):
+            assert_close(result["synchronised"][kind], expected, rtol=0, atol=0)
 
 
 def test_batch_norm_statistics_are_the_average_over_the_batches_of_both_processes(two):
