@@ -4,7 +4,8 @@
 
 Two processes with a thread each train one model on random images. Each round has a batch of each way in an order that
 turns around, so that what else the machine does weighs on all; a batch ends when both processes have done with it.
-Ratios are taken within a round. The ways:
+Ratios are taken within a round. The processor time is the first process's: what it worked, without what it waited for.
+The ways:
 
 - `once`: the framework's own, one exchange for all optimizers that step together.
 - `search`: one DDP reducer over the whole model, as Lightning has it with `find_unused_parameters`, which averages all
@@ -76,6 +77,7 @@ class Ways(Callback):
     def __init__(self, ways: Sequence[str]) -> None:
         self.ways, self.way = ways, ways[0]
         self.seconds: dict[str, list[float]] = defaultdict(list)
+        self.processor_seconds: dict[str, list[float]] = defaultdict(list)
         self.values: dict[str, list[int]] = {}
         self.average = base._average
         self.searching: DistributedDataParallel | None = None
@@ -125,7 +127,7 @@ class Ways(Callback):
         ):  # made anew, since a reducer that searches takes note of the other ways' gradients, too
             self.searching = DistributedDataParallel(self.model, find_unused_parameters=True, broadcast_buffers=False)
         dist.barrier()
-        started = time.perf_counter()
+        started, worked = time.perf_counter(), time.process_time()
         if self.way != "alone" or dist.get_rank() == 0:
             with Exchanges() if turn < WARM_UP else nullcontext() as exchanges:
                 self.own_step((images, labels), batch_idx)
@@ -133,6 +135,7 @@ class Ways(Callback):
                 self.values[self.way] = exchanges.values
         dist.barrier()
         self.seconds[self.way].append(time.perf_counter() - started)
+        self.processor_seconds[self.way].append(time.process_time() - worked)
         self.model.images_per_generator, self.searching = per_generator, None
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -173,18 +176,17 @@ def report(model: AdversarialModule, args: argparse.Namespace, ways: Ways) -> It
     weights = sum(weight.numel() for weight in model.parameters())
     load = os.getloadavg()[0]
     yield f"{args.model}, width {args.width}, batch {args.batch_size}: {weights:,} weights; load {load:.1f}"
-    yield "| way | exchanges | values | median, s | quarters | beside the first | quarters |"
-    yield "| --- | --- | --- | --- | --- | --- | --- |"
+    yield "| way | exchanges | values | median, s | quarters | beside the first | quarters | processor, s | quarters |"
+    yield "|" + " --- |" * 9
     seconds = {way: times[WARM_UP:] for way, times in ways.seconds.items()}
     for way, times in seconds.items():
         ratios = [time / first for time, first in zip(times, seconds[args.ways[0]], strict=True)]
-        spreads = [(statistics.quantiles(each, n=4)[0], statistics.quantiles(each, n=4)[2]) for each in (times, ratios)]
-        values = ways.values[way]
-        yield (
-            f"| {way} | {len(values)} | {sum(values):,} "
-            f"| {statistics.median(times):.3f} | {spreads[0][0]:.3f} - {spreads[0][1]:.3f} "
-            f"| {statistics.median(ratios):.2f} | {spreads[1][0]:.2f} - {spreads[1][1]:.2f} |"
-        )
+        worked = ways.processor_seconds[way][WARM_UP:]
+        cells = [f"{len(ways.values[way])} | {sum(ways.values[way]):,}"]
+        for each, digits in ((times, 3), (ratios, 2), (worked, 3)):
+            low, middle, high = statistics.quantiles(each, n=4)
+            cells.append(f"{middle:.{digits}f} | {low:.{digits}f} - {high:.{digits}f}")
+        yield f"| {way} | {' | '.join(cells)} |"
 
 
 def main(given: list[str] | None = None) -> None:

@@ -1,6 +1,6 @@
 """How training would scale on many GPUs: bytes to exchange against operations to compute, of each model at full size.
 
-    python -m benchmarks.scaling_on_paper --gpus 8 1024
+    python benchmarks/scaling_on_paper.py --gpus 8 1024
 
 Weights are counted, and so are the operations of a real step on the CPU, by torch's counter: the products of
 convolutions and linear layers, forwards and backwards. The times that follow from them are arithmetic on the rates that

@@ -26,7 +26,7 @@ OF_MANY_RUNS = [command for command in OURS if command.split()[1] in ("sweep", "
 
 
 def test_nothing_is_left_to_fill_in_and_every_link_leads_somewhere():
-    for page in (ROOT / "README.md", ROOT / "docs/results.md", ROOT / "docs/reliability.md"):
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
         text = page.read_text()
         assert "@@" not in text
         links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
@@ -94,6 +94,17 @@ def test_a_command_of_the_readme_runs(gan_lightning, data_root, tmp_path, monkey
     else:
         earlier = "RUN" in command or "--ckpt_path=last" in words
         assert len(list(tmp_path.glob("runs/*/*/run.json"))) == 1 + earlier
+
+
+def test_the_commands_for_several_processes_have_settings_that_there_are(gan_lightning):
+    page = (ROOT / "docs/processes.md").read_text()
+    lines = [line for block in re.findall(r"```bash\n(.*?)```", page, flags=re.DOTALL) for line in block.splitlines()]
+    commands = [re.search(r"gan[-_]lightning (fit [^']+)", line) for line in lines]
+    assert sum(command is not None for command in commands) == 5
+    for command in filter(None, commands):
+        words = shlex.split(command[1].replace("configs/", f"{ROOT}/configs/"))
+        status, printed, errors = gan_lightning(*words, "--print_config")
+        assert (status, "strategy: ddp" in printed) == (0, True), errors
 
 
 def test_the_commands_on_many_runs_work_one_after_another(gan_lightning, tmp_path, monkeypatch):
