@@ -170,7 +170,10 @@ def test_a_shipped_sweep_leads_to_a_page(tmp_path, monkeypatch, capsys):
 
 def covering(points: list[Point]) -> list[Point]:
     """Return as few points as have, between them, every value that these have."""
-    values = {name: list(dict.fromkeys(point.parameters[name] for point in points)) for name in points[0].parameters}
+    values: dict[str, list] = {name: [] for name in points[0].parameters}
+    for point in points:
+        for name, value in point.parameters.items():
+            values[name] += [] if value in values[name] else [value]
     most = max(map(len, values.values()))
     return [Point(i, {name: of[i % len(of)] for name, of in values.items()}) for i in range(most)]
 
