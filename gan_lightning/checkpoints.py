@@ -15,7 +15,8 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from gan_lightning.errors import SettingError, WriteError
 from gan_lightning.files import whole_file
 
-DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM}
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+DISK_ERRORS = NO_ROOM | {errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM}
 """What keeps a file from being written, and is no fault of the program: no room, no right, a broken disk."""
 
 Checkpoint = dict[str, Any]
@@ -39,13 +40,17 @@ class WholeCheckpointIO(TorchCheckpointIO):
 
         Raises:
             WriteError: If it could not be written; names the last good checkpoint.
+            SettingError: If the first one of this object's holds what could not be read again.
         """
         if "://" in str(path):
             super().save_checkpoint(checkpoint, path, storage_options)
             return
         try:
-            with whole_file(Path(path), durable=True) as temporary, temporary.open("wb") as file:
-                torch.save(checkpoint, file)
+            with whole_file(Path(path), durable=True) as temporary:
+                with temporary.open("wb") as file:
+                    torch.save(checkpoint, file)
+                if self.written is None:
+                    _check_readable(temporary)
         except (OSError, RuntimeError) as error:
             # Where a write fails, torch puts an error of its own in front of it.
             reason = error if isinstance(error, OSError) else error.__context__
@@ -53,8 +58,8 @@ class WholeCheckpointIO(TorchCheckpointIO):
                 raise
             raise WriteError(
                 f"the checkpoint '{path}' could not be written ({reason.strerror or reason}; {_room(Path(path))}). "
-                f"Last good checkpoint: {self.written or 'none of this run'}. Make room, and start again with the same "
-                "command and --ckpt_path=last."
+                f"Last good checkpoint: {self.written or 'none of this run'}. {remedy(reason)}, and start again with "
+                "the same command and --ckpt_path=last."
             ) from error
         self.written = Path(path)
 
@@ -73,6 +78,21 @@ class WholeCheckpointIO(TorchCheckpointIO):
         if "://" in str(path):
             return super().load_checkpoint(path, map_location, weights_only=True)
         return read_checkpoint(Path(path), "ckpt_path")
+
+
+def _check_readable(path: Path) -> None:
+    """Check that a file holds nothing that reading it without running code refuses."""
+    if unknown := torch.serialization.get_unsafe_globals_in_checkpoint(path):
+        raise SettingError(
+            f"checkpoints must hold tensors and plain values, got {', '.join(sorted(unknown)[:3])}: they could not be "
+            "read again. Leave it out of save_hyperparameters and of states, or call "
+            "torch.serialization.add_safe_globals with it where its module is imported."
+        )
+
+
+def remedy(error: OSError) -> str:
+    """Return what to do where a file could not be written or read."""
+    return "Make room" if error.errno in NO_ROOM else "See to its folder's rights and disk"
 
 
 def _room(path: Path) -> str:

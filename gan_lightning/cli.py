@@ -4,6 +4,7 @@ import inspect
 import logging
 import math
 import os
+import re
 import signal
 import sys
 import warnings
@@ -21,7 +22,6 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
-from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 import gan_lightning.data
@@ -50,7 +50,7 @@ from gan_lightning.callbacks import (
 from gan_lightning.callbacks.last_run import last_checkpoint
 from gan_lightning.callbacks.process_watch import FIRST_HAS_ENDED, end_at_once, first_has_ended
 from gan_lightning.callbacks.wandb_run import go_on_in_wandb
-from gan_lightning.checkpoints import DISK_ERRORS, Checkpoint, read_checkpoint
+from gan_lightning.checkpoints import DISK_ERRORS, Checkpoint, read_checkpoint, remedy
 from gan_lightning.errors import SettingError, UserError, WriteError, exit_with
 from gan_lightning.swept import WANDB_POINT, check_swept, swept_parameters
 
@@ -59,6 +59,9 @@ LINKED = ("channels", "image_size", "num_classes")
 
 BY_SIGNAL = 128
 """What a shell adds to the number of the signal that ended a process."""
+
+MOST_OF_A_LINE = 300
+"""Characters that are shown of what torch says of weights that do not fit."""
 
 LAST = "GAN_LIGHTNING_LAST"
 """Tells the processes that Lightning starts which checkpoint the first one took for the last."""
@@ -163,8 +166,7 @@ class GanCLI(LightningCLI):
         """
         check_values(self._chosen())
         model = self._get(self.config, "model")
-        module, _, class_name = model["class_path"].rpartition(".")
-        parameters = inspect.signature(getattr(import_module(module), class_name)).parameters
+        parameters = _parameters(model["class_path"])
         for name in LINKED:
             value = model.get("init_args", {}).get(name)
             # A class may hand the setting on in its **kwargs; then it has no default of its own.
@@ -247,24 +249,31 @@ class GanCLI(LightningCLI):
         return None if found is None else str(found)
 
 
-def check_values(settings: Any, name: str = "") -> None:
+def check_values(settings: Any, name: str = "", parameters: Mapping[str, inspect.Parameter] | None = None) -> None:
     """Check that numbers are finite, and that nothing is null where there has to be a value.
+
+    What a class has as its default is its own affair.
 
     Args:
         settings: A configuration, or a part of it.
         name: The part's name.
+        parameters: Those of the class that the part is for, where it is known.
 
     Raises:
         SettingError: Naming the first that is not, or a seed that is out of range.
     """
     if isinstance(settings, Namespace | dict):
-        known = _parameters(settings.get("class_path"))
         for key, value in vars(settings).items() if isinstance(settings, Namespace) else settings.items():
-            if key == "init_args" and isinstance(value, Namespace):
-                for argument, given in vars(value).items():
-                    if given is None and argument in known and not _takes_none(known[argument]):
-                        raise SettingError(f"{name}.{argument} must have a value, got null. Leave it out.")
-            check_values(value, name if key == "init_args" else f"{name}.{key}" if name else str(key))
+            if key == "init_args":
+                check_values(value, name, _parameters(settings.get("class_path")))
+                continue
+            parameter = (parameters or {}).get(key)
+            if parameter is not None and repr(value) == repr(parameter.default):
+                continue
+            full_name = f"{name}.{key}" if name else str(key)
+            if value is None and parameter is not None and not _takes_none(parameter):
+                raise SettingError(f"{full_name} must have a value, got null. Leave it out.")
+            check_values(value, full_name)
     elif isinstance(settings, list | tuple):
         for number, value in enumerate(settings):
             check_values(value, f"{name}[{number}]")
@@ -278,7 +287,10 @@ def _parameters(class_path: Any) -> Mapping[str, inspect.Parameter]:
     if not isinstance(class_path, str):
         return {}
     module, _, class_name = class_path.rpartition(".")
-    return inspect.signature(getattr(import_module(module), class_name)).parameters
+    try:
+        return inspect.signature(getattr(import_module(module), class_name)).parameters
+    except (ImportError, AttributeError, ValueError):  # a function, or a class without a signature
+        return {}
 
 
 def _takes_none(parameter: inspect.Parameter) -> bool:
@@ -294,6 +306,9 @@ def refused_settings(error: BaseException) -> str | None:
     """Return which class could not be made, with the settings that are not its defaults, and why.
 
     None where the error came from elsewhere.
+
+    Raises:
+        Exception: The error itself, where it is that of a user's own class, which may have to be mended.
     """
     errors = [error]
     while (before := errors[-1].__cause__ or errors[-1].__context__) is not None:
@@ -303,6 +318,8 @@ def refused_settings(error: BaseException) -> str | None:
         theirs = type(made).__module__.startswith("jsonargparse") or isinstance(made, LightningCLI)
         if frame.f_code.co_name not in ("__init__", "__post_init__") or made is None or theirs:
             continue
+        if not type(made).__module__.startswith(("gan_lightning.", "torch", "lightning.")):
+            raise error
         given = {
             name: frame.f_locals.get(name, getattr(made, name, each.default))
             for name, each in inspect.signature(type(made)).parameters.items()
@@ -350,9 +367,6 @@ def check_same_settings(model: LightningModule, checkpoint: Path, *, resumes: bo
             f"ckpt_path must have been written with the same model settings: {'; '.join(differing)}. "
             f"Pass the config.yaml of the run that wrote '{checkpoint}', or a checkpoint that fits."
         )
-    own = {} if is_overridden("configure_model", model) else model.state_dict()
-    if own and not is_overridden("on_load_checkpoint", model):
-        check_same_weights(own, content["state_dict"], type(model).__name__, checkpoint, strict=model.strict_loading)
     return content
 
 
@@ -372,29 +386,6 @@ def check_not_past_the_end(trainer: Trainer, checkpoint: Checkpoint) -> None:
 def _within_epoch(checkpoint: Checkpoint) -> bool:
     progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
     return bool(progress["processed"] == progress["completed"])
-
-
-def check_same_weights(
-    own: Mapping[str, Any], saved: Mapping[str, Any], model: str, checkpoint: Path, *, strict: bool
-) -> None:
-    """Check that a checkpoint's weights have a model's names and shapes.
-
-    Raises:
-        SettingError: Naming the first that has not.
-    """
-    wrong = [
-        f"{name} is {tuple(saved[name].shape)} there and {tuple(weight.shape)} here"
-        for name, weight in own.items()
-        if name in saved and saved[name].shape != weight.shape
-    ]
-    if strict:
-        wrong += [f"{name} is missing there" for name in own.keys() - saved.keys()]
-        wrong += [f"{name} is unknown here" for name in saved.keys() - own.keys()]
-    if wrong:
-        raise SettingError(
-            f"ckpt_path must be a checkpoint of this {model}, got '{checkpoint}', whose weights are others: "
-            f"{min(wrong)}{f', and {len(wrong) - 1} more' if len(wrong) > 1 else ''}. Pass the model's own."
-        )
 
 
 def run(arguments: list[str]) -> None:
@@ -429,11 +420,28 @@ def run(arguments: list[str]) -> None:
 
 def user_error(exception: BaseException | None) -> UserError | None:
     """Return the error that is for the user, where another one, such as jsonargparse's, may have been made of it."""
+    follows = True  # not from an error that was dealt with before another one came
     while exception is not None and not isinstance(exception, UserError):
-        if isinstance(exception, OSError) and exception.errno in DISK_ERRORS:
+        if follows and isinstance(exception, OSError) and exception.errno in DISK_ERRORS:
             file = f"'{exception.filename}'" if exception.filename else "a file of the run"
-            return WriteError(f"{file} could not be written or read: {exception.strerror}. Make room, or look at it.")
-        if isinstance(exception, MisconfigurationException):  # Lightning's own, which names its arguments
+            return WriteError(f"{file} could not be written or read: {exception.strerror}. {remedy(exception)}.")
+        if follows and isinstance(exception, MisconfigurationException):  # Lightning's own, which names its arguments
             return SettingError(f"trainer: {exception}")
+        if follows and isinstance(exception, RuntimeError) and (wrong := _other_weights(exception)):
+            return wrong
+        follows = follows and exception.__cause__ is not None
         exception = exception.__cause__ or exception.__context__
     return exception
+
+
+def _other_weights(error: RuntimeError) -> SettingError | None:
+    """Return what is wrong with the weights that Lightning could not load from a checkpoint."""
+    loads = any(frame.f_code.co_name == "load_model_state_dict" for frame, _ in walk_tb(error.__traceback__))
+    said = re.match(r"Error\(s\) in loading state_dict for (\w+):\s*(.*\S)", str(error))
+    if not loads or said is None:
+        return None
+    model, wrong = said.groups()
+    shown = wrong if len(wrong) <= MOST_OF_A_LINE else f"{wrong[:MOST_OF_A_LINE]}..."
+    return SettingError(
+        f"ckpt_path must be a checkpoint of this {model}, whose weights are others: {shown} Pass the model's own."
+    )

@@ -4,7 +4,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,8 @@ def whole_file(path: Path, *, durable: bool = False) -> Iterator[Path]:
             flush(temporary)
         temporary.replace(path)
         if durable:
-            flush(path.parent)
+            with suppress(OSError):  # not every system does that with a folder
+                flush(path.parent)
 
 
 def flush(path: Path) -> None:

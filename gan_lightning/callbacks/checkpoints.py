@@ -1,6 +1,7 @@
 """When checkpoints are written: where a run can go on as if it had never stopped."""
 
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -12,21 +13,36 @@ from torch import Tensor
 
 from gan_lightning.callbacks.interruption import Interrupted, interruption
 from gan_lightning.checkpoints import WholeCheckpointIO
+from gan_lightning.errors import SettingError
+
+NEWEST = "newest"
+"""Name of the file to go on from, where checkpoints are chosen by a metric, hold weights alone, or none are kept."""
 
 
 class Checkpoints(ModelCheckpoint):
     """Lightning's `ModelCheckpoint`, whose files are whole and say where exactly to go on.
 
     Between an epoch's last batch and its end, in the validation and the evaluations, Lightning cannot take up a run
-    again without leaving something out: what would be saved there is saved at the end of that epoch. Files and the
-    link `last.ckpt` appear whole, and replace the earlier ones in one step. A run that is told to end
-    (`Interruption`) saves before it does.
+    again without leaving something out: what would be saved there is saved at the end of that epoch. What is asked for
+    by a validation within an epoch, or before it, is saved after the next batch. Files and the link `last.ckpt` appear
+    whole, and replace the earlier ones in one step. A run that is told to end (`Interruption`) saves before it does.
+
+    Where checkpoints are chosen by a metric, `newest.ckpt` is there, too, to go on from, when the newest is not chosen.
     """
 
     _due: bool = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Choose the folder, and have files written whole."""
+        """Choose the folder, and have files written whole.
+
+        Raises:
+            SettingError: If checkpoints are asked for after some time.
+        """
+        if stage == "fit" and self._train_time_interval is not None:
+            raise SettingError(
+                f"checkpoint.train_time_interval must not be set, got {self._train_time_interval}: checkpoints come "
+                "after batches or epochs. Set checkpoint.every_n_train_steps."
+            )
         super().setup(trainer, pl_module, stage)
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = WholeCheckpointIO()
@@ -35,23 +51,21 @@ class Checkpoints(ModelCheckpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save after every so manieth batch, or where the run has to end."""
+        """Save after every so manieth batch or after a validation's batch, or where the run has to end."""
         every = self._every_n_train_steps
         asked = every > 0 and trainer.global_step % every == 0 and not self._should_skip_saving_checkpoint(trainer)
         told = self._told(trainer)
-        if trainer.is_last_batch:
-            self._due |= asked
+        self._due |= asked
+        if trainer.is_last_batch or _validates_next(trainer):
             return
-        if asked:
-            if self.monitor is None or self.monitor in self._monitor_candidates(trainer):
-                self._save(trainer)
-            else:
-                self._due = True
+        if self._due and (self.monitor is None or self.monitor in self._monitor_candidates(trainer)):
+            self._due = False
+            self._save(trainer)
         if told is not None:
             self._save_and_end(trainer, told)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Have the end of the epoch save, where Lightning would save here."""
+        """Have the next batch or the end of the epoch save, where Lightning would save here."""
         if not self._should_skip_saving_checkpoint(trainer) and not self._should_save_on_train_epoch_end(trainer):
             self._due |= self._epoch_asks(trainer)
 
@@ -90,23 +104,28 @@ class Checkpoints(ModelCheckpoint):
 
     def _save(self, trainer: Trainer) -> None:
         candidates = self._monitor_candidates(trainer)
+        self._last_global_step_saved = 0  # what a batch has saved at this step is not the end of its epoch
         self._save_topk_checkpoint(trainer, candidates)
         if self._last_global_step_saved == trainer.global_step or (
             self.save_last == "link" and self._last_checkpoint_saved
         ):
             self._save_last_checkpoint(trainer, candidates)
+        if self._last_global_step_saved != trainer.global_step and self.save_top_k and not self.save_weights_only:
+            self._save_newest(trainer)
+
+    def _save_newest(self, trainer: Trainer) -> None:
+        """Save a whole checkpoint beside those that are kept, which `last.ckpt` does not point to."""
+        trainer.save_checkpoint(self.format_checkpoint_name({}, NEWEST), weights_only=False)
+        self._last_global_step_saved = trainer.global_step
 
     def _save_and_end(self, trainer: Trainer, signum: int) -> None:
-        """Save, if that has not been done at this batch, and end.
-
-        Where checkpoints are chosen by a metric, or none are kept, the file is `interrupted.ckpt`.
-        """
-        if self._last_global_step_saved != trainer.global_step:
-            if self.monitor is None and self.save_top_k != 0:
+        """Save, if that has not been done at this batch, and end."""
+        saved = self._last_global_step_saved == trainer.global_step and not self.save_weights_only
+        if not saved and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            if self.monitor is None and self.save_top_k and not self.save_weights_only:
                 self._save(trainer)
             else:
-                candidates = self._monitor_candidates(trainer)
-                self._save_checkpoint(trainer, self.format_checkpoint_name(candidates, "interrupted"))
+                self._save_newest(trainer)
         raise Interrupted(signum)
 
     @staticmethod
@@ -117,11 +136,23 @@ class Checkpoints(ModelCheckpoint):
         trainer.strategy.barrier()
 
 
+def _validates_next(trainer: Trainer) -> bool:
+    """Return whether a validation follows this batch, but not each: a run that goes on from here would leave it out."""
+    loop = trainer.fit_loop
+    if trainer.val_check_batch == 1 or trainer._val_check_time_interval is not None:
+        return False
+    assert loop._data_fetcher is not None
+    return loop.epoch_loop._should_check_val_fx(loop._data_fetcher)
+
+
 def link(file: Path, name: Path) -> None:
-    """Have a name point to a file of the same or another folder, in one step."""
+    """Have a name point to a file of the same or another folder, in one step; a copy where there are no links."""
     with tempfile.TemporaryDirectory(dir=name.parent, prefix=".writing-") as folder:
         temporary = Path(folder, name.name)
-        temporary.symlink_to(os.path.relpath(file, name.parent))
+        try:
+            temporary.symlink_to(os.path.relpath(file, name.parent))
+        except OSError:
+            shutil.copy2(file, temporary)
         temporary.replace(name)
 
 

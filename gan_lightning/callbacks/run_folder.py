@@ -1,7 +1,6 @@
 """One folder per run, with everything that is needed to understand it, to do it again and to go on with it."""
 
 import contextlib
-import fcntl
 import logging
 import os
 import platform
@@ -162,7 +161,8 @@ class RunFolder(Callback):
         """Bring in what the earlier run had when the checkpoint was written."""
         assert self.path is not None
         assert self._logger is not None
-        beside = Path(str(trainer.ckpt_path)).absolute().parents[1]  # where the run was moved, this is the place
+        checkpoint = Path(str(trainer.ckpt_path)).absolute()
+        beside = checkpoint.parent.parent  # where the run was moved, this is the place
         folder = beside if (beside / "run.json").is_file() else Path(earlier["folder"])
         rows = first_rows(folder / "metrics.csv", earlier["rows"])
         if len(rows) < earlier["rows"]:
@@ -177,14 +177,18 @@ class RunFolder(Callback):
             metrics = {name: value for name, value in row.items() if name != "step"}
             for log in trainer.loggers:
                 log.log_metrics(metrics, step=row["step"])
-        for picture in folder.glob("[!.]*/*.png"):  # not those that a killed run was writing
-            _bring(picture, self.path / picture.relative_to(folder))
+        written = checkpoint.stat().st_mtime_ns if checkpoint.exists() else None
+        for picture in folder.glob("[!.]*/*.png"):  # not those that a killed run was writing, or has drawn since
+            if written is None or picture.stat().st_mtime_ns <= written:
+                _bring(picture, self.path / picture.relative_to(folder))
         checkpoints = Path(_checkpoints(self.path) or "")
         kept = [file for file in saved_files(trainer) if file.parent == checkpoints and not file.exists()]
-        for file in kept:
-            if (source := folder / "checkpoints" / file.name).is_file():
-                _bring(source, file)
-                link(file, checkpoints / "last.ckpt")
+        brought = [file for file in kept if (folder / "checkpoints" / file.name).is_file()]
+        for file in brought:
+            _bring(folder / "checkpoints" / file.name, file)
+        if brought and any(getattr(callback, "save_last", None) for callback in trainer.checkpoint_callbacks):
+            resumed = checkpoints / checkpoint.resolve().name
+            link(resumed if resumed in brought else brought[-1], checkpoints / "last.ckpt")
 
     def end(self, trainer: Trainer, status: str, error: str | None = None) -> bool:
         """Note how the run ended; return whether this process had one to note it of."""
@@ -204,8 +208,11 @@ def _locked(folder: Path) -> int | None:
     """Lock a run's folder; return what keeps it locked, or None where the file system knows no locks."""
     descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+        import fcntl  # which not every system has
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # waits for a process that looks at it
+    except (ImportError, OSError) as error:
+        logger.warning("'%s' cannot be locked (%s): --ckpt_path=last will not see that it goes on.", folder, error)
         os.close(descriptor)
         return None
     return descriptor
@@ -218,10 +225,12 @@ def is_going_on(folder: Path) -> bool:
     except OSError:
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: another process may be looking, too
     except BlockingIOError:
         return True
-    except OSError:
+    except (ImportError, OSError):
         return False
     finally:
         os.close(descriptor)
@@ -235,7 +244,7 @@ def _bring(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:
         with whole_file(target) as path:
-            shutil.copyfile(source, path)
+            shutil.copy2(source, path)  # with its time, by which the newest one is found
 
 
 def _checkpoints(path: Path | None) -> str | None:

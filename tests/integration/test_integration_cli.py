@@ -347,6 +347,26 @@ def test_a_users_model_may_have_defaults_for_what_the_data_set_gives(gan_lightni
         assert (status, "model.channels must not be set, got 3" in errors) == (2, True), errors
 
 
+def test_a_users_class_keeps_its_defaults_its_errors_and_their_tracebacks(gan_lightning, tmp_path, monkeypatch):
+    (tmp_path / "own.py").write_text(
+        "from gan_lightning.models import MGAN\n"
+        "class Own(MGAN):\n"
+        "    def __init__(self, channels: int = 1, image_size: int = 32, clip: float = float('inf'), seed: int = -1,\n"
+        "                 breaks: bool = False):\n"
+        "        super().__init__(channels, image_size, base_width=4, feature_dim=8)\n"
+        "        if breaks:\n"
+        "            [][0]\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    run = ["--data=Digits", "--trainer.fast_dev_run=true", "--trainer.enable_progress_bar=false", "--model=own.Own"]
+    status, _, errors = gan_lightning("fit", *run)
+    assert status == 0, errors
+    status, _, errors = gan_lightning("fit", *run, "--model.seed=-2")
+    assert (status, "model.seed must be at least 0 and below 2**32, got -2" in errors) == (2, True), errors
+    with pytest.raises(ValueError, match="list index out of range"):
+        gan_lightning("fit", *run, "--model.breaks=true")
+
+
 @pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGINT])
 def test_a_run_that_is_told_to_end_says_so_and_the_same_command_with_last_goes_on_with_it(
     finished, gan_lightning, tmp_path, monkeypatch, told
@@ -380,7 +400,7 @@ def test_a_run_that_is_told_to_end_says_so_and_the_same_command_with_last_goes_o
     ("arguments", "message"),
     [
         (["--model=GAN", "--model.networks=PermutationInvariantNetworks", "--model.networks.width=8"],
-         "ckpt_path must be a checkpoint of this GAN, got "),
+         "ckpt_path must be a checkpoint of this GAN, whose weights are others: Missing key(s) in state_dict: "),
         ([*QUICK, *TINY, "--model.base_width=8"], "model.base_width is 8 here and 4 in the checkpoint"),
         ([*QUICK, *TINY, "--trainer.max_epochs=1"], "trainer.max_epochs must be at least 2"),
         ([*QUICK, *TINY, "--weights_only=false"], "weights_only must not be false"),

@@ -59,7 +59,14 @@ def measuring() -> list[Callback]:
 
 
 def fit(
-    root: Path, model: str, *callbacks: Callback, resumes: Path | None = None, max_epochs: int = 2, **save: object
+    root: Path,
+    model: str,
+    *callbacks: Callback,
+    resumes: Path | None = None,
+    max_epochs: int = 2,
+    batches: int = 3,
+    validates: float = 1.0,
+    **save: object,
 ) -> Path:
     """Train, with random cuts and flips, until the end or until a callback ends it; return the run's folder."""
     seed_everything(0, verbose=False)
@@ -67,11 +74,13 @@ def fit(
     own = [Interruption(), folder, *callbacks, RandomStreams(), Checkpoints(save_last="link", **save)]
     trainer = ApplyingTrainer(
         max_epochs=max_epochs, logger=False, callbacks=own, log_every_n_steps=1, accelerator="cpu",
-        enable_progress_bar=False, enable_model_summary=False,
+        enable_progress_bar=False, enable_model_summary=False, val_check_interval=validates,
     )  # fmt: skip
     made = MODELS[model]()
     size = 64 if model == "DCGAN" else 32
-    data = Digits(batch_size=20, evaluation_batch_size=30, limit=60, image_size=size, crop_from=size + 2, flip=True)
+    data = Digits(
+        batch_size=20, evaluation_batch_size=30, limit=20 * batches, image_size=size, crop_from=size + 2, flip=True
+    )
     try:
         trainer.fit(made, data, ckpt_path=None if resumes is None else resumes / "checkpoints/last.ckpt")
     except (Dies, Interrupted):
@@ -142,12 +151,29 @@ def test_a_second_signal_ends_a_run_at_once(tmp_path, monkeypatch):
     assert checkpoint_of(told)["global_step"] == 3, "that of the first epoch's end"
 
 
-def test_a_checkpoint_is_saved_beside_those_that_a_metric_chooses(tmp_path):
-    told = fit(tmp_path, "MGAN", At("on_train_batch_start", 4, terminate), monitor="val/discriminator_loss")
-    names = {file.name for file in (told / "checkpoints").iterdir()}
-    assert {"interrupted.ckpt", "last.ckpt"} < names
-    assert len(names) == 3
-    assert torch.load(told / "checkpoints/interrupted.ckpt", weights_only=True)["global_step"] == 5
+@pytest.mark.parametrize("save", [{"every_n_epochs": 1}, {"every_n_train_steps": 2}])
+def test_a_validation_within_an_epoch_has_the_next_batch_save(tmp_path, save):
+    twice = {"batches": 5, "validates": 0.4, "max_epochs": 1, **save}
+    straight = fit(tmp_path, "GAN", **twice)
+    ended = fit(tmp_path, "GAN", At("on_train_batch_start", 3, dies), **twice)
+    assert checkpoint_of(ended)["global_step"] == 3
+    assert differing(fit(tmp_path, "GAN", resumes=ended, **twice), straight) == []
+
+
+@pytest.mark.parametrize("save", [{"monitor": "step", "mode": "min"}, {"save_weights_only": True}, {"save_top_k": 0}])
+def test_a_run_that_is_told_to_end_leaves_a_whole_checkpoint_whatever_is_kept(tmp_path, save):
+    told = fit(tmp_path, "GAN", At("on_train_batch_start", 4, terminate), **save)
+    newest = torch.load(told / "checkpoints/newest.ckpt", weights_only=True)
+    assert newest["global_step"] == 5
+    assert newest["optimizer_states"]
+
+
+def test_where_a_metric_chooses_the_newest_is_kept_beside_the_best(tmp_path):
+    run = fit(tmp_path, "GAN", monitor="step", mode="min")
+    assert len(list((run / "checkpoints").iterdir())) == 3
+    assert checkpoint_of(run)["global_step"] == 3, "the best"
+    newest = torch.load(run / "checkpoints/newest.ckpt", weights_only=True)
+    assert newest["global_step"] == 6
 
 
 def test_a_run_that_goes_on_keeps_the_scores_and_the_files_of_the_best_checkpoints(tmp_path):

@@ -4,6 +4,7 @@ import errno
 import io
 import pickle
 import zipfile
+from fractions import Fraction
 
 import pytest
 import torch
@@ -109,6 +110,25 @@ def test_a_full_disk_leaves_the_last_good_checkpoint_and_says_so(tmp_path, monke
         writer.save_checkpoint({"state_dict": {}}, path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_disk_that_may_not_be_written_to_is_not_said_to_be_full(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(torch, "save", refuse)
+    with pytest.raises(WriteError, match=r"Read-only file system; .*\. See to its folder's rights and disk, and start"):
+        WholeCheckpointIO().save_checkpoint(CONTENT, tmp_path / "it.ckpt")
+
+
+def test_what_could_not_be_read_again_is_not_written(tmp_path):
+    with pytest.raises(
+        SettingError, match=r"plain values, got fractions\.Fraction: .* torch\.serialization\.add_safe_g"
+    ):
+        WholeCheckpointIO().save_checkpoint(CONTENT | {"hyper_parameters": Fraction(1, 3)}, tmp_path / "it.ckpt")
+    assert not list(tmp_path.iterdir())
+    with torch.serialization.safe_globals([Fraction]):
+        WholeCheckpointIO().save_checkpoint(CONTENT | {"hyper_parameters": Fraction(1, 3)}, tmp_path / "it.ckpt")
 
 
 def test_an_error_that_is_not_the_disks_stays_what_it_is(tmp_path):
