@@ -105,6 +105,7 @@ class PlainMGAN:
             for weight, gradient in zip(weights, gradients, strict=True):
                 weight.grad = gradient
             optimizer.step()
+            optimizer.zero_grad()
 
         self.step_g.zero_grad()
         fake_logits = self.discriminate(fake)

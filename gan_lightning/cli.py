@@ -47,8 +47,9 @@ from gan_lightning.callbacks import (
     SubproblemMonitor,
     TransferEvaluation,
 )
+from gan_lightning.callbacks.interruption import BY_SIGNAL
 from gan_lightning.callbacks.last_run import last_checkpoint
-from gan_lightning.callbacks.process_watch import FIRST_HAS_ENDED, end_at_once, first_has_ended
+from gan_lightning.callbacks.process_watch import FIRST_HAS_ENDED, end_at_once, first_has_ended, started_by_first
 from gan_lightning.callbacks.wandb_run import go_on_in_wandb
 from gan_lightning.checkpoints import DISK_ERRORS, Checkpoint, read_checkpoint, remedy
 from gan_lightning.errors import SettingError, UserError, WriteError, exit_with
@@ -56,9 +57,6 @@ from gan_lightning.swept import WANDB_POINT, check_swept, swept_parameters
 
 LINKED = ("channels", "image_size", "num_classes")
 """What the data set tells the model, where the model asks for it."""
-
-BY_SIGNAL = 128
-"""What a shell adds to the number of the signal that ended a process."""
 
 MOST_OF_A_LINE = 300
 """Characters that are shown of what torch says of weights that do not fit."""
@@ -406,10 +404,11 @@ def run(arguments: list[str]) -> None:
     try:
         GanCLI()
     except SIGTERMException as exception:
-        # Lightning's own status would be 0, as of a finished run. That of the processes that it started stays 0:
-        # it ends the first one, which may still have something to write, when another one fails.
+        # Lightning's own status would be 0, as of a finished run. It stays so for the other processes of torchrun and
+        # SLURM, which would end the first one, that may still have something to write; ours waits (`ProcessWatch`).
         status = BY_SIGNAL + getattr(exception, "signum", signal.SIGTERM)
-        raise SystemExit(0 if getattr(rank_zero_only, "rank", 0) else status) from exception
+        first = not getattr(rank_zero_only, "rank", 0)
+        raise SystemExit(status if first or started_by_first() else 0) from exception
     except Exception as exception:
         if (error := user_error(exception)) is not None:
             exit_with(error)

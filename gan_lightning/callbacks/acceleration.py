@@ -53,6 +53,8 @@ class Acceleration(Callback):
             )
         self.channels_last, self.compile, self.compile_mode, self.fused = channels_last, compile, compile_mode, fused
         self._compiled: list[tuple[nn.Module, str]] = []
+        self._before: tuple[bool, int] | None = None
+        """What torch's settings were that compiling changes."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Set the weights' memory layout, and compile."""
@@ -65,6 +67,7 @@ class Acceleration(Callback):
             from torch._dynamo import config as dynamo  # takes seconds, which nobody else should wait for
             from torch._functorch import config as functorch
 
+            self._before = self._before or (functorch.donated_buffer, dynamo.recompile_limit)
             # Several optimizers step on losses that share a graph: what its backward pass reads is read again.
             functorch.donated_buffer = False
             # All networks are sequences, whose one `forward` is compiled for each of them and for each way to call it;
@@ -95,7 +98,19 @@ class Acceleration(Callback):
             torch.compiler.cudagraph_mark_step_begin()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Put the plain networks back."""
+        """Put the plain networks and torch's settings back."""
+        self._restore()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Put the plain networks and torch's settings back."""
+        self._restore()
+
+    def _restore(self) -> None:
+        if self._before is not None:
+            from torch._dynamo import config as dynamo
+            from torch._functorch import config as functorch
+
+            (functorch.donated_buffer, dynamo.recompile_limit), self._before = self._before, None
         while self._compiled:
             owner, name = self._compiled.pop()
             delattr(owner, name)  # what the class has under this name is the plain one
@@ -119,8 +134,8 @@ class _InTraining:
         self.owner, self.eager = owner, eager
         self.compiled = torch.compile(eager, mode=mode)
 
-    def __call__(self, *args: Any) -> Any:
-        return (self.compiled if self.owner.training else self.eager)(*args)
+    def __call__(self, *args: Any, **settings: Any) -> Any:
+        return (self.compiled if self.owner.training else self.eager)(*args, **settings)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Callable[..., Any]:
         return copy.deepcopy(self.eager, memo)  # of the copy of its owner

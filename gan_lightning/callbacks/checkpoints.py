@@ -139,7 +139,8 @@ class Checkpoints(ModelCheckpoint):
 def _validates_next(trainer: Trainer) -> bool:
     """Return whether a validation follows this batch, but not each: a run that goes on from here would leave it out."""
     loop = trainer.fit_loop
-    if trainer.val_check_batch == 1 or trainer._val_check_time_interval is not None:
+    by_time = trainer._val_check_time_interval is not None  # type: ignore[attr-defined]
+    if trainer.val_check_batch == 1 or by_time:
         return False
     assert loop._data_fetcher is not None
     return loop.epoch_loop._should_check_val_fx(loop._data_fetcher)

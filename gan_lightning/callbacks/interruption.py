@@ -14,6 +14,9 @@ logger = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
+BY_SIGNAL = 128
+"""What a shell adds to the number of the signal that ended a process."""
+
 SAME_REQUEST = 1.0
 """Seconds within which further signals count as the same request: a terminal and the first process both pass it on."""
 
@@ -57,8 +60,8 @@ class Interruption(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Wait for nothing any more: what comes now is measured again when the run goes on."""
         self._trains = False
-        if self.told is not None:
-            raise Interrupted(self.told)
+        if (told := self.agreed(trainer)) is not None:
+            raise Interrupted(told)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Listen no longer."""

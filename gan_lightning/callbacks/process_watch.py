@@ -1,5 +1,6 @@
 """Ends a run of several processes when one of them has died, and says so, where the others would wait for it."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from typing import NoReturn
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from gan_lightning.callbacks.interruption import BY_SIGNAL, SIGNALS
 from gan_lightning.callbacks.run_folder import RunFolder
 
 FAILED = 1
@@ -19,6 +21,12 @@ FAILED = 1
 
 GRACE = 3.0
 """Seconds that the other processes have to end by themselves, with an error of their own."""
+
+GRACE_IF_TOLD = 120.0
+"""Seconds that the first process has to end by itself where another one was told to end, as all are at one time."""
+
+TOLD = tuple(BY_SIGNAL + each for each in SIGNALS)
+"""Exit statuses of processes that were told to end."""
 
 FIRST = "GAN_LIGHTNING_FIRST_PROCESS"
 """Tells the processes that Lightning starts which process that was."""
@@ -35,7 +43,8 @@ class ProcessWatch(Callback):
     """Watches the processes that Lightning started for the devices of this machine, each over the others.
 
     Where one of them was killed, the others end at once, where it failed, after `GRACE` seconds, in which they may fail
-    in the same way. `run.json` says `failed`, and the last line that is printed what happened and how to go on.
+    in the same way, and where it was told to end, as all are, after `GRACE_IF_TOLD`. `run.json` says `failed`, and the
+    last line that is printed what happened and how to go on.
     Processes that torchrun or SLURM started are theirs to end.
     """
 
@@ -55,7 +64,7 @@ class ProcessWatch(Callback):
             _in_background(lambda child=child, rank=rank: self._watch_child(trainer, child, rank))
         if children:
             _replace_lightnings()
-        elif int(os.environ.get("LOCAL_RANK", 0)) > 0 and FIRST in os.environ:
+        elif started_by_first():
             _in_background(lambda: self._watch_first(trainer))
 
     def _watch_child(self, trainer: Trainer, child: subprocess.Popen, rank: int) -> None:
@@ -63,7 +72,7 @@ class ProcessWatch(Callback):
         if not code:
             return
         if code > 0:
-            time.sleep(GRACE)
+            time.sleep(GRACE_IF_TOLD if code in TOLD else GRACE)
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"failed with status {code}"
         message = (
             f"process {rank} of 0 to {trainer.world_size - 1} (pid {child.pid}) {how} at batch {trainer.global_step}: "
@@ -72,7 +81,8 @@ class ProcessWatch(Callback):
         )
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, RunFolder):
-                callback.end(trainer, "failed", message)
+                with contextlib.suppress(OSError):  # on a full disk, too, this process has to end
+                    callback.end(trainer, "failed", message)
         _end(message, trainer)
 
     def _watch_first(self, trainer: Trainer) -> None:
@@ -81,9 +91,14 @@ class ProcessWatch(Callback):
         _end(FIRST_HAS_ENDED, trainer)
 
 
+def started_by_first() -> bool:
+    """Return whether Lightning started this process for the first one; torchrun's may have that variable, too."""
+    return int(os.environ.get("LOCAL_RANK", 0)) > 0 and FIRST in os.environ and "TORCHELASTIC_RUN_ID" not in os.environ
+
+
 def first_has_ended() -> bool:
     """Return whether the first process started this one, and is no longer there."""
-    return int(os.environ.get("LOCAL_RANK", 0)) > 0 and os.environ.get(FIRST, str(os.getppid())) != str(os.getppid())
+    return started_by_first() and os.environ[FIRST] != str(os.getppid())
 
 
 def _in_background(watch: object) -> None:

@@ -161,7 +161,7 @@ class GenerationQuality(AfterTraining):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the curve."""
-        self.curve, self._measured_at = state_dict["curve"], state_dict["measured_at"]
+        self.curve, self._measured_at = state_dict["curve"], state_dict.get("measured_at")
 
     def _measure(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, float]:
         """Measure and log; return the metrics."""

@@ -95,5 +95,7 @@ def differing(resumed: Path, straight: Path) -> list[str]:
             continue
         if not written[0].is_file() or not same(*(without_times(json.loads(each.read_text())) for each in written)):
             found.append(file)
-    names = [{str(path.relative_to(run)) for path in run.rglob("*.png")} for run in (resumed, straight)]
-    return found + sorted(names[0] ^ names[1])
+    pictures = [
+        {str(path.relative_to(run)): path.read_bytes() for path in run.rglob("*.png")} for run in (resumed, straight)
+    ]
+    return found + sorted({name for name, _ in pictures[0].items() ^ pictures[1].items()})

@@ -151,6 +151,7 @@ def test_only_training_runs_what_is_compiled(monkeypatch):
         features = model.eval().extractors()["classifier"](images)
         logits = model.discriminate(images)
     speed = Acceleration(compile=True)
+    before = torch._functorch.config.donated_buffer, torch._dynamo.config.recompile_limit
     speed.setup(Trainer(accelerator="cpu"), model, "fit")
     with torch.no_grad():
         assert torch.equal(model.extractors()["classifier"](images), features)
@@ -167,6 +168,7 @@ def test_only_training_runs_what_is_compiled(monkeypatch):
     speed.teardown(Trainer(accelerator="cpu"), model, "fit")
     assert model.generator_trunk._compiled_call_impl is None
     assert "discriminate" not in vars(model)
+    assert (torch._functorch.config.donated_buffer, torch._dynamo.config.recompile_limit) == before
 
 
 @pytest.mark.slow
