@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+import time
 import warnings
 from collections.abc import Mapping
 from importlib import import_module
@@ -49,7 +50,14 @@ from gan_lightning.callbacks import (
 )
 from gan_lightning.callbacks.interruption import BY_SIGNAL
 from gan_lightning.callbacks.last_run import last_checkpoint
-from gan_lightning.callbacks.process_watch import FIRST_HAS_ENDED, end_at_once, first_has_ended, started_by_first
+from gan_lightning.callbacks.process_watch import (
+    FIRST_HAS_ENDED,
+    GRACE,
+    another_was_killed,
+    end_at_once,
+    first_has_ended,
+    started_by_first,
+)
 from gan_lightning.callbacks.wandb_run import go_on_in_wandb
 from gan_lightning.checkpoints import DISK_ERRORS, Checkpoint, read_checkpoint, remedy
 from gan_lightning.errors import SettingError, UserError, WriteError, exit_with
@@ -414,6 +422,8 @@ def run(arguments: list[str]) -> None:
             exit_with(error)
         if first_has_ended():  # the error is that of waiting for it
             end_at_once(FIRST_HAS_ENDED)
+        if another_was_killed():  # so is this one, and what ends this process says why
+            time.sleep(GRACE)
         raise
 
 

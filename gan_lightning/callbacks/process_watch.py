@@ -39,6 +39,10 @@ POLL = 0.5
 """Seconds between two looks at the process that started this one."""
 
 
+_watched: list[subprocess.Popen] = []
+_killed = threading.Event()
+
+
 class ProcessWatch(Callback):
     """Watches the processes that Lightning started for the devices of this machine, each over the others.
 
@@ -61,6 +65,7 @@ class ProcessWatch(Callback):
             return
         self._watched = True
         for rank, child in enumerate(children, start=1):
+            _watched.append(child)
             _in_background(lambda child=child, rank=rank: self._watch_child(trainer, child, rank))
         if children:
             _replace_lightnings()
@@ -71,7 +76,9 @@ class ProcessWatch(Callback):
         code = child.wait()
         if not code:
             return
-        if code > 0:
+        if code < 0:
+            _killed.set()
+        else:
             time.sleep(GRACE_IF_TOLD if code in TOLD else GRACE)
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"failed with status {code}"
         message = (
@@ -82,13 +89,18 @@ class ProcessWatch(Callback):
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, RunFolder):
                 with contextlib.suppress(OSError):  # on a full disk, too, this process has to end
-                    callback.end(trainer, "failed", message)
+                    callback.end(trainer, "failed", message, anew=True)
         _end(message, trainer)
 
     def _watch_first(self, trainer: Trainer) -> None:
         while not first_has_ended():
             time.sleep(POLL)
         _end(FIRST_HAS_ENDED, trainer)
+
+
+def another_was_killed() -> bool:
+    """Return whether a process that this one started was killed, so that this one is about to be ended with a line."""
+    return bool(_watched) and _killed.wait(POLL)
 
 
 def started_by_first() -> bool:

@@ -190,9 +190,17 @@ class RunFolder(Callback):
             resumed = checkpoints / checkpoint.resolve().name
             link(resumed if resumed in brought else brought[-1], checkpoints / "last.ckpt")
 
-    def end(self, trainer: Trainer, status: str, error: str | None = None) -> bool:
-        """Note how the run ended; return whether this process had one to note it of."""
-        if self.path is None or self._record.get("status") != "running" or not trainer.is_global_zero:
+    def end(self, trainer: Trainer, status: str, error: str | None = None, *, anew: bool = False) -> bool:
+        """Note how the run ended; return whether this process had one to note it of.
+
+        Args:
+            trainer: Of the run.
+            status: What `run.json` is to say.
+            error: Why.
+            anew: Whether this explains another error, which has been noted.
+        """
+        noted = self._record.get("status") not in ("running", *(["failed"] if anew else []))
+        if self.path is None or noted or not trainer.is_global_zero:
             return False
         seconds = round(time.monotonic() - self._started, 1)
         self._record |= {"status": status, "error": error, "seconds": seconds}

@@ -30,6 +30,7 @@ def test_the_time_of_a_split_step_is_printed_beside_a_direct_ones(monkeypatch, c
     assert [float(value) for value in found.groups()[1:]] == [min(ratios), max(ratios)]
 
 
+@pytest.mark.slow
 def test_the_alarm_of_the_density_ratio_is_judged_run_by_run(monkeypatch, capsys, tmp_path):
     sizes = ["--seeds", "0", "2", "--steps", "60", "--output", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", ["density_ratio_alarm.py", *sizes])

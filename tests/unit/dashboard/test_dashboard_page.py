@@ -132,6 +132,7 @@ def test_a_link_to_wandb_is_a_web_address_or_no_link(tmp_path, write_run):
     assert 'href="javascript:' not in page
 
 
+@pytest.mark.slow
 def test_the_page_is_at_most_three_megabytes_plus_its_pictures_for_two_whole_sweeps(tmp_path, write_run):
     """Forty runs as `sweeps/mgan_shared_layers_*.yaml` leave them: 3 and 5 seeds, two protocols, twenty epochs."""
     rng = np.random.default_rng(0)
