@@ -9,7 +9,6 @@ from typing import Any
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
-from torch import Tensor
 
 from gan_lightning.callbacks.interruption import Interrupted, interruption
 from gan_lightning.checkpoints import WholeCheckpointIO
@@ -157,12 +156,8 @@ def link(file: Path, name: Path) -> None:
         temporary.replace(name)
 
 
-def saved_files(trainer: Trainer) -> dict[Path, Tensor | None]:
-    """Return the files that the trainer's callbacks keep, and the value of the metric that each was chosen by."""
-    found: dict[Path, Tensor | None] = {}
-    for callback in trainer.checkpoint_callbacks:
-        if isinstance(callback, ModelCheckpoint):
-            found |= {Path(path): score for path, score in callback.best_k_models.items()}
-            if callback.best_model_path:
-                found.setdefault(Path(callback.best_model_path), None)
-    return found
+def saved_files(trainer: Trainer) -> list[Path]:
+    """Return the files that the trainer's callbacks keep."""
+    callbacks = [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, ModelCheckpoint)]
+    found = [path for callback in callbacks for path in (*callback.best_k_models, callback.best_model_path)]
+    return [Path(path) for path in dict.fromkeys(filter(None, found))]

@@ -103,7 +103,7 @@ def _why_none(runs: Path, known: Mapping[Path, Mapping[str, Any]], wanted: Mappi
     if not known:
         return f"there is no run in '{runs}'. Leave it out to begin anew."
     newest, other = next(iter(known.items()))
-    differing = sorted({name for name, _ in _leaves(wanted) ^ _leaves(other)})
+    differing = sorted({name for name, _ in set(_leaves(wanted)) ^ set(_leaves(other))})
     shown = ", ".join(differing[:5]) + (", ..." if len(differing) > 5 else "")
     return (
         f"none of the {len(known)} runs in '{runs}' was started with the same settings; the newest, '{newest.name}', "
@@ -111,14 +111,10 @@ def _why_none(runs: Path, known: Mapping[Path, Mapping[str, Any]], wanted: Mappi
     )
 
 
-def _leaves(settings: object, name: str = "") -> set[tuple[str, str]]:
-    """Return the settings at all depths, by their dotted names, each with its value as a text."""
-    return set(_walk(settings, name))
-
-
-def _walk(settings: object, name: str) -> Iterator[tuple[str, str]]:
+def _leaves(settings: object, name: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the settings at all depths, by their dotted names, each with its value as a text."""
     if isinstance(settings, dict) and settings:
         for key, value in settings.items():
-            yield from _walk(value, f"{name}.{key}" if name else str(key))
+            yield from _leaves(value, f"{name}.{key}" if name else str(key))
     else:
         yield name, repr(settings)
