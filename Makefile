@@ -12,7 +12,7 @@ test: $(VENV)/.test
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 
 test-slow: $(VENV)/.test
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow --durations=10
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -21,8 +21,9 @@ from gan_lightning.data import MNIST
 from gan_lightning.data.base import ImageData
 from gan_lightning.data.store import ImageStore
 from gan_lightning.errors import DataError
-from gan_lightning.evaluation import PAPER, PaperProtocol, evaluate_transfer, nearest_neighbours
+from gan_lightning.evaluation import PAPER, PaperProbe, nearest_neighbours
 from gan_lightning.interfaces import LabelKind, Split
+from gan_lightning.measurements import Bench, Transfer
 from gan_lightning.models.mgan import feature_extractor
 
 
@@ -100,7 +101,7 @@ class TransferSize:
 
 
 def forward_each_epoch(
-    extractor: nn.Module, data: ImageData, protocol: PaperProtocol, device: torch.device, seed: int = 0
+    extractor: nn.Module, data: ImageData, protocol: PaperProbe, device: torch.device, seed: int = 0
 ) -> list[float]:
     """Train the paper's head on a frozen extractor that sees every batch anew; return the test accuracies.
 
@@ -134,7 +135,7 @@ def forward_each_epoch(
     return accuracies
 
 
-class Transfer:
+class CachedTransfer:
     """Twenty epochs of a linear head on a frozen extractor, in two ways.
 
     Args:
@@ -147,20 +148,15 @@ class Transfer:
         torch.manual_seed(0)
         self.extractor = feature_extractor(1, size.width, 128).to(device)
         self.data, self.device = mnist_like(root, (size.train, size.test)), device
-        self.protocol = PaperProtocol(epochs=size.epochs)
+        self.protocol = PaperProbe(epochs=size.epochs)
         self.accuracies: dict[str, list[float]] = {}
 
     def cached(self, times: int) -> None:
         """Extract the features once, as the framework does."""
         for _ in range(times):
-            records = evaluate_transfer(
-                {"classifier": self.extractor},
-                self.data,
-                raw_pixels=False,
-                protocols=[self.protocol],
-                device=self.device,
-            )
-            self.accuracies["cached"] = [record.accuracy for record in records]
+            bench = Bench({"classifier": self.extractor}, self.data, device=self.device, controls=False)
+            found = bench.measure(Transfer(paper=self.protocol, tuned=None))
+            self.accuracies["cached"] = [figure.value for figure in found.figures if figure.is_point]
 
     def each_epoch(self, times: int) -> None:
         """Extract the features in every epoch."""
@@ -170,7 +166,7 @@ class Transfer:
 
 def transfer_row(size: TransferSize, root: str | None, budget: Budget, device: torch.device) -> Comparison:
     """Return the transfer evaluation from cached features against a forward pass in every epoch."""
-    transfer = Transfer(size, root, device)
+    transfer = CachedTransfer(size, root, device)
     comparison = Comparison("transfer", "cached features", "forward pass every epoch", "evaluation", goal=15)
     compare(comparison, transfer.cached, transfer.each_epoch, budget, device, whole=True)
     cached, each = transfer.accuracies["cached"], transfer.accuracies["each"]

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torchvision.utils import save_image
 
-from benchmarks.evaluation import Nearest, NearestSize, Transfer, TransferSize
+from benchmarks.evaluation import CachedTransfer, Nearest, NearestSize, TransferSize
 from benchmarks.timing import Work, peak_memory, timed
 from benchmarks.training import (
     VARIANTS,
@@ -61,8 +61,8 @@ def programs(sizes: Sizes, device: torch.device) -> Mapping[str, Callable[[], Wo
         made |= {f"{row} {name}": _fit(size, name, device) for name in VARIANTS}
         made[f"{row} plain"] = _plain(size, device)
     made["dcgan bare loop"] = lambda: bare(sizes.dcgan, device)
-    made["transfer ours"] = lambda: Transfer(sizes.transfer, sizes.data_root, device).cached
-    made["transfer plain"] = lambda: Transfer(sizes.transfer, sizes.data_root, device).each_epoch
+    made["transfer ours"] = lambda: CachedTransfer(sizes.transfer, sizes.data_root, device).cached
+    made["transfer plain"] = lambda: CachedTransfer(sizes.transfer, sizes.data_root, device).each_epoch
     made["nearest ours"] = lambda: Nearest(sizes.nearest, device).ours
     made["nearest plain"] = lambda: Nearest(sizes.nearest, device).scikit_learn
     return made

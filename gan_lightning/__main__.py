@@ -5,11 +5,17 @@ from collections.abc import Callable
 
 from gan_lightning import __version__
 from gan_lightning.errors import UserError, exit_with
+from gan_lightning.terminal import forgiving_output
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; what does not train answers without loading the framework."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    with forgiving_output():
+        _main(arguments)
+
+
+def _main(arguments: list[str]) -> None:
     if arguments == ["--version"]:
         print(f"gan-lightning {__version__}")
     elif arguments[:1] in (["sweep"], ["dashboard"]):

@@ -112,18 +112,22 @@ def read_checkpoint(path: Path, setting: str) -> Checkpoint:
     Raises:
         SettingError: If there is no such file, or it is damaged or no checkpoint of Lightning's; says why.
     """
-    if not path.exists():
-        raise SettingError(f"{setting} must be a checkpoint file, got '{path}', which does not exist.")
-    if path.is_dir():
-        raise SettingError(
-            f"{setting} must be a checkpoint file, got '{path}', which is a folder. Pass a file of its checkpoints."
-        )
     try:
+        if not path.exists():
+            raise SettingError(f"{setting} must be a checkpoint file, got '{path}', which does not exist.")
+        if path.is_dir():
+            raise SettingError(
+                f"{setting} must be a checkpoint file, got '{path}', which is a folder. Pass a file of its checkpoints."
+            )
+        if not path.is_file():  # reading it might never end
+            raise SettingError(f"{setting} must be a checkpoint file, got '{path}', which is no ordinary file.")
         if is_zipfile(path):
             with ZipFile(path) as archive:
                 if damaged := archive.testzip():  # torch itself does not look
                     raise BadZipFile(f"{damaged} is damaged")
         content = torch.load(path, weights_only=True, map_location="cpu")
+    except SettingError:
+        raise
     except PermissionError as error:
         raise SettingError(f"{setting} must be a checkpoint, got '{path}', which may not be read ({error}).") from error
     except Exception as error:  # torch's reader passes on whatever foreign bytes make of it
@@ -145,11 +149,14 @@ def read_checkpoint(path: Path, setting: str) -> Checkpoint:
 
 def _damage(path: Path, error: Exception) -> str:
     """Return what is wrong with a file that torch could not read."""
-    size = path.stat().st_size
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            start = file.read(4)
+    except (OSError, ValueError):
+        return str(error) or type(error).__name__
     if not size:
         return "it is empty"
-    with path.open("rb") as file:
-        start = file.read(4)
     if start[:2] == b"PK" and not isinstance(error, UnpicklingError):
         return f"it is damaged or was cut short ({size:,} bytes)"
     if isinstance(error, UnpicklingError) and (start[:2] == b"PK" or start[:1] == b"\x80"):

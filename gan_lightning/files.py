@@ -2,24 +2,52 @@
 
 import json
 import os
+import platform
+import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, is_dataclass
+from dataclasses import fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-SCHEMA_VERSION = 1
-"""Version of the layout of `run.json`, `results.json` and sweep records; raised when a reader would have to change."""
+from gan_lightning.errors import SettingError
+from gan_lightning.locks import lock, locked
+
+SCHEMA_VERSION = 2
+"""Version of the layout of `run.json`, `figures.json` and sweep records; raised when a reader would have to change."""
 
 
 def user_cache() -> Path:
     """Return the user's cache folder.
 
+    Raises:
+        SettingError: There is no home folder to have one in, as for a user that a container was given by number.
+
     Source:
         XDG Base Directory Specification, `$XDG_CACHE_HOME`.
     """
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "gan_lightning")
+    if folder := os.environ.get("XDG_CACHE_HOME"):
+        return Path(folder, "gan_lightning")
+    try:
+        return Path.home() / ".cache" / "gan_lightning"
+    except RuntimeError as error:
+        raise SettingError(
+            "cache_dir must be set where the user has no home folder, got none. Set it to a folder to write to "
+            "(--data.cache_dir for images), or the environment variable XDG_CACHE_HOME for all that is kept."
+        ) from error
+
+
+WRITING = ".writing-"
+"""Begins the names of folders for what is being written, beside the place that it is to take."""
+
+LONG_AGO = 24 * 3600.0
+"""Seconds without a change after which nobody writes any more, where locks cannot say."""
+
+_LOCK = ".lock"
+"""The file in such a folder that whoever writes holds locked; it names the system whose locks these are."""
 
 
 @contextmanager
@@ -27,11 +55,11 @@ def whole_file(path: Path, *, durable: bool = False) -> Iterator[Path]:
     """Yield a path to write to; the file takes its place under `path` when the block ends without an error.
 
     Args:
-        path: Where the file is to be. A process that is killed meanwhile leaves a folder `.writing-...` beside it.
+        path: Where the file is to be. A process that is killed meanwhile leaves a folder `.writing-...` beside it,
+            which a later one removes (`remove_abandoned`).
         durable: Whether the file has to be on the disk, for the case of a power cut, before it takes its place.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as folder:
+    with writing_folder(path.parent) as folder:
         temporary = Path(folder, path.name)
         yield temporary
         if durable:
@@ -40,6 +68,77 @@ def whole_file(path: Path, *, durable: bool = False) -> Iterator[Path]:
         if durable:
             with suppress(OSError):  # not every system does that with a folder
                 flush(path.parent)
+
+
+@contextmanager
+def writing_folder(beside: Path) -> Iterator[Path]:
+    """Yield a folder to write in, in the one that the result is moved to; it is gone when the block ends.
+
+    Before the first one in a folder, those of processes that were killed are removed there.
+    """
+    beside.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned_once(beside.absolute())
+    while True:
+        with tempfile.TemporaryDirectory(dir=beside, prefix=WRITING, ignore_cleanup_errors=True) as name:
+            folder = Path(name)
+            try:
+                held = lock(folder / _LOCK, waits=False)
+            except OSError:
+                held = None
+                if folder.is_dir():  # there are no locks here
+                    yield folder
+                    return
+            if held is None:
+                continue  # another process has removed it: before it is locked it looks abandoned
+            try:
+                os.write(held, _system().encode())
+                yield folder
+            finally:
+                os.close(held)
+            return
+
+
+def remove_abandoned(beside: Path) -> None:
+    """Remove what killed processes were writing into a folder, where it is certain that nobody writes there any more.
+
+    That is so where the lock of whoever wrote is free, on the running system that it was taken on, or where nothing
+    has changed for a day.
+    """
+    for folder in beside.glob(f"{WRITING}*"):
+        with suppress(OSError):
+            _remove_if_abandoned(folder)
+
+
+def _remove_if_abandoned(folder: Path) -> None:
+    file = folder / _LOCK
+    if not file.exists():  # of an older version, or where there are no locks
+        if _unchanged_for(folder) > LONG_AGO:
+            shutil.rmtree(folder, ignore_errors=True)
+        return
+    with locked(file, waits=False) as held:
+        if held is None:
+            return
+        if file.read_text(encoding="utf-8") == _system() or _unchanged_for(folder) > LONG_AGO:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _unchanged_for(folder: Path) -> float:
+    """Return the seconds since anything in a folder has changed."""
+    return time.time() - max(path.lstat().st_mtime for path in (folder, *folder.rglob("*")))
+
+
+@cache
+def _system() -> str:
+    """Return a name of the running system, whose processes see each other's locks in any case."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
+    except OSError:
+        return platform.node()
+
+
+@cache
+def _remove_abandoned_once(beside: Path) -> None:
+    remove_abandoned(beside)
 
 
 def flush(path: Path) -> None:
@@ -59,11 +158,11 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write a JSON file, whole or not at all."""
-    write_text(path, json.dumps(value, indent=2, default=_plain) + "\n")
+    write_text(path, json.dumps(value, indent=2, default=plain) + "\n")
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
     """Return what JSON can hold: the settings of a dataclass and its class, or else a text."""
     if is_dataclass(value) and not isinstance(value, type):
-        return {"class": type(value).__name__} | asdict(value)
+        return {"class": type(value).__name__} | {each.name: getattr(value, each.name) for each in fields(value)}
     return str(value)

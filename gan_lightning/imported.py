@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import TypeVar
 
 import torch
@@ -38,7 +37,7 @@ def imported_network(network: str, weights: str | None, layers: Sequence[str], s
             made = make()
         if not isinstance(made, nn.Module):
             raise TypeError(f"it gives a {type(made).__name__}, not a torch.nn.Module")
-    except (ImportError, ValueError, AttributeError, TypeError) as error:
+    except Exception as error:  # anything may go wrong in a user's module
         raise SettingError(
             f"{setting}.network must be the import path of what makes a network without arguments, got "
             f"'{network}' ({error}). An example is torchvision.models.vgg16."
@@ -46,7 +45,7 @@ def imported_network(network: str, weights: str | None, layers: Sequence[str], s
     if weights is not None:
         try:
             made.load_state_dict(torch.load(Path(weights), weights_only=True, map_location="cpu"))
-        except (OSError, UnpicklingError, RuntimeError, TypeError, EOFError, AttributeError) as error:
+        except Exception as error:  # anything may stand in a user's file
             raise SettingError(
                 f"{setting}.weights must be a file with the state dict of '{network}', got '{weights}', which is not "
                 f"({error})."
@@ -94,7 +93,7 @@ def tried_on_images(compute: Callable[[Tensor], T], network: str, setting: str, 
     """
     try:
         return compute(torch.zeros(2, channels, image_size, image_size, dtype=torch.float32))
-    except (RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
+    except Exception as error:  # anything may go wrong in a user's network
         raise SettingError(
             f"{setting}.network must take images of {channels} channels and {image_size} pixels, got '{network}', "
             f"which does not ({error})."

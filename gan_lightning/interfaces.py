@@ -147,3 +147,21 @@ class LabelledImages(Protocol):
 
         Where several processes run, this process's contiguous share: the shares in rank order are the split.
         """
+
+
+DECLARED = ("name", "channels", "image_size", "label_kind", "num_classes", "evaluation_batches")
+"""What a data module declares to be `LabelledImages`."""
+
+
+def lacking(data: object) -> list[str]:
+    """Return what a data module lacks, or has as None, to be `LabelledImages`; nothing if it is that."""
+    return [name for name in DECLARED if not _declares(data, name)]
+
+
+def _declares(data: object, name: str) -> bool:
+    """Return whether an attribute is there; one that fails for another reason than its absence is."""
+    try:
+        value = getattr(data, name, None)
+    except Exception:
+        return True
+    return callable(value) if name == "evaluation_batches" else value is not None

@@ -6,24 +6,22 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Published:
-    """One accuracy printed in a paper.
+    """One figure printed in a paper.
 
     Attributes:
         model: Class name of the model.
         data: The data set's `name`.
         settings: The model's settings that the figure depends on.
-        extractor: Name of the extractor.
-        protocol: Name of the evaluation protocol.
-        accuracy: Share of right answers, in [0, 1].
+        figure: Name of our figure that it is the counterpart of.
+        value: As printed; accuracies in [0, 1].
         source: Paper and table.
     """
 
     model: str
     data: str
     settings: Mapping[str, object]
-    extractor: str
-    protocol: str
-    accuracy: float
+    figure: str
+    value: float
     source: str
 
 
@@ -45,29 +43,36 @@ _DONAHUE_TABLE_1: tuple[tuple[str, Mapping[str, object], str, float], ...] = (
     ("Autoencoder", {"norm": 1}, "encoder_hidden", 0.9763),
 )
 
+
+def _accuracy(extractor: str, probe: str) -> str:
+    return f"transfer/{extractor}/{probe}/accuracy"
+
+
 PUBLISHED: tuple[Published, ...] = (
     *(
-        Published("MGAN", "mnist", {"shares_removed": r}, extractor, "paper", accuracy, "Mao et al. 2022, Table 2")
+        Published(
+            "MGAN", "mnist", {"shares_removed": r}, _accuracy(extractor, "paper"), accuracy, "Mao et al. 2022, Table 2"
+        )
         for r, accuracies in _MAO_TABLE_2.items()
         for extractor, accuracy in zip(("discriminator", "classifier"), accuracies, strict=True)
     ),
     *(
-        Published(model, "mnist", settings, extractor, "nearest", accuracy, "Donahue et al. 2017, Table 1")
+        Published(model, "mnist", settings, _accuracy(extractor, "nearest"), accuracy, "Donahue et al. 2017, Table 1")
         for model, settings, extractor, accuracy in _DONAHUE_TABLE_1
     ),
 )
 
 
-def published_for(model: str, data: str, settings: Mapping[str, object]) -> list[Published]:
-    """Return the figures printed for a model with these settings on this data set.
+def published_for(model: str, data: str, settings: Mapping[str, object]) -> dict[str, Published]:
+    """Return the figures printed for a model with these settings on this data set, under the names of ours.
 
     Settings that a figure does not name, such as a reduced width, do not hide it: what differs from the paper is the
     reader's to see in the run's configuration.
     """
-    return [
-        figure
-        for figure in PUBLISHED
-        if figure.model == model
-        and figure.data == data
-        and all(settings.get(name) == value for name, value in figure.settings.items())
-    ]
+    return {
+        each.figure: each
+        for each in PUBLISHED
+        if each.model == model
+        and each.data == data
+        and all(settings.get(name) == value for name, value in each.settings.items())
+    }

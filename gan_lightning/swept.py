@@ -24,13 +24,24 @@ _NOTHING = object()
 
 
 def swept_parameters() -> Mapping[str, Any]:
-    """Return what a sweep, ours or that of W&B's agent, has set for this process; nothing outside of one."""
-    if SWEEP_POINT in os.environ:
-        return json.loads(os.environ[SWEEP_POINT])
-    if WANDB_POINT in os.environ:
-        content = yaml.safe_load(Path(os.environ[WANDB_POINT]).read_text(encoding="utf-8")) or {}
-        return {name: given["value"] for name, given in content.items() if isinstance(given, dict)}
-    return {}
+    """Return what a sweep, ours or that of W&B's agent, has set for this process; nothing outside of one.
+
+    Raises:
+        SettingError: If it cannot be read.
+    """
+    name = next((name for name in (SWEEP_POINT, WANDB_POINT) if name in os.environ), None)
+    if name is None:
+        return {}
+    try:
+        if name == SWEEP_POINT:
+            return dict(json.loads(os.environ[name]))
+        content = yaml.safe_load(Path(os.environ[name]).read_text(encoding="utf-8")) or {}
+        return {key: given["value"] for key, given in content.items() if isinstance(given, dict)}
+    except Exception as error:  # whatever may stand there
+        raise SettingError(
+            f"{name} must hold a sweep's parameters, got '{os.environ[name]}', which cannot be read as such ({error}). "
+            "Unset that variable outside of a sweep."
+        ) from error
 
 
 def check_swept(point: Mapping[str, Any], config: Mapping[str, Any]) -> None:

@@ -25,17 +25,26 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Float64, Integer
 from scipy.linalg import helmert
-from torch import Tensor, nn
+from torch import Tensor
 
 from gan_lightning.errors import DataError, SettingError
-from gan_lightning.evaluation import Progress, TunedProtocol, extract_features, logistic_probe
-from gan_lightning.evaluation.linear import TestLabels, TrainLabels
-from gan_lightning.interfaces import HeadTask, ImageBatches, LinearHead, Split
+from gan_lightning.evaluation import Probe, Progress
+from gan_lightning.evaluation.probes.probe import TestLabels, TrainLabels
+from gan_lightning.interfaces import HeadTask, LinearHead, Split
 from gan_lightning.processes import on_first_process
 
 Weights = Literal["trained", "random"]
 Variance = Literal["total", "within", "between"]
 Features = Float[Tensor, "images feature"]
+
+SplitFeatures = Mapping[Split, tuple[Mapping[str, Tensor], Tensor]]
+"""Of each split: features (images, feature) under the names of what they are of, and the images' labels."""
+
+SHARES = ("row_share", "row_share_within", "row_share_between", "between_share_of_row", "between_share_of_null")
+"""Names of the figures of the variance; all but the first need classes."""
+
+ACCURACIES = ("accuracy_whole", "accuracy_row", "accuracy_null", "chance")
+"""Names of the figures of probes; of attributes there is no chance."""
 
 ROWS = 4096
 """Images whose features are held in float64 at a time."""
@@ -296,7 +305,7 @@ def _sums(values: Tensor, groups: Tensor, count: int) -> Tensor:
 
 @dataclass(frozen=True)
 class PartAccuracies:
-    """Test accuracies of the tuned linear probe in [0, 1].
+    """Test accuracies of a linear probe in [0, 1].
 
     Attributes:
         whole: On f.
@@ -321,9 +330,10 @@ def part_accuracies(
     test_labels: TestLabels,
     *,
     num_classes: int,
-    protocol: TunedProtocol,
+    probe: Probe,
     seed: int = 0,
     name: str = "features",
+    progress: Progress | None = None,
 ) -> PartAccuracies:
     """Return what a linear probe reads from f, from f_row alone and from f_null alone.
 
@@ -335,13 +345,14 @@ def part_accuracies(
     Args:
         space: The head's.
         train: Features of the training images.
-        train_labels: As `logistic_probe` takes them.
+        train_labels: A class per image; or 0/1 per attribute, with -1 where not known.
         test: Features of the test images.
         test_labels: As `train_labels`.
         num_classes: Number of classes, or of attributes.
-        protocol: How the probe is tuned.
-        seed: For its held-out images.
+        probe: What is fitted to each part.
+        seed: For whatever it draws.
         name: The features' name in an error.
+        progress: Called after each fit.
 
     Raises:
         SettingError: If features, head and labels do not fit each other.
@@ -350,27 +361,22 @@ def part_accuracies(
     _check_finite(train, name)
     _check_finite(test, name)
     noise = _rounding(train)
-
-    def accuracy(part: str, of_train: Tensor, of_test: Tensor) -> float:
+    row_train, null_train = _parts(space, train)
+    row_test, null_test = _parts(space, test)
+    parts = {"whole": (train.float(), test.float()), "row": (row_train, row_test), "null": (null_train, null_test)}
+    found = {}
+    for done, (part, (of_train, of_test)) in enumerate(parts.items(), start=1):
         if part != "whole":
             steady = of_train.std(dim=0, correction=0) <= noise
             of_train, of_test = (values.masked_fill(steady, 0.0) for values in (of_train, of_test))
-        probe = logistic_probe(
+        found[part] = probe.accuracy(
             of_train, train_labels, of_test, test_labels,
-            num_classes=num_classes, protocol=protocol, seed=seed, name=f"{name} ({part})",
+            num_classes=num_classes, seed=seed, name=f"{name} ({part})",
         )  # fmt: skip
-        return probe.accuracy
-
-    row_train, null_train = _parts(space, train)
-    row_test, null_test = _parts(space, test)
+        if progress is not None:
+            progress(f"probes on {name}", done, len(parts))
     chance = None if test_labels.ndim > 1 else torch.bincount(test_labels.long()).max().item() / len(test_labels)
-    return PartAccuracies(
-        whole=accuracy("whole", train.float(), test.float()),
-        row=accuracy("row", row_train, row_test),
-        null=accuracy("null", null_train, null_test),
-        chance=chance,
-        images=len(test_labels),
-    )
+    return PartAccuracies(**found, chance=chance, images=len(test_labels))
 
 
 def _parts(space: RowSpace, features: Tensor) -> tuple[Tensor, Tensor]:
@@ -405,6 +411,17 @@ class ImagesAnatomy:
     shares: VarianceShares | None
     accuracy: PartAccuracies | None
 
+    def figures(self) -> dict[str, float]:
+        """Return what could be computed, under the names of `SHARES` and `ACCURACIES`."""
+        found: dict[str, float | None] = {}
+        if (shares := self.shares) is not None:
+            of_variance = [shares.row_share("total"), shares.row_share("within"), shares.row_share("between")]
+            of_parts = [shares.between_share("row"), shares.between_share("null")]
+            found |= zip(SHARES, [*of_variance, *of_parts], strict=True)
+        if (accuracy := self.accuracy) is not None:
+            found |= zip(ACCURACIES, [accuracy.whole, accuracy.row, accuracy.null, accuracy.chance], strict=True)
+        return {name: value for name, value in found.items() if value is not None}
+
 
 @dataclass(frozen=True)
 class AnatomyRecord:
@@ -414,20 +431,18 @@ class AnatomyRecord:
         extractor: Its name.
         weights: Whether its weights and its head's are trained.
         task: What the head is for.
-        epoch: Epochs of training that it has had; None where that is not known, and for random weights.
         features: Their number per image.
         outputs: Of the head.
         rank: Of the head, after a softmax's constant direction is removed.
         real: On the data's images; the classes are theirs.
         generated: On generated images; the classes are the generators, where there are several. None of a model that
             generates none.
-        seconds: Wall time without feature extraction.
+        seconds: Wall time.
     """
 
     extractor: str
     weights: Weights
     task: HeadTask
-    epoch: int | None
     features: int
     outputs: int
     rank: int
@@ -436,101 +451,90 @@ class AnatomyRecord:
     seconds: float
 
 
-Batches = Mapping[Split, ImageBatches]
-
-
 def evaluate_anatomy(
-    extractors: Mapping[str, nn.Module],
     heads: Mapping[str, LinearHead],
-    real: Batches,
-    generated: Batches | None = None,
+    real: SplitFeatures,
+    generated: SplitFeatures | None = None,
     *,
     num_classes: int = 0,
     generators: int = 1,
-    probe: TunedProtocol | None = None,
+    probe: Probe | None = None,
     tolerance: float | None = None,
     weights: Weights = "trained",
-    epoch: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> list[AnatomyRecord]:
-    """Return the anatomy of each extractor that has a head, with every image extracted once.
+    """Return the anatomy of each extractor that has a head.
 
-    Where images have classes, those without one are left out. Where several processes run, each gives its share, the
-    first one computes and all return the records.
+    Where images have classes, those without one are left out. Where several processes run, the first one computes and
+    all return the records.
 
     Args:
-        extractors: Modules that map images to features, frozen meanwhile.
-        heads: Under the same names.
-        real: Images of the data's test split; of its training split, too, where probes are fitted.
-        generated: Generated images, labelled with the generator's number, in the same way.
+        heads: Under the names of the features; features without a head are left out.
+        real: Features of the data's test split; of its training split, too, where probes are fitted.
+        generated: Features of generated images in the same way; their labels are the generators' numbers.
         num_classes: Number of the data's classes, or attributes; 0 where it has no labels.
         generators: Number of generators.
-        probe: How probes are tuned; None fits none.
+        probe: What is fitted; None fits none.
         tolerance: As `row_space` takes it.
         weights: What the records say of the weights.
-        epoch: What the records say of the training.
-        seed: For the probe's held-out images.
-        progress: Called as extractors get done.
+        seed: For whatever the probe draws.
+        progress: Called as probes and extractors get done.
 
     Raises:
-        SettingError: If a head belongs to no extractor or its width is not that of the features, or there is nothing to
-            fit a probe on.
+        SettingError: If a head belongs to no features or its width is not theirs, or there is nothing to fit a probe
+            on.
         DataError: If features or a head are not finite.
     """
-    check_names(extractors, heads)
-    if probe is not None and not all("train" in batches for batches in (real, generated) if batches):
-        raise SettingError("real and generated must hold a 'train' split for probes, got 'test' only; or fit none.")
-    chosen = {name: extractors[name] for name in heads}
+    of_kinds = {"real": (real, num_classes), "generated": (generated or {}, generators if generators > 1 else 0)}
+    for splits, _ in of_kinds.values():
+        if probe is not None and splits and "train" not in splits:
+            raise SettingError("real and generated must hold a 'train' split for probes, got 'test' only; or fit none.")
+        for features, _ in splits.values():
+            check_names(features, heads)
     report = progress or (lambda description, done, total: None)
-    kinds = {"real": (real, num_classes), "generated": (generated or {}, generators if generators > 1 else 0)}
-    with torch.inference_mode(False):
-        found = {
-            kind: ({split: extract_features(chosen, of_split) for split, of_split in batches.items()}, count)
-            for kind, (batches, count) in kinds.items()
-        }
 
-        def measure() -> list[AnatomyRecord]:
-            records = []
-            for done, (name, head) in enumerate(heads.items(), start=1):
-                started = perf_counter()
-                space = row_space(head_matrix(head), tolerance)
-                of_kind = {}
-                for kind, (splits, count) in found.items():
-                    own = {split: (features[name], labels) for split, (features, labels) in splits.items()}
-                    of_kind[kind] = _images_anatomy(space, own, count, probe, seed, f"{kind} features of {name}")
-                real_images = of_kind["real"]
-                assert real_images is not None
-                records.append(
-                    AnatomyRecord(
-                        extractor=name,
-                        weights=weights,
-                        task=head.task,
-                        epoch=epoch,
-                        features=space.features,
-                        outputs=len(head.weight),
-                        rank=space.rank,
-                        real=real_images,
-                        generated=of_kind["generated"],
-                        seconds=perf_counter() - started,
-                    )
+    def measure() -> list[AnatomyRecord]:
+        records = []
+        for done, (name, head) in enumerate(heads.items(), start=1):
+            started = perf_counter()
+            space = row_space(head_matrix(head), tolerance)
+            found = {}
+            for kind, (splits, count) in of_kinds.items():
+                own = {split: (features[name], labels) for split, (features, labels) in splits.items()}
+                said = f"{kind} features of {name}, {weights} weights"
+                found[kind] = _images_anatomy(space, own, count, probe, seed, said, report)
+            of_real = found["real"]
+            assert of_real is not None
+            records.append(
+                AnatomyRecord(
+                    extractor=name,
+                    weights=weights,
+                    task=head.task,
+                    features=space.features,
+                    outputs=len(head.weight),
+                    rank=space.rank,
+                    real=of_real,
+                    generated=found["generated"],
+                    seconds=perf_counter() - started,
                 )
-                report(f"anatomy with {weights} weights", done, len(heads))
-            return records
+            )
+            report(f"anatomy, {weights} weights", done, len(heads))
+        return records
 
-        return on_first_process(measure)
+    return on_first_process(measure)
 
 
-def check_names(extractors: Mapping[str, nn.Module], heads: Mapping[str, LinearHead]) -> None:
-    """Check that each head is that of an extractor.
+def check_names(features: Mapping[str, object], heads: Mapping[str, LinearHead]) -> None:
+    """Check that each head is that of some features.
 
     Raises:
         SettingError: If one is not.
     """
-    if unknown := heads.keys() - extractors.keys():
+    if unknown := heads.keys() - features.keys():
         raise SettingError(
-            f"heads must be named like extractors, got {sorted(unknown)} beside {sorted(extractors)}; name each like "
-            "the extractor that it is the head of."
+            f"heads must be named like the features that they take, got {sorted(unknown)} beside {sorted(features)}; "
+            "name each like the extractor that it is the head of."
         )
 
 
@@ -538,9 +542,10 @@ def _images_anatomy(
     space: RowSpace,
     splits: Mapping[Split, tuple[Tensor, Tensor]],
     num_classes: int,
-    probe: TunedProtocol | None,
+    probe: Probe | None,
     seed: int,
     name: str,
+    report: Progress,
 ) -> ImagesAnatomy | None:
     """Measure one kind of images; None where there are none."""
     if not splits:
@@ -554,8 +559,9 @@ def _images_anatomy(
     if probe is None:
         return ImagesAnatomy(len(features), shares, None)
     accuracies = part_accuracies(
-        space, *known["train"], features, labels, num_classes=num_classes, protocol=probe, seed=seed, name=name
-    )
+        space, *known["train"], features, labels,
+        num_classes=num_classes, probe=probe, seed=seed, name=name, progress=report,
+    )  # fmt: skip
     return ImagesAnatomy(len(features), shares, accuracies)
 
 

@@ -30,8 +30,8 @@ class Panel:
     def __init__(
         self,
         draw: "ImageDraw",
-        corner: tuple[float | int, float | int],
-        size: tuple[float | int, float | int],
+        corner: tuple[int | float, int | float],
+        size: tuple[int | float, int | float],
         low: Tensor,
         high: Tensor,
     ) -> None:

@@ -57,13 +57,19 @@ class Acceleration(Callback):
         """What torch's settings were that compiling changes."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Set the weights' memory layout, and compile."""
+        """Set the weights' memory layout, and compile.
+
+        Raises:
+            SettingError: If there is no compiler for the CPU.
+        """
         if stage != "fit":
             return
         if self.channels_last:
             # The parameters stay the same objects: layers that share them, and optimizers, keep what they hold.
             pl_module.to(memory_format=torch.channels_last)
         if self.compile:
+            if trainer.strategy.root_device.type == "cpu":
+                _check_compiler()
             from torch._dynamo import config as dynamo  # takes seconds, which nobody else should wait for
             from torch._functorch import config as functorch
 
@@ -139,6 +145,24 @@ class _InTraining:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Callable[..., Any]:
         return copy.deepcopy(self.eager, memo)  # of the copy of its owner
+
+
+def _check_compiler() -> None:
+    """Check that there is a C++ compiler, which torch would miss at the first batch alone.
+
+    Raises:
+        SettingError: If there is none.
+    """
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        get_cpp_compiler()
+    except (InvalidCxxCompiler, OSError) as error:
+        raise SettingError(
+            "speed.compile must not be true without a C++ compiler, got none that works. Install g++, name one in the "
+            "environment variable CXX, or leave speed.compile out."
+        ) from error
 
 
 def hot_parts(model: nn.Module) -> list[str]:

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,11 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from gan_lightning.callbacks.counting import is_last_epoch
 from gan_lightning.callbacks.interruption import Interrupted, interruption
 from gan_lightning.checkpoints import WholeCheckpointIO
 from gan_lightning.errors import SettingError
+from gan_lightning.files import writing_folder
 
 NEWEST = "newest"
 """Name of the file to go on from, where checkpoints are chosen by a metric, hold weights alone, or none are kept."""
@@ -76,8 +77,19 @@ class Checkpoints(ModelCheckpoint):
             due = True
         if due and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self._save(trainer)
+        elif is_last_epoch(trainer, trainer.current_epoch + 1) and not self._should_skip_saving_checkpoint(trainer):
+            # Lightning would save it after the last evaluations, which a run that goes on with it does again.
+            self._save_last_unless_saved(trainer)
         if (told := self._told(trainer)) is not None:
             self._save_and_end(trainer, told)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save what ended in a way that could not be known at the end of its last epoch, and was never saved."""
+        self._save_last_unless_saved(trainer)
+
+    def _save_last_unless_saved(self, trainer: Trainer) -> None:
+        if self.save_last and not self._last_checkpoint_saved:
+            self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the scores so far; the files themselves come into this run's folder (`RunFolder`)."""
@@ -147,8 +159,8 @@ def _validates_next(trainer: Trainer) -> bool:
 
 def link(file: Path, name: Path) -> None:
     """Have a name point to a file of the same or another folder, in one step; a copy where there are no links."""
-    with tempfile.TemporaryDirectory(dir=name.parent, prefix=".writing-") as folder:
-        temporary = Path(folder, name.name)
+    with writing_folder(name.parent) as folder:
+        temporary = folder / name.name
         try:
             temporary.symlink_to(os.path.relpath(file, name.parent))
         except OSError:

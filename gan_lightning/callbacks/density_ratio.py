@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -17,17 +16,23 @@ from gan_lightning.analysis.density_ratio import (
     log_density_ratio,
     ratio_statistics,
 )
-from gan_lightning.callbacks.after_training import evaluation_batches, provenance, weights_precision
-from gan_lightning.callbacks.run_folder import is_dry_run, run_folder, write_picture
+from gan_lightning.callbacks.counting import batches_done
+from gan_lightning.callbacks.delivery import deliver
+from gan_lightning.callbacks.run_folder import is_dry_run
 from gan_lightning.errors import DataError, NonFiniteError, SettingError
 from gan_lightning.evaluation import drawn_images
 from gan_lightning.evaluation.charts import curves_picture
-from gan_lightning.files import write_json
+from gan_lightning.evaluation.features import dtype_of
+from gan_lightning.figures import Figure
 from gan_lightning.interfaces import JudgesImages, LabelledImages
+from gan_lightning.measurements.base import Outcome
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_RULE = AlarmRule()
+
+GROUP = "density_ratio"
+"""The settings' group, and the first part of the figures' names."""
 
 DRAWN = 200
 """Checks in the picture at most; of more, every so manieth is drawn, and each alarm."""
@@ -38,9 +43,10 @@ class DensityRatioMonitor(Callback):
 
     Logs `density_ratio/mean`, `spread`, `robust_spread`, `distance`, `q05` to `q95` and `correlation` of log α (see
     `RatioStatistics`) and `density_ratio/alarm`, 1 where the rule says collapse, which it also says as a warning.
-    Writes `density_ratio.json` and `pictures/density_ratio.png` at the end. The series goes on where a run is resumed.
-    Weights, modes, batch-norm statistics and random numbers stay as they are. Models without a discriminator of images
-    are passed over, and data modules that declare no images.
+    The last check and the curves are figures of the run, and `pictures/density_ratio.png` draws them. The series goes
+    on where a run is resumed. Weights, modes, batch-norm statistics and random numbers stay as they are. Models without
+    a discriminator of images are passed over, and data modules that declare no images. The ratio is that of a
+    discriminator which is trained with the logistic loss; of another loss they show changes alone.
 
     Args:
         every_n_batches: Batches between two checks; 0 makes none. A check costs a forward pass of D on `images`.
@@ -106,7 +112,7 @@ class DensityRatioMonitor(Callback):
             return
         if not isinstance(pl_module, JudgesImages) or not isinstance(data, LabelledImages):
             return
-        self._drawn = drawn_images(evaluation_batches(trainer, "train", torch.device("cpu")), self.images, self.seed)
+        self._drawn = drawn_images(data.evaluation_batches("train", torch.device("cpu")), self.images, self.seed)
         if len(self._drawn) < 2:
             raise DataError(
                 f"The density ratio needs two training images, and {data.name} has {len(self._drawn)}. Use more, or "
@@ -116,7 +122,7 @@ class DensityRatioMonitor(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the images to the model; a run that an alarm has stopped does not train on when it is resumed."""
         if self._drawn is not None:
-            self._drawn = self._drawn.to(pl_module.device)
+            self._drawn = self._drawn.to(pl_module.device, dtype_of(pl_module))
             if self._alarmed and self.stop:
                 trainer.should_stop = True
 
@@ -124,13 +130,11 @@ class DensityRatioMonitor(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
         """Measure, if the batch is one of those after which it is done."""
-        batches = trainer.global_step
+        batches = batches_done(trainer)
         if self._drawn is None or batches % self.every_n_batches:
             return
-        if self.history and self.history[-1]["batch"] == batches:  # nothing has stepped since: gradients accumulate
-            return
         assert isinstance(pl_module, JudgesImages)
-        with judging(pl_module, self.batch_norm), weights_precision(trainer):
+        with judging(pl_module, self.batch_norm):
             logits = pl_module.real_logits(self._drawn)
         if logits is None:
             return
@@ -163,7 +167,7 @@ class DensityRatioMonitor(Callback):
         logger.warning(
             "The density ratio says collapse after batch %d, in epoch %d: the %s of log α over %d real images is %.3g, "
             "%.1f times the %.3g that was usual. %s",
-            trainer.global_step,
+            batches_done(trainer),
             trainer.current_epoch,
             rule.watch,
             self.images if self._drawn is None else len(self._drawn),
@@ -176,24 +180,34 @@ class DensityRatioMonitor(Callback):
         )
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw the curves, and write when there were alarms."""
-        if not self.history or not trainer.is_global_zero:
+        """Draw the curves, and write the last check and when there were alarms."""
+        if not self.history:
             return
-        write_picture(trainer, "pictures/density_ratio", ratio_picture(self.history), "density_ratio")
-        if (folder := run_folder(trainer)) is not None:
-            alarms = [int(check["batch"]) for check in self.history if check.get("alarm")]
-            about = {
-                "images": 0 if self._drawn is None else len(self._drawn),
-                "seed": self.seed,
-                "every_n_batches": self.every_n_batches,
-                "batch_norm": self.batch_norm,
-                "rule": None if self.rule is None else asdict(self.rule),
-                "checks": len(self.history),
-                "alarms": alarms,
-                "stopped": bool(self.stop and alarms),
-                "last": self.history[-1],
-            }
-            write_json(folder / "density_ratio.json", {**provenance(trainer, pl_module), **about})
+        alarms = [int(check["batch"]) for check in self.history if check.get("alarm")]
+        images = 0 if self._drawn is None else len(self._drawn)
+        figures = [*self._figures(self.history[-1], images, trainer), *self._curves(images, trainer)]
+        details = {"checks": len(self.history), "alarms": alarms, "stopped": bool(self.stop and alarms)}
+        settings = {**self._settings(), "every_n_batches": self.every_n_batches, "rule": self.rule, "stop": self.stop}
+        outcome = Outcome(figures, details, {"": ratio_picture(self.history)})
+        deliver(trainer, pl_module, GROUP, settings, outcome, logs=False, shows=False)
+
+    def _figures(self, check: Mapping[str, float], images: int, trainer: Trainer, **more: Any) -> list[Figure]:
+        return [
+            Figure(
+                measurement=GROUP, metric=name, value=float(value), split="train", images=images,
+                epoch=trainer.current_epoch, batches=batches_done(trainer), **more,
+            )
+            for name, value in check.items()
+            if name not in ("batch", "limit")
+        ]  # fmt: skip
+
+    def _curves(self, images: int, trainer: Trainer) -> list[Figure]:
+        """Return the checks that are drawn as points of curves."""
+        return [
+            figure
+            for check in shown_checks(self.history)
+            for figure in self._figures(check, images, trainer, axis="batch", at=check["batch"])
+        ]
 
     def state_dict(self) -> dict[str, Any]:
         """Return the checks so far, and log α at the last one."""
@@ -214,14 +228,19 @@ class DensityRatioMonitor(Callback):
         return {"images": self.images, "seed": self.seed, "batch_norm": self.batch_norm}
 
 
+def shown_checks(history: list[dict[str, float]]) -> list[dict[str, float]]:
+    """Return as many checks as a picture has room for, the last one and each alarm among them."""
+    every = -(-len(history) // DRAWN)
+    return [c for i, c in enumerate(history) if i % every == 0 or i == len(history) - 1 or c.get("alarm")]
+
+
 def ratio_picture(history: list[dict[str, float]]) -> Tensor:
     """Return the curves of log α over the batches: quantiles; spread, distance and the alarm's limit; correlation.
 
     Args:
         history: A check each: `batch`, the metrics, and `limit` where there is one.
     """
-    every = -(-len(history) // DRAWN)
-    shown = [c for i, c in enumerate(history) if i % every == 0 or i == len(history) - 1 or c.get("alarm")]
+    shown = shown_checks(history)
     panels = {
         "quantiles of log(p_g / p_r) on real images, nats": ("q95", "q75", "q50", "q25", "q05"),
         "its root mean square and its spread, nats": ("distance", "spread", "robust_spread", "limit"),

@@ -56,7 +56,7 @@ def last_checkpoint(runs: Path, config: str, checkpoints: Path | None = None) ->
         )
     folders = [checkpoints] if checkpoints is not None else [run / "checkpoints" for run in same]
     files = [file for folder in folders for file in folder.glob("*.ckpt") if not file.is_symlink()]
-    newest_first = sorted(files, key=lambda file: file.stat().st_mtime_ns, reverse=True)
+    newest_first = sorted((file for file in files if file.is_file()), key=lambda file: file.stat().st_mtime_ns)[::-1]
     for file in newest_first:
         try:
             content = read_checkpoint(file, "ckpt_path")
@@ -88,15 +88,15 @@ def _settings_of_runs(runs: Path) -> dict[Path, Mapping[str, Any]]:
     """Return the settings of all runs in a folder that can be read, the newest first."""
     found = {}
     for file in sorted(runs.glob("*/config.yaml"), reverse=True):
-        with suppress(OSError, ValueError, yaml.YAMLError):
+        with suppress(Exception):  # of a run that was killed before it was whole, or whatever else
             found[file.parent] = _settings(file.read_text(encoding="utf-8"))
     return found
 
 
 def _name_of_run(checkpoint: Checkpoint) -> str | None:
     """Return the name of the run's folder, which is the run's own wherever that was moved."""
-    about = checkpoint.get(RUN) or {}
-    return Path(about["folder"]).name if "folder" in about else None
+    about = checkpoint.get(RUN)
+    return Path(str(about["folder"])).name if isinstance(about, dict) and "folder" in about else None
 
 
 def _why_none(runs: Path, known: Mapping[Path, Mapping[str, Any]], wanted: Mapping[str, Any]) -> str:

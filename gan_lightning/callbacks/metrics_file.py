@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,14 @@ class MetricsFile(CSVLogger):
             self._experiment = _Writer(self.log_dir)
         assert isinstance(self._experiment, _Writer)
         return self._experiment
+
+    def log_hyperparams(self, *args: Any, **settings: Any) -> None:
+        """Write none: `figures.json` has them, and no safe reader of YAML takes what `hparams.yaml` may hold."""
+
+    def save(self) -> None:
+        """Write what was logged; where nothing was, no folder is made."""
+        if self._experiment is not None:
+            super().save()
 
     def written_rows(self) -> int:
         """Return the number of rows, all of them on the disk."""
@@ -77,10 +86,13 @@ class _Writer(ExperimentWriter):
 
 def first_rows(metrics: Path, count: int) -> list[dict[str, str]]:
     """Return the first rows of a `metrics.csv`, or as many as it has; the last line of a killed run may be a part."""
-    if not metrics.is_file():
-        return []
-    with metrics.open(newline="") as file:
-        return [row for row, _ in zip(csv.DictReader(file), range(count), strict=False)]
+    found: list[dict[str, str]] = []
+    with suppress(OSError, ValueError, csv.Error), metrics.open(newline="") as file:  # as far as it can be read
+        for row in csv.DictReader(file):
+            if len(found) == count:
+                break
+            found.append({name: value or "" for name, value in row.items() if name is not None})
+    return found
 
 
 class _Recorder(Logger):

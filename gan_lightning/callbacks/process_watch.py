@@ -13,8 +13,8 @@ from typing import NoReturn
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from gan_lightning.callbacks.interruption import BY_SIGNAL, SIGNALS
 from gan_lightning.callbacks.run_folder import RunFolder
+from gan_lightning.signals import BY_SIGNAL, SIGNALS
 
 FAILED = 1
 """Exit status of the processes that are ended."""

@@ -6,8 +6,11 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
-from rich import get_console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+
+from gan_lightning.measurements.bench import Progress
+from gan_lightning.terminal import console
 
 
 class LossBar(RichProgressBar):
@@ -26,18 +29,23 @@ class LossBar(RichProgressBar):
 
 
 @contextmanager
-def progress_bars(trainer: Trainer) -> Iterator[Any]:
+def progress_bars(trainer: Trainer) -> Iterator[Progress | None]:
     """Yield what draws a rich bar per part of the evaluation, or None where the trainer shows no bars."""
     if trainer.progress_bar_callback is None or not trainer.is_global_zero:
         yield None
         return
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with Progress(*columns, console=get_console()) as bars:
-        tasks: dict[str, Any] = {}
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    bars = Bars(*columns, console=console())
+    tasks: dict[str, Any] = {}
 
-        def progress(description: str, done: int, total: int) -> None:
-            if description not in tasks:
-                tasks[description] = bars.add_task(description, total=total)
-            bars.update(tasks[description], completed=done, total=total)
+    def progress(description: str, done: int, total: int) -> None:
+        bars.start()  # at the first sign of life: where there is nothing to show, no empty line is left
+        if description not in tasks:
+            tasks[description] = bars.add_task(description, total=total)
+        bars.update(tasks[description], completed=done, total=total)
 
+    try:
         yield progress
+    finally:
+        if tasks:
+            bars.stop()

@@ -20,14 +20,23 @@ Streams = dict[str, Any]
 
 
 class RandomStreams(Callback):
-    """Saves the state of every random generator of every process, and goes on from it where a run is resumed.
+    """Gives each process random numbers of its own, and saves their states, from which a resumed run goes on.
 
-    Where the number of processes is another one, the streams are new ones: they depend on the seed, the process and
-    how far the training has come.
+    Until a fit starts all processes have the same seed, so that their weights agree; from there on each draws other
+    latents. Where a run is resumed by another number of processes, the streams are new ones: they depend on the seed,
+    the process and how far the training has come.
     """
 
     def __init__(self) -> None:
         self._loaded: list[Streams] | None = None
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Seed the generators of each process but the first one anew, by its rank."""
+        if rank := trainer.global_rank:
+            seed = torch.initial_seed() + rank
+            torch.manual_seed(seed)
+            np.random.seed(seed % 2**32)  # noqa: NPY002 (the global generator, which others may use)
+            random.seed(seed)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Gather the streams of all processes; Lightning calls this on each of them."""
@@ -56,7 +65,7 @@ class RandomStreams(Callback):
         entropy = (torch.initial_seed() % 2**63, trainer.global_step, trainer.global_rank)
         seeds = np.random.SeedSequence(entropy).generate_state(3)
         torch.manual_seed(int(seeds[0]))
-        np.random.seed(int(seeds[1]))  # noqa: NPY002 (the global generator, which others may use)
+        np.random.seed(int(seeds[1]))  # noqa: NPY002
         random.seed(int(seeds[2]))
 
 

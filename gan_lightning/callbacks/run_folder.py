@@ -1,6 +1,7 @@
 """One folder per run, with everything that is needed to understand it, to do it again and to go on with it."""
 
 import contextlib
+import json
 import logging
 import os
 import platform
@@ -19,13 +20,16 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from rich import get_console
 from torch import Tensor
 
 from gan_lightning.callbacks.checkpoints import link, saved_files
+from gan_lightning.callbacks.interruption import Interrupted
 from gan_lightning.callbacks.metrics_file import MetricsFile, first_rows, pending_rows
 from gan_lightning.callbacks.wandb_run import RUN, describe_to_wandb
-from gan_lightning.files import SCHEMA_VERSION, whole_file, write_json, write_text
+from gan_lightning.errors import SettingError
+from gan_lightning.files import SCHEMA_VERSION, remove_abandoned, whole_file, write_json, write_text
+from gan_lightning.locks import is_locked, lock
+from gan_lightning.terminal import show
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +66,9 @@ class RunFolder(Callback):
         self._started = 0.0
         self._earlier: dict[str, Any] | None = None
         self._lock: int | None = None
+        self._pending: list[dict[str, Any]] = []
+        self.finished: Path | None = None
+        """The folder of a finished run that is measured; the command line sets it."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Choose the folder, the same in all processes, and send checkpoints and metrics there."""
@@ -70,7 +77,11 @@ class RunFolder(Callback):
                 if isinstance(callback, ModelCheckpoint):
                     callback.save_last = None  # Lightning would save the last one even of a run that leaves nothing
             return
-        earlier, self._record, self._earlier = self.path, {}, None
+        if self.finished is not None:
+            self.path = self.finished
+            self._begin_to_measure()
+            return
+        earlier, self._record, self._earlier, self._pending = self.path, {}, None, []
         unique = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
         folder = self.folder_of_runs(pl_module, getattr(trainer, "datamodule", None))
         path = trainer.strategy.broadcast(str(folder / unique))
@@ -81,8 +92,6 @@ class RunFolder(Callback):
         others = [logger for logger in trainer.loggers if logger is not self._logger]
         self._logger = MetricsFile(self.path)
         trainer.loggers = [*others, self._logger]
-        if stage != "fit":  # a fit has checks of the model's still to come
-            self._begin(trainer)
 
     def folder_of_runs(self, pl_module: LightningModule, data: object) -> Path:
         """Return the folder that a run of this model and data has its own in."""
@@ -90,6 +99,33 @@ class RunFolder(Callback):
         return Path(self.root, self.name or "-".join(part.lower() for part in parts if part))
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Make the folder, once everything has been checked."""
+        self._begin(trainer)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log what the earlier run was about to, unless something is to be measured first that it was ended in."""
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        if all(getattr(callback, "due", None) is None for callback in callbacks):
+            self.log_pending(trainer)
+
+    def log_pending(self, trainer: Trainer) -> None:
+        """Log the metrics that the earlier run was about to log when its checkpoint was written."""
+        pending, self._pending = self._pending, []
+        for row in pending:
+            metrics = {name: value for name, value in row.items() if name != "step"}
+            for log in trainer.loggers:
+                log.log_metrics(metrics, step=row["step"])
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Make the folder of a run that validates alone."""
+        if trainer.state.fn == "validate":
+            self._begin(trainer)
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Make the folder, once everything has been checked."""
+        self._begin(trainer)
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Make the folder, once everything has been checked."""
         self._begin(trainer)
 
@@ -109,23 +145,50 @@ class RunFolder(Callback):
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Take over what the checkpoint says of the earlier run."""
         if trainer.state.fn == "fit":
-            self._earlier = checkpoint.get(RUN)
+            earlier = checkpoint.get(RUN)
+            known = isinstance(earlier, dict) and {"folder", "rows", "pending"} <= earlier.keys()
+            self._earlier = earlier if known else None
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Note that the run finished, and say where it is."""
         if not trainer.interrupted and self.end(trainer, "finished"):
-            get_console().print(f"Run folder: {self.path}", soft_wrap=True)
+            show(f"Run folder: {self.path}", soft_wrap=True)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Note why the run ended."""
-        told = isinstance(exception, KeyboardInterrupt | SIGTERMException)
+        told = isinstance(exception, KeyboardInterrupt | Interrupted | SIGTERMException)
         with contextlib.suppress(OSError):  # on a full disk the error itself is what has to be seen
             self.end(trainer, "interrupted" if told else "failed", f"{type(exception).__name__}: {exception}")
+            if self._logger is not None:
+                self._logger.finalize("failed")
+        # Lightning would have it make its folder before it asks whether another run can begin.
+        trainer.loggers = [log for log in trainer.loggers if log is not self._logger]
+
+    def _begin_to_measure(self) -> None:
+        """Lock the folder of a finished run while figures are added to it, and note that they were.
+
+        Raises:
+            SettingError: The run is still going on, or is being measured.
+        """
+        assert self.path is not None
+        if is_going_on(self.path):
+            raise SettingError(
+                f"the run must have ended, or its measuring, got '{self.path}', which has not. Wait for it."
+            )
+        self._lock = _locked(self.path)
+        try:
+            self._record = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            self._record = {}
+        measured = {"command": _command(), "time": _now(), "git_commit": git_commit(), "status": "running"}
+        self._record.setdefault("measured", []).append(measured)
 
     def _begin(self, trainer: Trainer) -> None:
-        if self.path is None or not trainer.is_global_zero:
+        if self.path is None or not trainer.is_global_zero or self.finished is not None:
             return
         self.path.mkdir(parents=True)
+        with contextlib.suppress(OSError):  # whose folders they are may not be this user
+            tidy_up_after_killed_runs(self.path.parent)
         assert self._logger is not None
         _ = self._logger.experiment  # makes metrics.csv's writer while the folder is empty, as it wants it
         self._lock = _locked(self.path)
@@ -133,16 +196,16 @@ class RunFolder(Callback):
             "schema_version": SCHEMA_VERSION,
             "status": "running",
             "error": None,
-            "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+            "command": _command(),
             "stage": getattr(trainer, "task", trainer.state.fn),
             "seed": int(os.environ["PL_GLOBAL_SEED"]) if "PL_GLOBAL_SEED" in os.environ else None,
-            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "started": _now(),
             "seconds": None,
             "processes": trainer.world_size,
             "accelerator": type(trainer.accelerator).__name__,
             "precision": trainer.precision,
             "python": platform.python_version(),
-            "versions": {name: metadata.version(name) for name in _PACKAGES},
+            "versions": {name: _version(name) for name in _PACKAGES},
             "git_commit": git_commit(),
             "resumed_from": str(trainer.ckpt_path) if trainer.state.fn == "fit" and trainer.ckpt_path else None,
             "wandb": None,
@@ -173,10 +236,7 @@ class RunFolder(Callback):
                 len(rows),
             )
         self._logger.begin_with(rows)
-        for row in earlier["pending"]:
-            metrics = {name: value for name, value in row.items() if name != "step"}
-            for log in trainer.loggers:
-                log.log_metrics(metrics, step=row["step"])
+        self._pending = list(earlier["pending"])
         written = checkpoint.stat().st_mtime_ns if checkpoint.exists() else None
         for picture in folder.glob("[!.]*/*.png"):  # not those that a killed run was writing, or has drawn since
             if written is None or picture.stat().st_mtime_ns <= written:
@@ -199,50 +259,68 @@ class RunFolder(Callback):
             error: Why.
             anew: Whether this explains another error, which has been noted.
         """
+        if self.finished is not None:
+            return self._end_measuring(status, error)
         noted = self._record.get("status") not in ("running", *(["failed"] if anew else []))
         if self.path is None or noted or not trainer.is_global_zero:
             return False
         seconds = round(time.monotonic() - self._started, 1)
         self._record |= {"status": status, "error": error, "seconds": seconds}
         write_json(self.path / "run.json", self._record)
-        if self._lock is not None:
+        self._unlock()
+        return True
+
+    def _end_measuring(self, status: str, error: str | None) -> bool:
+        """Note how the measuring of a finished run ended."""
+        if self.path is None or self._record.get("measured", [{}])[-1].get("status") != "running":
+            return False
+        self._record["measured"][-1] |= {"status": status, "error": error}
+        write_json(self.path / "run.json", self._record)
+        self._unlock()
+        return True
+
+    def _unlock(self) -> None:
+        if self._lock is not None and self.path is not None:
             os.close(self._lock)
             (self.path / LOCK).unlink(missing_ok=True)
             self._lock = None
-        return True
+
+
+def _command() -> list[str]:
+    return [Path(sys.argv[0]).name, *sys.argv[1:]]
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # as from a source tree that is not installed
+        return "not installed"
 
 
 def _locked(folder: Path) -> int | None:
     """Lock a run's folder; return what keeps it locked, or None where the file system knows no locks."""
-    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT)
     try:
-        import fcntl  # which not every system has
-
-        fcntl.flock(descriptor, fcntl.LOCK_EX)  # waits for a process that looks at it
-    except (ImportError, OSError) as error:
+        return lock(folder / LOCK)  # waits for a process that looks at it
+    except OSError as error:
         logger.warning("'%s' cannot be locked (%s): --ckpt_path=last will not see that it goes on.", folder, error)
-        os.close(descriptor)
         return None
-    return descriptor
 
 
 def is_going_on(folder: Path) -> bool:
     """Return whether the process of the run in this folder is still there."""
-    try:
-        descriptor = os.open(folder / LOCK, os.O_RDWR)
-    except OSError:
-        return False
-    try:
-        import fcntl
+    return is_locked(folder / LOCK)
 
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: another process may be looking, too
-    except BlockingIOError:
-        return True
-    except (ImportError, OSError):
-        return False
-    finally:
-        os.close(descriptor)
-    return False
+
+def tidy_up_after_killed_runs(folder: Path) -> None:
+    """Remove what runs below a folder were writing when they were killed."""
+    for killed in (mark.parent for mark in folder.glob(f"*/{LOCK}")):  # a run that ends by itself leaves no such file
+        if not is_going_on(killed):
+            for written in (killed, *(each for each in killed.iterdir() if each.is_dir())):
+                remove_abandoned(written)
 
 
 def _bring(source: Path, target: Path) -> None:

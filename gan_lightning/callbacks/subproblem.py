@@ -1,7 +1,9 @@
 """When the two sub-problems of the generator's step are measured and drawn."""
 
+import math
 from collections.abc import Callable, Mapping
 from operator import itemgetter
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -9,10 +11,17 @@ from torch import nn
 
 from gan_lightning.analysis.inductive_bias import InductiveBias, Spectrum
 from gan_lightning.analysis.subproblem import inverse_examples_picture, measured_agreement
+from gan_lightning.callbacks.counting import batches_done
+from gan_lightning.callbacks.delivery import deliver
 from gan_lightning.callbacks.run_folder import is_dry_run, write_picture
 from gan_lightning.errors import SettingError
+from gan_lightning.figures import Figure
 from gan_lightning.interfaces import GeneratesImages, Images
+from gan_lightning.measurements.base import Outcome
 from gan_lightning.updates import GeneratorLoss, InverseExamples, UpdatesGenerator, resting_statistics
+
+GROUP = "subproblem"
+"""The settings' group, and the first part of the figures' names."""
 
 HIDDEN = InverseExamples(regression="half_sum", regression_rate=1.0)
 """What direct training does without saying so, by eq. 13; a model's own inverse examples stand in for it."""
@@ -30,7 +39,7 @@ class SubproblemMonitor(Callback):
 
     After epochs: `subproblem/trace` and `subproblem/effective_rank` of the inductive bias K_θ(x), in eval mode, the
     means over some images, always from the same latents; and a picture of x, x', their difference and the same
-    amplified, of the last batch of the epoch or of the run, in `subproblem/` of the run's folder, with its factor as
+    amplified, of the last batch of the epoch or of the run, `pictures/subproblem-...`, with its factor as
     `subproblem/amplification`.
 
     Neither weights, batch-norm statistics nor the random numbers of the training change. Models without a generator of
@@ -66,13 +75,20 @@ class SubproblemMonitor(Callback):
                 raise SettingError(f"subproblem.{name} must be at least {least}, got {value}.")
         self.every_n_batches, self.every_n_epochs = every_n_batches, every_n_epochs
         self.columns, self.images, self.probes, self.seed = columns, images, probes, seed
+        self._last: dict[str, float] = {}
+        """What was measured last, by name."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Forget the last training."""
+        if stage == "fit":
+            self._last = {}
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
         """Look on at the generator's step, if the batch is one of those that are measured or drawn."""
         if not isinstance(pl_module, UpdatesGenerator) or is_dry_run(trainer):
             return
-        measures = self.every_n_batches > 0 and trainer.global_step % self.every_n_batches == 0
-        ends = trainer.is_last_batch or trainer.global_step + 1 == trainer.max_steps
+        measures = self.every_n_batches > 0 and batches_done(trainer) % self.every_n_batches == 0
+        ends = trainer.is_last_batch or trainer.global_step + 1 == trainer.max_steps  # of Lightning's own count
         draws = self._due(trainer) and ends
         if measures or draws:
             pl_module.generator_observer = self._observer(trainer, pl_module, measures, draws)
@@ -93,7 +109,35 @@ class SubproblemMonitor(Callback):
         with trainer.precision_plugin.forward_context():
             spectra = generator_spectra(pl_module, self.images, self.probes, self.seed)
         names = ("trace", "effective_rank")
-        _log(trainer, {name: sum(getattr(s, name) for s in spectra) / len(spectra) for name in names})
+        self._log(trainer, {name: sum(getattr(s, name) for s in spectra) / len(spectra) for name in names})
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write what was measured last."""
+        epoch, batches = trainer.current_epoch, batches_done(trainer)
+        figures = [
+            Figure(measurement=GROUP, metric=name, value=value, split="", epoch=epoch, batches=batches)
+            for name, value in self._last.items()
+            if math.isfinite(value)
+        ]
+        if figures:
+            names = ("every_n_batches", "every_n_epochs", "columns", "images", "probes", "seed")
+            settings = {name: getattr(self, name) for name in names}
+            deliver(trainer, pl_module, GROUP, settings, Outcome(figures), logs=False, shows=False)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what was measured last, for a run that goes on."""
+        return {"last": self._last} if self._last else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with it."""
+        self._last = dict(state_dict["last"])
+
+    def _log(self, trainer: Trainer, metrics: Mapping[str, float]) -> None:
+        """Log figures once: what a model logs stands in every later row of its epoch, as if measured again."""
+        self._last |= metrics
+        for logger in trainer.loggers if trainer.is_global_zero else []:
+            named = {f"{GROUP}/{name}": value for name, value in metrics.items()}
+            logger.log_metrics(named, step=batches_done(trainer))
 
     def _due(self, trainer: Trainer) -> bool:
         return self.every_n_epochs > 0 and (trainer.current_epoch + 1) % self.every_n_epochs == 0
@@ -116,17 +160,11 @@ class SubproblemMonitor(Callback):
                         explicit.invert(loss, retain_graph=True), columns=self.columns
                     )
                     metrics |= {"amplification": factor}
-                    name = f"subproblem/epoch-{trainer.current_epoch:04d}"
-                    write_picture(trainer, name, picture, "subproblem")
-            _log(trainer, metrics)
+                    name = f"pictures/{GROUP}-epoch-{trainer.current_epoch:04d}"
+                    write_picture(trainer, name, picture, GROUP)
+            self._log(trainer, metrics)
 
         return observe
-
-
-def _log(trainer: Trainer, metrics: Mapping[str, float]) -> None:
-    """Log figures once: what a model logs stands in every later row of its epoch, as if measured again."""
-    for logger in trainer.loggers if trainer.is_global_zero else []:
-        logger.log_metrics({f"subproblem/{name}": value for name, value in metrics.items()}, step=trainer.global_step)
 
 
 class _Drawn(nn.Module):

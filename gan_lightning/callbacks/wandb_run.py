@@ -12,7 +12,7 @@ import yaml
 from lightning.pytorch.loggers import Logger, WandbLogger
 
 from gan_lightning.checkpoints import Checkpoint
-from gan_lightning.evaluation import TransferRecord
+from gan_lightning.figures import Figure
 
 RUN = "run"
 """Where a checkpoint says which run wrote it: its folder, its W&B run, and how far its metrics had come."""
@@ -20,8 +20,8 @@ RUN = "run"
 CONFIG_KEY = "cli"
 """Where the whole resolved configuration stands in W&B's: Lightning itself sends the model's and the data's only."""
 
-PROBE_EPOCH = "probe/epoch"
-"""The x axis of the probe's curves, which is neither the model's step nor its epoch."""
+CURVE = "curve"
+"""The group of curves, such as those of a probe over its own epochs."""
 
 
 def describe_to_wandb(logger: WandbLogger, folder: Path, config: str | None) -> Mapping[str, Any]:
@@ -35,8 +35,6 @@ def describe_to_wandb(logger: WandbLogger, folder: Path, config: str | None) -> 
     run = logger.experiment
     about = {"run_folder": str(folder)} | ({CONFIG_KEY: yaml.safe_load(config)} if config else {})
     run.config.update(about, allow_val_change=True)
-    run.define_metric(PROBE_EPOCH, hidden=True)
-    run.define_metric("probe/*", step_metric=PROBE_EPOCH)
     names = ("id", "project", "entity", "sweep_id", "url")
     return {name: getattr(run, name, None) or None for name in names} | {"offline": bool(run.offline)}
 
@@ -56,12 +54,14 @@ def go_on_in_wandb(loggers: Sequence[Logger], checkpoint: Checkpoint) -> None:
                 logger._id = about["wandb"]
 
 
-def log_probe_curves(logger: WandbLogger, records: Sequence[TransferRecord]) -> None:
-    """Send the accuracy after each epoch of the paper's probe, as `probe/<extractor>/<weights>/accuracy`."""
-    rows: dict[int, dict[str, float]] = {}
-    for record in records:
-        if record.epoch is not None:
-            name = f"probe/{record.extractor}/{record.weights}/accuracy"
-            rows.setdefault(record.epoch, {PROBE_EPOCH: record.epoch})[name] = record.accuracy
+def log_curves(logger: WandbLogger, figures: Sequence[Figure]) -> None:
+    """Send the points of curves: `curve/<figure>` over `curve/<axis>`, which is neither the step nor the epoch."""
+    rows: dict[tuple[str, float], dict[str, float]] = {}
+    for figure in figures:
+        if figure.at is not None:
+            axis = f"{CURVE}/{figure.axis.replace(' ', '_')}"
+            logger.experiment.define_metric(axis, hidden=True)
+            logger.experiment.define_metric(f"{CURVE}/{figure.name}", step_metric=axis)
+            rows.setdefault((axis, figure.at), {axis: figure.at})[f"{CURVE}/{figure.name}"] = figure.value
     for _, row in sorted(rows.items()):
         logger.experiment.log(row)

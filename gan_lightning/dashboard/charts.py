@@ -1,23 +1,33 @@
-"""The charts as Vega-Lite, by altair; their data stand in the page and are chosen there by its filters."""
+"""The charts as Vega-Lite; their data are rows of the page's tables, and are chosen there by its filters."""
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from gan_lightning.dashboard.comparison import Comparison, Row
+from gan_lightning.dashboard.rows import CHANCE, PIXELS, Tables
+
+Spec = dict[str, Any]
+"""A piece of Vega-Lite."""
 
 # Okabe and Ito's colours, which people with any kind of colour blindness can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_GREY = "#888888"
-KINDS = ("trained", "random", "none", "paper")
-_KIND_TITLES = {"trained": "ours", "random": "random weights", "none": "raw pixels", "paper": "the paper's"}
+_CONTROLS = {PIXELS: "#888888", CHANCE: "#A08050"}
+_KINDS = {"trained": "ours", "random": "random weights", "none": "no network", "paper": "the paper's"}
 _DASHES = ([1, 0], [6, 4], [2, 3], [1, 3])
 _SHAPES = ("circle", "square", "cross", "diamond")
+_POINT = {"type": "point", "filled": True, "size": 70, "opacity": 1}
+_LINE, _CURVE = {"type": "line", "opacity": 0.8}, {"type": "line", "point": {"size": 14}}
+_RULE, _BAND = {"type": "rule", "strokeWidth": 2}, {"type": "area", "opacity": 0.18, "clip": True}
+_TICK = {"type": "tick", "thickness": 1.5, "size": 14, "opacity": 0.55}
+
+NUMBER = ".4~g"
+"""How a tooltip writes figures, unless it knows better."""
+
 HEIGHT = 300
 _LETTER = 7
 """Pixels for a letter of a label."""
-
-_PRINTED: Row = {"low": None, "high": None, "n": 1, "kind": _KIND_TITLES["paper"]}
 
 
 @dataclass(frozen=True)
@@ -28,229 +38,251 @@ class Chart:
         id: Its element's.
         title: For people.
         spec: Vega-Lite, without data.
-        rows: Its data; a row with a `seed` or a filter's name is drawn where the filter has that value.
-        points: Further data, a row per run.
-        shown_for: Values of filters for which the chart is there at all.
+        table: Name of the table that its rows are in.
+        where: Values of columns that its rows have.
+        singles: Whether it shows single seeds, too.
+        late: Whether it is drawn only when it is scrolled to.
     """
 
     id: str
     title: str
     spec: Mapping[str, Any]
-    rows: Sequence[Row]
-    points: Sequence[Row] = ()
-    shown_for: Mapping[str, str] | None = None
+    table: str
+    where: Mapping[str, Any]
+    singles: bool = False
+    late: bool = False
 
 
-def _with_ends(rows: Iterable[Row]) -> list[Row]:
-    """Return the rows with the ends of the line that shows each interval: of no length where there is none."""
-    return [
-        {**row, "bottom": row["low"], "top": row["high"]}
-        if row["kind"] == "ours" and row["low"] is not None
-        else {**row, "bottom": row["mean"], "top": row["mean"]}
-        for row in rows
-    ]
+@dataclass(frozen=True)
+class Colours:
+    """What the colours of a chart stand for.
+
+    Attributes:
+        column: Of the rows.
+        of: Colours by the column's values, in order.
+    """
+
+    column: str
+    of: Mapping[str, str]
+
+    def only(self, rows: Sequence[Row]) -> "Colours":
+        """Return those of the values that some rows have."""
+        names = {row[self.column] for row in rows}
+        return Colours(self.column, {name: colour for name, colour in self.of.items() if name in names})
+
+    @property
+    def channel(self) -> Spec:
+        """The colours as a channel of a chart."""
+        scale = {"domain": list(self.of), "range": list(self.of.values())}
+        return _nominal(self.column, title=self.column, scale=scale)
 
 
-def _colour(series: Sequence[str]) -> Any:
-    import altair as alt
-
-    colours = [_GREY if name == "pixels" else COLOURS[i % len(COLOURS)] for i, name in enumerate(series)]
-    return alt.Color("extractor:N", title="extractor", scale=alt.Scale(domain=list(series), range=colours))
+def colours_of(column: str, names: Iterable[str]) -> Colours:
+    """Return a colour for each value of a column; with many of them they come again."""
+    return Colours(column, {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names)})
 
 
-def _series(comparison: Comparison) -> list[str]:
-    names = {row["extractor"] for row in comparison.accuracies}
-    pair = list(reversed(comparison.pair or ()))
-    return [*pair, *sorted(names - {"pixels", *pair}), *(["pixels"] if "pixels" in names else [])]
+def extractors(tables: Tables) -> Colours:
+    """Return the colours of the extractors: the pair first, what is no network last."""
+    names = {row["extractor"] for row in tables.accuracies}
+    pair = list(reversed(tables.pair or ()))
+    networks = colours_of("extractor", [*pair, *sorted(names - {*_CONTROLS, *pair})])
+    return Colours("extractor", {**networks.of, **{name: _CONTROLS[name] for name in _CONTROLS if name in names}})
 
 
-def _x(comparison: Comparison) -> Any:
-    import altair as alt
-
-    if not comparison.numeric:
-        scale = alt.Scale(paddingInner=0.5, paddingOuter=0.3)
-        # A class and its settings stand one below the other, or in a line where there is no room side by side.
-        words = [len(word) for value in comparison.x_values for word in value.split()]
-        narrow = f"width < {len(comparison.x_values) * _LETTER * max(words, default=1)}"
-        axis = alt.Axis(
-            labelExpr=f"{narrow} ? datum.label : split(datum.label, ' ')",
-            labelAngle=alt.ExprRef(f"{narrow} ? -60 : 0"),
-            labelAlign=alt.ExprRef(f"{narrow} ? 'right' : 'center'"),
-            labelBaseline=alt.ExprRef(f"{narrow} ? 'middle' : 'top'"),
-            labelLimit=220,
-        )
-        return alt.X("x:O", title=comparison.x, sort=list(comparison.x_values), axis=axis, scale=scale)
-    values = comparison.x_values
-    wide = min(values) > 0 and max(values) / min(values) > 50
-    return alt.X("x:Q", title=comparison.x, scale=alt.Scale(type="log" if wide else "linear", zero=False, nice=True))
+def _nominal(column: str, **more: Any) -> Spec:
+    return {"field": column, "type": "nominal", **more}
 
 
-def _styled(chart: Any) -> Mapping[str, Any]:
-    """Return the specification; text and lines take the page's colours, in the dark as in the light."""
+def _number(column: str, **more: Any) -> Spec:
+    return {"field": column, "type": "quantitative", **more}
+
+
+def _tooltip(names: Iterable[str], numbers: Iterable[str] = (), form: str = NUMBER) -> list[Spec]:
+    return [*map(_nominal, names), *(_number(name, format=form) for name in numbers)]
+
+
+def _layer(mark: Spec, transforms: Sequence[Spec], encoding: Spec, data: str = "rows") -> Spec:
+    return {"data": {"name": data}, "transform": [*transforms], "mark": mark, "encoding": encoding}
+
+
+def _drawn(layers: Sequence[Spec]) -> Spec:
+    """Return a chart; text and lines take the page's colours, in the dark as in the light."""
     ink = "currentColor"
-    return (
-        chart.properties(width="container", height=HEIGHT, background="transparent")
-        .configure_axis(
-            labelColor=ink, titleColor=ink, tickColor=ink, domainColor=ink, gridColor=ink, gridOpacity=0.12,
-            labelFontSize=12, titleFontSize=12, titleFontWeight="normal",
-        )
-        .configure_legend(
-            labelColor=ink, titleColor=ink, symbolBaseFillColor=ink, symbolBaseStrokeColor=ink, symbolOpacity=1,
-            orient="bottom", columns=2, labelFontSize=12, labelLimit=220,
-        )
-        .configure_view(stroke=None)
-        .to_dict()
-    )  # fmt: skip
+    axis = {"labelColor": ink, "titleColor": ink, "tickColor": ink, "domainColor": ink, "gridColor": ink,
+            "gridOpacity": 0.12, "labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal"}  # fmt: skip
+    legend = {"labelColor": ink, "titleColor": ink, "symbolBaseFillColor": ink, "symbolBaseStrokeColor": ink,
+              "symbolOpacity": 1, "orient": "bottom", "columns": 2, "labelFontSize": 12, "labelLimit": 220}  # fmt: skip
+    config = {"axis": axis, "legend": legend, "view": {"stroke": None}}
+    return {"width": "container", "height": HEIGHT, "background": "transparent", "layer": [*layers], "config": config}
 
 
-def accuracy_chart(comparison: Comparison, variant: str | None, chart_id: str) -> Chart:
-    """Return accuracy against the setting on the x axis, with intervals, the controls and the paper's figures."""
-    import altair as alt
-
-    rows: list[Row] = []
-    for row in comparison.accuracies:
-        if variant in (None, row["variant"]):
-            rows.append({**row, "kind": _KIND_TITLES[row["weights"]]})
-            if row["paper"] is not None:
-                rows.append({**row, **_PRINTED, "mean": row["paper"]})
-    points = [
-        {**point, "kind": _KIND_TITLES["trained"]}
-        for point in comparison.points
-        if point["weights"] == "trained" and variant in (None, point["variant"])
-    ]
-    kinds = [_KIND_TITLES[kind] for kind in KINDS if any(row["kind"] == _KIND_TITLES[kind] for row in rows)]
-    used = [KINDS.index(kind) for kind in KINDS if _KIND_TITLES[kind] in kinds]
-    series = _series(comparison)
-    colour, x = _colour(series), _x(comparison)
-    y = alt.Y("mean:Q", title="accuracy", scale=alt.Scale(zero=False))
-    kind = {
-        "strokeDash": alt.StrokeDash(
-            "kind:N", title="figures", scale=alt.Scale(domain=kinds, range=[_DASHES[i] for i in used])
-        ),
-        "shape": alt.Shape("kind:N", title="figures", scale=alt.Scale(domain=kinds, range=[_SHAPES[i] for i in used])),
+def _x(comparison: Comparison) -> Spec:
+    values = comparison.x_values
+    if comparison.numeric:
+        wide = min(values) > 0 and max(values) / min(values) > 50
+        return _number("x", title=comparison.x, scale={"type": "log" if wide else "linear", "zero": False})
+    # A class and its settings stand one below the other, or in a line where there is no room side by side.
+    words = [len(word) for value in values for word in value.split()]
+    narrow = f"width < {len(values) * _LETTER * max(words, default=1)}"
+    looks = {
+        "labelExpr": f"{narrow} ? datum.label : split(datum.label, ' ')",
+        "labelAngle": {"expr": f"{narrow} ? -60 : 0"},
+        "labelAlign": {"expr": f"{narrow} ? 'right' : 'center'"},
+        "labelBaseline": {"expr": f"{narrow} ? 'middle' : 'top'"},
+        "labelLimit": 220,
     }
-    # Side by side, so that intervals do not hide each other.
-    beside = {} if comparison.numeric else {"xOffset": alt.XOffset("extractor:N", sort=series)}
-    tooltip = [alt.Tooltip(name) for name in ("x:N", "variant:N", "extractor:N", "kind:N", "n:Q")]
-    tooltip += [alt.Tooltip(f"{name}:Q", format=".4f") for name in ("mean", "low", "high")]
-    base = alt.Chart(alt.NamedData("rows")).encode(x=x, color=colour, **beside)
+    scale = {"paddingInner": 0.5, "paddingOuter": 0.3}
+    return {"field": "x", "type": "ordinal", "title": comparison.x, "sort": [*values], "axis": looks, "scale": scale}
+
+
+def _beside(comparison: Comparison, column: str, values: Iterable[str]) -> Spec:
+    """Return the channel that puts values side by side, so that intervals do not hide each other."""
+    return {} if comparison.numeric else {"xOffset": {"field": column, "type": "nominal", "sort": [*values]}}
+
+
+def _kinds(rows: Iterable[Row]) -> list[str]:
+    """Return what kinds of figures there are: by their networks' weights, and of papers."""
+    found = {row.get("weights", "trained") for row in rows} | {"paper" for row in rows if row.get("paper") is not None}
+    return [kind for kind in _KINDS if kind in found]
+
+
+def _kind(kinds: Sequence[str], looks: Sequence[Any]) -> Spec:
+    """Return a channel that tells the kinds of figures apart."""
+    places = [list(_KINDS).index(kind) for kind in kinds]
+    scale = {"domain": [_KINDS[kind] for kind in kinds], "range": [looks[place] for place in places]}
+    return _nominal("kind", title="figures", scale=scale, **({"legend": None} if list(kinds) == ["trained"] else {}))
+
+
+_WEIGHTS = " : ".join(f"datum.weights === '{kind}' ? '{_KINDS[kind]}'" for kind in ("random", "none"))
+_MADE = {
+    "printed": "isValid(datum.paper) ? [false, true] : [false]",
+    "kind": f"datum.printed ? \"{_KINDS['paper']}\" : {_WEIGHTS} : '{_KINDS['trained']}'",
+    "mean": "datum.printed ? datum.paper : datum.mean",
+    "n": "datum.printed ? 1 : datum.n",
+    **{name: f"datum.printed ? null : datum.{name}" for name in ("low", "high")},
+    "bottom": "isValid(datum.low) ? datum.low : datum.mean",
+    "top": "isValid(datum.high) ? datum.high : datum.mean",
+}
+_FIGURES: Sequence[Spec] = [{"calculate": value, "as": name} for name, value in _MADE.items()]
+_FIGURES = [_FIGURES[0], {"flatten": ["printed"]}, *_FIGURES[1:]]
+"""What a chart makes of a row: ours and what a paper prints beside it, each with an interval, which has no length where
+there is none."""
+
+
+def against_x(
+    comparison: Comparison, rows: Sequence[Row], colours: Colours, metric: str, form: str = NUMBER, **chart: Any
+) -> Chart:
+    """Return figures against the setting on the x axis, with intervals, single seeds, and what the papers print.
+
+    Args:
+        comparison: With the x axis.
+        rows: What is drawn.
+        colours: Of the rows.
+        metric: Name of the y axis.
+        form: How figures are written.
+        chart: As `Chart` has it.
+    """
+    far = colours.column == "extractor" and _is_chance_far_below(rows)
+    figures = [*([{"filter": f"datum.extractor !== '{CHANCE}'"}] if far else []), *_FIGURES]
+    drawn = [row for row in rows if not (far and row["extractor"] == CHANCE)]
+    kinds, colours = _kinds(drawn), colours.only(drawn)
+    place = {"x": _x(comparison), "color": colours.channel, **_beside(comparison, colours.column, colours.of)}
+    y, bottom = (_number(name, title=metric, scale={"zero": False}) for name in ("mean", "bottom"))
+    tooltip = _tooltip(["x", "variant", colours.column, "kind", "n"], ["mean", "low", "high"], form)
+    shape, dash = _kind(kinds, _SHAPES), _kind(kinds, _DASHES)
+    single = {**place, "y": y, "tooltip": _tooltip(["seed", colours.column], ["mean"], form)}
+    joined = not comparison.scattered and len(comparison.x_values) > 1
     layers = [
-        base.mark_rule(strokeWidth=2)
-        .encode(y=alt.Y("bottom:Q", title="accuracy", scale=alt.Scale(zero=False)), y2="top:Q"),
-        base.mark_point(filled=True, size=70, opacity=1).encode(y=y, shape=kind["shape"], tooltip=tooltip),
-        alt.Chart(alt.NamedData("points")).mark_tick(thickness=1.5, size=14, opacity=0.55)
-        .encode(x=x, y="accuracy:Q", color=colour, tooltip=["run:N", "seed:N", "extractor:N", "accuracy:Q"], **beside),
-    ]  # fmt: skip
-    if not comparison.scattered and len(comparison.x_values) > 1:
-        layers.insert(0, base.mark_line(opacity=0.8).encode(y=y, strokeDash=kind["strokeDash"]))
-    return Chart(
-        chart_id,
-        _title("Accuracy", variant),
-        _styled(alt.layer(*layers)),
-        _with_ends(rows),
-        points,
-        _shown(comparison, variant),
-    )
+        *([_layer(_LINE, figures, {**place, "y": y, "strokeDash": dash})] if joined else []),
+        _layer(_RULE, figures, {**place, "y": bottom, "y2": {"field": "top"}}),
+        _layer(_POINT, figures, {**place, "y": y, "shape": shape, "tooltip": tooltip}),
+        *(
+            [_layer(_TICK, [{"filter": "datum.weights === 'trained'"}], single, "singles")]
+            if "trained" in kinds
+            else []
+        ),
+        *([_CHANCE_NOTE] if far else []),
+    ]
+    return Chart(spec=_drawn(layers), singles=True, **chart)
 
 
-def difference_chart(comparison: Comparison, variant: str | None, chart_id: str) -> Chart:
+def _is_chance_far_below(rows: Sequence[Row]) -> bool:
+    """Return whether chance is so far below all else that a scale with both would hide the differences."""
+    chance = [row["mean"] for row in rows if row["extractor"] == CHANCE]
+    others = [row["mean"] for row in rows if row["extractor"] != CHANCE]
+    return bool(chance and others) and min(others) - max(chance) > max(others) - min(others)
+
+
+_CHANCE_NOTE = _layer(
+    {"type": "text", "align": "left", "color": "currentColor", "opacity": 0.8, "fontSize": 12},
+    [
+        {"filter": f"datum.extractor === '{CHANCE}'"},
+        {"aggregate": [{"op": op, "field": "mean", "as": op} for op in ("min", "max", "count")]},
+        {"filter": "datum.count > 0"},
+        {"calculate": "datum.max > datum.min ? ' to ' + format(datum.max, '.4f') : ''", "as": "more"},
+        {"calculate": "'chance, below the scale: ' + format(datum.min, '.4f') + datum.more", "as": "note"},
+    ],
+    {"x": {"value": 6}, "y": {"value": HEIGHT - 10}, "text": _nominal("note")},
+)
+"""A line in the chart's corner instead of a place on its scale."""
+
+
+def difference_chart(comparison: Comparison, tables: Tables, rows: Sequence[Row], **chart: Any) -> Chart:
     """Return the pair's difference with its interval, beside the paper's."""
-    import altair as alt
-
-    assert comparison.pair is not None
-    ours = [{**row, "kind": "ours"} for row in comparison.differences if variant in (None, row["variant"])]
-    printed = [{**row, **_PRINTED, "mean": row["paper"]} for row in ours if row["paper"] is not None]
-    rows = _with_ends([*ours, *printed])
-    title = f"{comparison.pair[0]} - {comparison.pair[1]}"
-    kinds = ["ours", "the paper's"][: 2 if printed else 1]
-    y, bottom = (alt.Y(f"{name}:Q", title=title, axis=alt.Axis(grid=True)) for name in ("mean", "bottom"))
-    shape = alt.Shape(
-        "kind:N", title="figures", scale=alt.Scale(domain=kinds, range=["circle", "diamond"][: len(kinds)])
-    )
-    base = alt.Chart(alt.NamedData("rows")).encode(
-        x=_x(comparison),
-        color=alt.Color("kind:N", title="figures", scale=alt.Scale(domain=kinds, range=COLOURS[2 : 2 + len(kinds)])),
-        **({} if comparison.numeric else {"xOffset": alt.XOffset("kind:N", sort=kinds)}),
-    )
-    tooltip = [alt.Tooltip(name) for name in ("x:N", "variant:N", "kind:N", "n:Q")]
-    tooltip += [alt.Tooltip(f"{name}:Q", format="+.4f") for name in ("mean", "low", "high")]
-    zero = (
-        alt.Chart(alt.InlineData([{}]))  # a line, for which the page has no data
-        .mark_rule(strokeDash=[4, 4], opacity=0.6, color="currentColor")
-        .encode(y=alt.datum(0))
-    )
-    layers = [
-        zero,
-        base.mark_rule(strokeWidth=2)
-        .encode(y=bottom, y2="top:Q"),
-        base.mark_point(filled=True, size=80, opacity=1).encode(y=y, shape=shape, tooltip=tooltip),
-    ]  # fmt: skip
-    return Chart(chart_id, _title(title, variant), _styled(alt.layer(*layers)), rows, (), _shown(comparison, variant))
+    assert tables.pair is not None
+    title = f"{tables.pair[0]} - {tables.pair[1]}"
+    kinds = _kinds(rows)
+    names = [_KINDS[kind] for kind in kinds]
+    colour = {**_kind(kinds, _SHAPES), "scale": {"domain": names, "range": COLOURS[2 : 2 + len(names)]}}
+    place = {"x": _x(comparison), "color": colour, **_beside(comparison, "kind", names)}
+    y, bottom = (_number(name, title=title, axis={"grid": True}) for name in ("mean", "bottom"))
+    tooltip = _tooltip(["x", "variant", "kind", "n"], ["mean", "low", "high"], "+.4f")
+    shape = _kind(kinds, _SHAPES)
+    no_difference = {
+        "data": {"values": [{}]},  # a line, for which the page has no data
+        "mark": {"type": "rule", "strokeDash": [4, 4], "opacity": 0.6, "color": "currentColor"},
+        "encoding": {"y": {"datum": 0}},
+    }
+    interval = _layer(_RULE, _FIGURES, {**place, "y": bottom, "y2": {"field": "top"}})
+    point = _layer(_POINT, _FIGURES, {**place, "y": y, "shape": shape, "tooltip": tooltip})
+    return Chart(spec=_drawn([no_difference, interval, point]), **chart)
 
 
-def epoch_charts(comparison: Comparison) -> list[Chart]:
-    """Return the paper's probe's accuracy over epochs, a chart per setting, all on one scale."""
-    import altair as alt
+def curve_chart(
+    rows: Sequence[Row], scale_rows: Sequence[Row], colours: Colours, metric: str, at: tuple[str, str], **chart: Any
+) -> Chart:
+    """Return figures over an axis of their own, such as epochs, with bands for the intervals.
 
-    if not comparison.epochs:
-        return []
-    low = min(row["mean"] for row in comparison.epochs)
-    high = max(row["mean"] for row in comparison.epochs)
-    scale = alt.Scale(domain=[max(0.0, low - 0.02), min(1.0, high + 0.02)], clamp=True)
-    charts: list[Chart] = []
-    for x_value, variant in dict.fromkeys((row["x"], row["variant"]) for row in comparison.epochs):
-        rows = [
-            {**row, "kind": _KIND_TITLES[row["weights"]]}
-            for row in comparison.epochs
-            if (row["x"], row["variant"]) == (x_value, variant)
-        ]
-        kinds = [_KIND_TITLES[kind] for kind in KINDS[:3]]
-        base = alt.Chart(alt.NamedData("rows")).encode(
-            x=alt.X("epoch:Q", title="epoch of the probe", axis=alt.Axis(tickMinStep=1)),
-            color=_colour(_series(comparison)),
-        )
-        line = base.mark_line().encode(
-            y=alt.Y("mean:Q", title="accuracy", scale=scale),
-            strokeDash=alt.StrokeDash(
-                "kind:N", title="figures", scale=alt.Scale(domain=kinds, range=list(_DASHES[:3]))
-            ),
-            tooltip=["extractor:N", "kind:N", "epoch:Q", alt.Tooltip("mean:Q", format=".4f"), "n:Q"],
-        )
-        band = base.mark_area(opacity=0.18, clip=True).encode(
-            y=alt.Y("bottom:Q", scale=scale), y2="top:Q", detail="kind:N"
-        )
-        title = ", ".join(filter(None, [f"{comparison.x} = {x_value}", variant]))
-        shown = {name: rows[0][name] for name in comparison.filters if name in rows[0]} | {"protocol": "paper"}
-        del shown["seed"]
-        charts.append(
-            Chart(f"epochs-{len(charts)}", title, _styled(alt.layer(band, line)), _with_ends(rows), (), shown)
-        )
-    return charts
+    Args:
+        rows: What is drawn.
+        scale_rows: What the scale has room for: the rows of all charts that are to be compared.
+        colours: Of the rows.
+        metric: Name of the y axis.
+        at: Column of the places on the x axis, and the axis' name.
+        chart: As `Chart` has it.
+    """
+    low, high = min(row["mean"] for row in scale_rows), max(row["mean"] for row in scale_rows)
+    room = 0.1 * high - 0.1 * low or 0.1 * abs(high) or 1.0
+    most = sys.float_info.max
+    scale = {"domain": [max(low - room, -most), min(high + room, most)], "clamp": True, "nice": False}
+    column, title = at
+    x = _number(column, title=title, axis={"tickMinStep": 1}, scale={"zero": False})
+    place = {"x": x, "color": colours.only(rows).channel}
+    y, bottom = (_number(name, title=metric, scale=scale) for name in ("mean", "bottom"))
+    band = _layer(_BAND, _FIGURES, {**place, "y": bottom, "y2": {"field": "top"}, "detail": _nominal("kind")})
+    tooltip = _tooltip([colours.column, "kind", column, "n"], ["mean"])
+    dash = _kind(_kinds(rows), _DASHES)
+    line = _layer(_CURVE, _FIGURES, {**place, "y": y, "strokeDash": dash, "tooltip": tooltip})
+    return Chart(spec=_drawn([band, line]), **chart)
 
 
-def losses_chart(curves: Mapping[str, Sequence[tuple[float, float]]], chart_id: str) -> Chart | None:
-    """Return a run's losses over its steps."""
-    import altair as alt
-
-    names = sorted(name for name in curves if name.endswith("_loss"))
-    if not names:
-        return None
-    rows = [{"loss": name, "step": step, "value": value} for name in names for step, value in curves[name]]
-    colours = [COLOURS[i % len(COLOURS)] for i in range(len(names))]
-    line = alt.Chart(alt.NamedData("rows")).mark_line(point={"size": 12}).encode(
-        x=alt.X("step:Q", title="batch"),
-        y=alt.Y("value:Q", title="loss, nats", scale=alt.Scale(zero=False)),
-        color=alt.Color("loss:N", title=None, scale=alt.Scale(domain=names, range=colours)),
-        tooltip=["loss:N", "step:Q", alt.Tooltip("value:Q", format=".4f")],
-    )  # fmt: skip
-    return Chart(chart_id, "Losses", _styled(line), rows)
-
-
-def _title(what: str, variant: str | None) -> str:
-    return f"{what}: {variant}" if variant else what
-
-
-def _shown(comparison: Comparison, variant: str | None) -> Mapping[str, str] | None:
-    """Return the values of filters under which a variant is there: those of its other settings."""
-    row = next((row for row in comparison.accuracies if row["variant"] == variant), None)
-    return {name: row[name] for name in comparison.others} if row and variant else None
+def losses_chart(names: Sequence[str], **chart: Any) -> Chart:
+    """Return a run's losses over its steps; rows are `loss`, `step` and `value`."""
+    encoding = {
+        "x": _number("step", title="batch"),
+        "y": _number("value", title="loss, nats", scale={"zero": False}),
+        "color": colours_of("loss", names).channel,
+        "tooltip": _tooltip(["loss", "step"], ["value"]),
+    }
+    return Chart(spec=_drawn([_layer(_CURVE, [], encoding)]), **chart)

@@ -4,13 +4,12 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from gan_lightning.dashboard.page import build_page
 from gan_lightning.dashboard.reading import read_folder
 from gan_lightning.dashboard.serve import HOST, Pages, make_server
 from gan_lightning.errors import SettingError
 from gan_lightning.files import write_text
+from gan_lightning.terminal import show
 
 FOLLOW_SECONDS = 5.0
 
@@ -44,7 +43,6 @@ def main(arguments: Sequence[str]) -> int:
     if not runs.is_dir():
         raise SettingError(f"runs must be a folder that exists, got '{runs}'.")
     title = settings.title or f"{runs.resolve().name}: what the runs say"
-    console = Console()
     if settings.serve:
         if settings.out is not None:
             raise SettingError(f"--out must not be given with --serve, which writes no file, got '{settings.out}'.")
@@ -55,7 +53,7 @@ def main(arguments: Sequence[str]) -> int:
         pages = Pages(runs, make_page)
         with make_server(pages, settings.port) as server:
             pages.page()  # what is wrong with it is said here, and not in the browser alone
-            console.print(f"Serving at http://{HOST}:{server.server_port}/ until interrupted", soft_wrap=True)
+            show(f"Serving at http://{HOST}:{server.server_port}/ until interrupted", soft_wrap=True)
             try:
                 server.serve_forever()
             except KeyboardInterrupt:
@@ -64,6 +62,6 @@ def main(arguments: Sequence[str]) -> int:
     found = read_folder(runs)
     write_text(out, build_page(found, title, out.parent, settings.x))
     for left_out in found.left_out:
-        console.print(f"left out {left_out.name}: {left_out.reason}", soft_wrap=True, markup=False)
-    console.print(f"{len(found.runs)} runs drawn, {len(found.left_out)} left out: {out}", soft_wrap=True, markup=False)
+        show(f"left out {left_out.name}: {left_out.reason}", soft_wrap=True)
+    show(f"{len(found.runs)} runs drawn, {len(found.left_out)} left out: {out}", soft_wrap=True)
     return 0

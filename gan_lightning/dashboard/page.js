@@ -1,15 +1,19 @@
 "use strict";
 // Chooses rows of tables and of charts by the filters. All figures were worked out before: none is made here.
 let page;
+let chosenTimes = 0;
 const filters = [...document.querySelectorAll("#filters select")];
+const tables = {};
 const views = {};
 
 async function unpacked(text) {
   const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
   return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).json();
 }
-function rowsOf(table) {
-  return table.rows.map((row) => Object.fromEntries(table.columns.map((name, i) => [name, row[i]])));
+function rowsOf(name) {
+  const { columns, rows } = page.tables[name];
+  tables[name] ??= rows.map((row) => Object.fromEntries(columns.map((column, i) => [column, row[i]])));
+  return tables[name];
 }
 function field(value) {
   let text = String(value ?? "");
@@ -31,46 +35,53 @@ function chosen() {
 }
 function agrees(row, values, single) {
   return Object.entries(values).every(([name, value]) => {
-    if (row[name] === undefined) return true;
+    if (row[name] === undefined || row[name] === null) return true;
     if (name === "seed" && single) return row.seed === (value || "all");
     return !value || String(row[name]) === value;
   });
 }
 function apply() {
   const values = chosen();
+  chosenTimes += 1;
   for (const lines of document.querySelectorAll("tbody[data-row]")) {
     lines.hidden = !agrees(JSON.parse(lines.dataset.row), values, true);
   }
   for (const part of document.querySelectorAll("[data-shown]")) {
     part.hidden = !agrees(JSON.parse(part.dataset.shown), values, false);
   }
-  for (const { view, chart } of Object.values(views)) {
-    const keep = { rows: chart.rows.filter((row) => agrees(row, values, true)),
-                   points: chart.points.filter((row) => agrees(row, values, false)) };
-    if (!keep.rows.length) continue; // none of its lines is chosen, and its box is hidden
-    for (const name of ["rows", "points"]) {
-      if (chart.points.length || name === "rows") {
-        view.data(name, keep[name]);
-      }
-    }
-    view.resize().runAsync();
-  }
   try { sessionStorage.setItem("filters", JSON.stringify(values)); } catch (error) { /* not from a file */ }
+  return Promise.all(page.charts.map((chart) => {
+    const element = document.getElementById(chart.id);
+    if (!chart.late) return show(chart);
+    element.parentElement.hidden = false; // if it is in sight now, it is watched and will be shown
+    return views[chart.id] && element.clientWidth ? show(chart) : null;
+  }));
 }
-async function draw(chart) {
-  const element = document.getElementById(chart.id);
-  chart = { ...chart, rows: rowsOf(chart.rows), points: chart.points ? rowsOf(chart.points) : [] };
-  const rows = chart.rows.filter((row) => agrees(row, chosen(), true));
-  const datasets = { rows: rows.length ? rows : chart.rows }; // where none is chosen, its box is hidden
-  if (chart.points.length) datasets.points = chart.points.filter((row) => agrees(row, chosen(), false));
-  if (element.clientWidth < 480) {
-    const legend = { ...chart.spec.config.legend, columns: 1, layout: { bottom: { direction: "vertical" } } };
-    chart.spec = { ...chart.spec, config: { ...chart.spec.config, legend } };
+async function show(chart) {
+  const values = chosen(), element = document.getElementById(chart.id);
+  const all = rowsOf(chart.table).filter((row) => Object.entries(chart.where).every(
+    ([name, is]) => (Array.isArray(is) ? is.includes(row[name]) : row[name] === is)));
+  const datasets = { rows: all.filter((row) => agrees(row, values, true)) };
+  if (chart.singles) datasets.singles = all.filter((row) => row.seed !== "all" && agrees(row, values, false));
+  chart.chosenTimes = chosenTimes;
+  element.parentElement.hidden = !datasets.rows.length; // none of its lines is chosen
+  if (!datasets.rows.length) return;
+  if (!views[chart.id]) {
+    views[chart.id] = draw(chart.spec, element, datasets);
+    await views[chart.id];
+    return;
   }
-  const options = { actions: false, renderer: "svg", ast: true };
-  const spec = { ...chart.spec, datasets: { ...chart.spec.datasets, ...datasets } };
-  const result = await vegaEmbed(element, spec, options);
-  views[chart.id] = { view: result.view, chart };
+  const view = await views[chart.id];
+  for (const [name, rows] of Object.entries(datasets)) view.data(name, rows);
+  await view.resize().runAsync();
+}
+async function draw(spec, element, datasets) {
+  if (element.clientWidth < 480) {
+    const legend = { ...spec.config.legend, columns: 1, layout: { bottom: { direction: "vertical" } } };
+    spec = { ...spec, config: { ...spec.config, legend } };
+  }
+  const options = { mode: "vega-lite", actions: false, renderer: "svg", ast: true };
+  return (await vegaEmbed(element, { ...spec, datasets }, options)).view;
 }
 async function start() {
   page = await unpacked(document.getElementById("page-data").textContent);
@@ -92,15 +103,14 @@ async function start() {
     const dark = getComputedStyle(document.documentElement).colorScheme === "dark";
     document.documentElement.dataset.theme = dark ? "light" : "dark";
   });
-  const late = new Set();
-  for (const details of document.querySelectorAll("details[data-chart]")) {
-    late.add(details.dataset.chart);
-    details.addEventListener("toggle", () => {
-      if (details.open && !views[details.dataset.chart]) draw(page.charts.find((c) => c.id === details.dataset.chart));
-    });
-  }
-  await Promise.all(page.charts.filter((chart) => !late.has(chart.id)).map(draw));
-  apply();
+  const late = new Map(page.charts.filter((chart) => chart.late).map((chart) => [chart.id, chart]));
+  const watcher = new IntersectionObserver((entries) => {
+    for (const chart of entries.filter((entry) => entry.isIntersecting).map((entry) => late.get(entry.target.id))) {
+      if (chart.chosenTimes !== chosenTimes) show(chart);
+    }
+  }, { rootMargin: "200px" });
+  for (const id of late.keys()) watcher.observe(document.getElementById(id));
+  await apply();
   document.documentElement.dataset.ready = "1";
   if (page.follow) setTimeout(follow, page.follow);
 }

@@ -4,34 +4,52 @@ import csv
 import json
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import NoneType
 from typing import Any
 
+from gan_lightning.errors import DataError
+from gan_lightning.figures import FILE, Figure, RunFigures, final_figures, read_figures
 from gan_lightning.files import SCHEMA_VERSION
+
+TRAINING_EPOCH = "training epoch"
+"""The axis of a figure that was measured several times while training."""
+
+COLUMNS = {
+    "x", "variant", "seed", "mean", "low", "high", "n", "paper", "source", "extractor", "probe", "epoch", "run",
+    "measurement", "figure", "series", "subject", "protocol", "weights", "condition", "metric", "split", "axis", "at",
+    "value",
+}  # fmt: skip
+"""What the dashboard's tables have columns of their own for."""
+
+_OTHER_NAMES = COLUMNS | {"method", "data", "epochs", "batches", "precision", "processes"}
+"""Names that a setting of the model's cannot have beside these."""
 
 _PLUMBING = {"root", "cache_dir", "download", "verify", "evaluation_batch_size"}
 """Settings of a data set that say where it comes from, not what it is."""
 
-_STATED = {"model", "data", "transfer", "seed_everything", "run"}
-"""What a sweep may have chosen and `results.json` states: the beginning of a key, ..."""
+_WHEN = {"enabled", "every_n_epochs"}
+"""Settings of a measurement that say when it is made, not what it gives."""
+
+_STATED = {"model", "data", "seed_everything", "run"}
+"""What a sweep may have chosen and `figures.json` states: the beginning of a key, beside the measurements', ..."""
 
 _STATED_AS = {"trainer.max_epochs", "trainer.precision", "trainer.devices"}
 """... and the keys that have another name there."""
 
-_FIGURE = {"extractor": (str,), "weights": (str,), "protocol": (str,), "source": (str,), "epoch": (int, NoneType),
-           "accuracy": (int, float)}  # fmt: skip
-"""Types of what is read of an accuracy, ours or a paper's, ..."""
-
 _ABOUT = {"command": list, "wandb": dict}
-"""... and of what else must be as expected, or missing."""
+"""Types of what else of `run.json` must be as expected, or missing."""
 
 _POINTS = 120
-"""Points of a curve of a run; longer ones are drawn as means of as many stretches."""
+"""Points of a logged curve of a run; longer ones are drawn as means of as many stretches."""
+
+_OF_AN_EPOCH = re.compile(r"(.+)-epoch-(\d+)")
+"""The name of a picture that was drawn while training."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +62,10 @@ class Run:
         model: Class name.
         data: Name of the data set.
         seed: Of weights and latents.
-        settings: What else the run was told, under short names; values are text or numbers.
-        records: The accuracies, as in `results.json`.
-        published: The papers' figures for it, as in `results.json`.
+        settings: What else the training was told, under short names; values are text or numbers.
+        measuring: Settings of the measurements, as `<measurement>.<setting>`.
+        measured: `figures.json`.
+        published: The papers' figures for it, by the names of ours: `value` and `source`.
         about: `run.json`.
     """
 
@@ -56,18 +75,28 @@ class Run:
     data: str
     seed: int | None
     settings: Mapping[str, Any]
-    records: Sequence[Mapping[str, Any]]
-    published: Sequence[Mapping[str, Any]]
+    measuring: Mapping[str, Any]
+    measured: RunFigures = field(repr=False)
+    published: Mapping[str, Mapping[str, Any]] = field(repr=False)
     about: Mapping[str, Any] = field(repr=False)
 
     @cached_property
-    def finals(self) -> Mapping[tuple[str, str, str], float]:
-        """The last accuracy by extractor, weights and protocol."""
-        ordered = sorted(self.records, key=lambda record: record["epoch"] or 0)
-        return {(r["extractor"], r["weights"], r["protocol"]): r["accuracy"] for r in ordered}
+    def final(self) -> Sequence[Figure]:
+        """The newest figure of each name, points of curves included."""
+        return final_figures(self.measured.figures)
 
     @cached_property
-    def curves(self) -> Mapping[str, Sequence[tuple[float, float]]]:
+    def over_training(self) -> Sequence[Figure]:
+        """The figures that were measured after several epochs, as points of curves over these."""
+        known = [each for each in self.measured.figures if each.epoch is not None and not each.is_point]
+        epochs: dict[str, set[int | None]] = {}
+        for figure in known:
+            epochs.setdefault(figure.name, set()).add(figure.epoch)
+        several = [figure for figure in known if len(epochs[figure.name]) > 1]
+        return [replace(each, axis=TRAINING_EPOCH, at=float(each.epoch or 0)) for each in several]
+
+    @cached_property
+    def logged(self) -> Mapping[str, Sequence[tuple[float, float]]]:
         """What was logged while training: (step, value) by name."""
         path = self.folder / "metrics.csv"
         if not path.is_file():
@@ -87,9 +116,16 @@ class Run:
 
     @property
     def pictures(self) -> Sequence[Path]:
-        """The newest sample grid, and other pictures that the run has left beside it."""
-        samples = sorted((self.folder / "samples").glob("*.png"))[-1:]
-        return [*samples, *sorted(p for p in self.folder.glob("*.png")), *sorted(self.folder.glob("pictures/*.png"))]
+        """The pictures of the finished model, and the newest of each that was drawn while training."""
+        found: dict[str, Path] = {}
+        newest: dict[str, tuple[int, Path]] = {}
+        for path in sorted(self.folder.glob("pictures/*.png")):
+            if (match := _OF_AN_EPOCH.fullmatch(path.stem)) is None:
+                found[path.stem] = path
+            elif (epoch := int(match[2])) >= newest.get(match[1], (0, path))[0]:
+                newest[match[1]] = epoch, path
+        found |= {f"{name}-epoch": path for name, (_, path) in newest.items()}
+        return [path for _, path in sorted(found.items())]
 
 
 @dataclass(frozen=True)
@@ -128,7 +164,7 @@ def read_folder(root: Path) -> Found:
     left_out: list[LeftOut] = []
     run_folders, trial_folders = folders_of(root)
     trials = dict(_read_trials(root, trial_folders, left_out))
-    newest: dict[tuple[Any, ...], Run] = {}
+    kept: dict[tuple[Any, ...], list[Run]] = {}
     for folder in sorted(run_folders, key=lambda folder: folder.name):
         name = str(folder.relative_to(root))
         try:
@@ -136,12 +172,19 @@ def read_folder(root: Path) -> Found:
         except _UnusableError as reason:
             left_out.append(LeftOut(name, str(reason)))
             continue
-        key = (run.model, run.data, run.seed, tuple(sorted(run.settings.items())))
-        if key in newest:
-            left_out.append(LeftOut(newest[key].name, f"the same settings and seed as the newer {name}"))
-        newest[key] = run
-    runs = sorted(newest.values(), key=lambda run: run.name)
+        same = kept.setdefault((run.model, run.data, run.seed, tuple(sorted(run.settings.items()))), [])
+        for earlier in [each for each in same if _are_measured_alike(each, run)]:
+            left_out.append(LeftOut(earlier.name, f"the same settings and seed as the newer {name}"))
+            same.remove(earlier)
+        same.append(run)
+    runs = sorted((run for same in kept.values() for run in same), key=lambda run: run.name)
     return Found(runs, sorted(left_out, key=lambda out: out.name), list(trials.values()))
+
+
+def _are_measured_alike(first: Run, second: Run) -> bool:
+    """Return whether settings of measurements agree wherever both runs have them."""
+    both = first.measuring.keys() & second.measuring.keys()
+    return all(first.measuring[name] == second.measuring[name] for name in both)
 
 
 def folders_of(root: Path) -> tuple[list[Path], list[Path]]:
@@ -160,39 +203,39 @@ def folders_of(root: Path) -> tuple[list[Path], list[Path]]:
 def _read_run(folder: Path, name: str, parameters: Mapping[str, Any]) -> Run:
     about = _read_json(folder / "run.json")
     _check_version(about, "run.json")
-    status = about.get("status")
-    if status == "failed":
-        raise _UnusableError(f"it failed: {about.get('error')}")
     if about.get("stage", "fit") != "fit":
         raise _UnusableError(f"it is no training but a run of `{about['stage']}`")
-    if not (folder / "results.json").is_file():
-        running = "it is still running, or was killed" if status == "running" else "it was not evaluated"
-        raise _UnusableError(f"there is no results.json: {running}")
-    results = _read_json(folder / "results.json")
-    _check_version(results, "results.json")
-    if not results.get("records"):
-        raise _UnusableError("results.json has no accuracies")
+    if (status := about.get("status")) != "finished":
+        reasons = {"running": "it is still running, or was killed", "failed": f"it failed: {about.get('error')}"}
+        raise _UnusableError(reasons.get(str(status), f"it did not finish: {status}, {about.get('error')}"))
+    if not (folder / FILE).is_file():
+        raise _UnusableError(f"there is no {FILE}: nothing was measured")
+    try:
+        measured = read_figures(folder / FILE)
+    except DataError as error:
+        raise _UnusableError(str(error).replace(f"'{folder / FILE}'", FILE)) from error
+    if not measured.figures:
+        raise _UnusableError(f"{FILE} has no figures")
     try:
         return Run(
             folder=folder,
             name=name,
-            model=str(results["model"]),
-            data=str(results["data"]),
-            seed=_typed(about, "seed", int, NoneType),
-            settings=dict(_settings(results, about)) | dict(_swept(parameters)),
-            records=[_figure(record, "weights", "epoch") for record in _typed(results, "records", list)],
-            published=[_figure(figure, "source") for figure in _typed({"published": [], **results}, "published", list)],
+            model=_typed(measured.about, "model", str),
+            data=_typed(measured.about, "data", str),
+            seed=_typed(measured.about, "seed", int, NoneType),
+            settings=dict(_settings(measured.about, about)) | dict(_swept(parameters, measured)),
+            measuring=dict(_measuring(measured)),
+            measured=measured,
+            published={
+                figure: {"value": _typed(printed, "value", int, float), "source": _typed(printed, "source", str)}
+                for figure, printed in measured.published.items()
+            },
             about={**about, **{name: _typed(about, name, kind, NoneType) for name, kind in _ABOUT.items()}},
         )
     except KeyError as error:
-        raise _UnusableError(f"results.json lacks {error}") from error
+        raise _UnusableError(f"{FILE} lacks {error}") from error
     except (TypeError, ValueError, AttributeError) as error:
-        raise _UnusableError(f"results.json is garbled: {error}") from error
-
-
-def _figure(record: Mapping[str, Any], *more: str) -> Mapping[str, Any]:
-    """Return an accuracy and what it is one of."""
-    return {name: _typed(record, name, *_FIGURE[name]) for name in ("extractor", "protocol", *more, "accuracy")}
+        raise _UnusableError(f"{FILE} is garbled: {error}") from error
 
 
 def _typed(content: Mapping[str, Any], name: str, *types: type) -> Any:
@@ -209,7 +252,7 @@ def _read_json(path: Path) -> Mapping[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise _UnusableError(f"{path.name} cannot be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _UnusableError(f"{path.name} is cut off or damaged: {error}") from error
     if not isinstance(content, dict):
         raise _UnusableError(f"{path.name} holds no mapping")
@@ -224,26 +267,29 @@ def _check_version(content: Mapping[str, Any], name: str) -> None:
         )
 
 
-def _settings(results: Mapping[str, Any], about: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield what makes a run the run it is, but for its seed."""
-    for name, value in _flat(results.get("model_settings", {})):
+def _settings(measured: Mapping[str, Any], about: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield what makes a run the run it is, but for its seed and its measurements."""
+    for name, value in _flat(measured.get("model_settings", {})):
         # A width by one name, whether the model or its networks have it.
-        yield "base_width" if name == "networks.base_width" else name, value
-    data = {name: value for name, value in results.get("data_settings", {}).items() if name not in _PLUMBING}
+        own = "base_width" if name == "networks.base_width" else name
+        yield f"model.{own}" if own in _OTHER_NAMES else own, value
+    data = {name: value for name, value in measured.get("data_settings", {}).items() if name not in _PLUMBING}
     yield from _flat(data, "data.")
-    yield from _flat(results.get("protocols", {}), "transfer.")
-    more = {
-        "epochs": results.get("epochs"), "batches": results.get("batches"),
-        "transfer.seed": results.get("transfer_seed"), "transfer.batch_norm": results.get("batch_norm"),
-        "precision": about.get("precision"), "processes": about.get("processes"),
-    }  # fmt: skip
-    yield from _flat(more)
+    of_run = {"precision": about.get("precision"), "processes": about.get("processes")}
+    yield from _flat({"epochs": measured.get("epochs"), "batches": measured.get("batches"), **of_run})
 
 
-def _swept(parameters: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _measuring(measured: RunFigures) -> Iterator[tuple[str, Any]]:
+    """Yield the settings of the measurements."""
+    for name, section in measured.sections.items():
+        yield from _flat({own: value for own, value in section.settings.items() if own not in _WHEN}, f"{name}.")
+
+
+def _swept(parameters: Mapping[str, Any], measured: RunFigures) -> Iterator[tuple[str, Any]]:
     """Yield what a sweep has chosen and no other file of the run states."""
+    stated = {*_STATED, *measured.sections, *measured.passed_over}
     for name, value in parameters.items():
-        if name.partition(".")[0] not in _STATED and name not in _STATED_AS:
+        if name.partition(".")[0] not in stated and name not in _STATED_AS:
             yield from _flat({name: value})
 
 
@@ -251,6 +297,9 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
     for name, value in settings.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, list) and value and all(isinstance(each, dict) for each in value):
+            # Things with settings of their own, such as probes; each is known by its class.
+            yield from _flat({str(each.get("class", i)): each for i, each in enumerate(value)}, f"{prefix}{name}.")
         else:
             yield prefix + name, value if isinstance(value, str | int | float) or value is None else json.dumps(value)
 

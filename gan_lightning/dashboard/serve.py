@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from gan_lightning.dashboard.reading import folders_of
 from gan_lightning.errors import SettingError, UserError
+from gan_lightning.figures import FILE
 
 HOST = "127.0.0.1"
 _PORTS = 65535
@@ -32,9 +33,9 @@ class Pages:
     def version(self) -> str:
         """Return the mark of what is there now, by the times and sizes of the files that the page is made of."""
         runs, trials = folders_of(self.runs)
-        finished = [run for run in runs if (run / "results.json").is_file()]  # what others log is not drawn yet
+        finished = [run for run in runs if (run / FILE).is_file()]  # what others log is not drawn yet
         files = [run / "run.json" for run in runs] + [trial / "trial.json" for trial in trials]
-        files += [run / name for run in finished for name in ("results.json", "metrics.csv")]
+        files += [run / name for run in finished for name in (FILE, "metrics.csv")]
         state = [(str(path), *_time_and_size(path)) for path in files]
         return hashlib.sha256(str(sorted(state)).encode()).hexdigest()[:16]
 

@@ -51,8 +51,8 @@ def build_report(entity: str, project: str, x: str, protocol: str, extractors: S
             for name, metric in metrics.items()
         ),
         *(
-            wr.LinePlot(title=f"{name}: the probe over its epochs", x="probe/epoch",
-                        y=[f"probe/{name}/trained/accuracy", f"probe/{name}/random/accuracy"], **over_seeds)
+            wr.LinePlot(title=f"{name}: the probe over its epochs", x="curve/head_epoch", **over_seeds,
+                        y=[f"curve/transfer/{name}/{protocol}/{of}accuracy" for of in ("", "random_weights/")])
             for name in extractors
         ),
         wr.LinePlot(title="Losses", y=["train/generator_loss", "train/discriminator_loss"], **over_seeds),

@@ -9,4 +9,13 @@ from gan_lightning.data.image_folder import ImageFolder
 from gan_lightning.data.mnist import MNIST
 from gan_lightning.data.svhn import SVHN
 
-__all__ = ["CIFAR10", "CIFAR100", "MNIST", "SVHN", "CelebA", "Digits", "ImageData", "ImageFolder"]
+__all__ = [
+    "CIFAR10",
+    "CIFAR100",
+    "MNIST",
+    "SVHN",
+    "CelebA",
+    "Digits",
+    "ImageData",
+    "ImageFolder",
+]

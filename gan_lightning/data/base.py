@@ -9,9 +9,10 @@ from pathlib import Path
 import torch
 from lightning.pytorch import LightningDataModule
 
-from gan_lightning.data.store import Batch, ImageStore, OrderedBatches, Pixels, ShuffledBatches
+from gan_lightning.data.reading import expanded, reason, shown
+from gan_lightning.data.store import Batch, OrderedBatches, Pixels, RectangleStore, ShuffledBatches, Store
 from gan_lightning.data.transforms import Enlarge, centre_crop, flip_half, random_crop, to_images
-from gan_lightning.errors import DataError, SettingError
+from gan_lightning.errors import DataError, SettingError, UserError
 from gan_lightning.interfaces import Images, LabelKind, Labels, Split
 
 logger = logging.getLogger(__name__)
@@ -45,11 +46,11 @@ class ImageData(LightningDataModule, ABC):
         batch_size: Training images per step and process.
         evaluation_batch_size: Images per step and process when nothing is trained.
         image_size: Edge of the images in pixels.
-        crop_from: Edge that images are resized to before a square of `image_size` is cut out, at random when training
-            and else from the centre; by default they are resized to `image_size` itself.
+        crop_from: Shorter edge that images are resized to before a square of `image_size` is cut out, at random when
+            training and else from the centre; by default they are resized to `image_size` itself.
         flip: Mirror training images left to right at random.
         limit: Keep only the first images of each split.
-        seed: Decides, with the epoch, the order of the training images.
+        seed: Decides, with the epoch, the order of the training images, and of rectangular ones the squares cut out.
         download: Fetch the files if they are missing.
         verify: Demand the published files; `false` accepts a subset, with a warning.
     """
@@ -78,8 +79,8 @@ class ImageData(LightningDataModule, ABC):
             SettingError: A setting is out of range.
         """
         super().__init__()
-        self.root = Path(self.root).expanduser()
-        self._stores: dict[Split, ImageStore] = {}
+        self.root = expanded(self.root, "root")
+        self._stores: dict[Split, Store] = {}
         self._accepted: set[str] = set()
         for setting in ("batch_size", "evaluation_batch_size", "image_size", "limit"):
             value = getattr(self, setting)
@@ -112,7 +113,7 @@ class ImageData(LightningDataModule, ABC):
         """Download the files that are missing."""
 
     @abstractmethod
-    def read(self, split: Split) -> ImageStore:
+    def read(self, split: Split) -> Store:
         """Return a split, decoded; `limit` is applied afterwards.
 
         Raises:
@@ -128,9 +129,12 @@ class ImageData(LightningDataModule, ABC):
         if self.download:
             try:
                 self.fetch()
-            except (OSError, RuntimeError) as error:
-                reason = " ".join(str(error).split())
-                raise DataError(f"{self.name} could not be fetched into '{self.root}' ({reason}).") from error
+            except UserError:
+                raise
+            except Exception as error:  # of the network, of the disk, of an archive, of a package that is missing
+                raise DataError(
+                    f"{self.name} could not be fetched into '{shown(self.root)}' ({reason(error)})."
+                ) from error
         self.setup("fit")
 
     def setup(self, stage: str) -> None:
@@ -143,11 +147,39 @@ class ImageData(LightningDataModule, ABC):
         if stage == "fit":
             self.store("train")
 
-    def store(self, split: Split) -> ImageStore:
-        """Return a split as stored, read at the first call."""
+    def store(self, split: Split) -> Store:
+        """Return a split as stored, read at the first call.
+
+        Raises:
+            DataError: The files could not be read, hold nothing, or hold labels that the data set does not have.
+        """
         if split not in self._stores:
-            self._stores[split] = self.read(split).head(self.limit)
+            store = self.read(split)
+            self.check_labels(split, store)
+            self._stores[split] = store.head(self.limit)
         return self._stores[split]
+
+    def check_labels(self, split: Split, store: Store) -> None:
+        """Check that a split has images, and each a label that there is.
+
+        Raises:
+            DataError: It is not so.
+        """
+        what = f"The {split} split of {shown(self.name)} in '{shown(self.root)}'"
+        if not len(store) or len(store) != len(store.labels):
+            raise DataError(
+                f"{what} must hold images and as many labels, got {len(store):,} and {len(store.labels):,}. "
+                "Fetch it anew."
+            )
+        if self.label_kind == "none":
+            return
+        highest = self.num_classes - 1 if self.label_kind == "classes" else 1
+        for found in store.labels.aminmax():
+            if not -1 <= found <= highest:
+                raise DataError(
+                    f"{what} must have labels from 0 to {highest}, or -1 where one is not known, got {int(found)}. "
+                    "Correct the labels."
+                )
 
     def train_dataloader(self) -> ShuffledBatches:
         """Return this process's part of the training split, in a new order each epoch."""
@@ -180,7 +212,9 @@ class ImageData(LightningDataModule, ABC):
         if self.trainer is None:
             return self.to_images(pixels), labels
         if self.trainer.training:
-            images = random_crop(self.whole_images(pixels), self.image_size)
+            cut = isinstance(self._stores.get("train"), RectangleStore)
+            images = to_images(pixels, self.image_size, self.enlarge) if cut else self.whole_images(pixels)
+            images = random_crop(images, self.image_size)
             images = flip_half(images) if self.flip else images
         else:
             images = self.to_images(pixels)
@@ -210,9 +244,9 @@ class ImageData(LightningDataModule, ABC):
 
     def missing(self, path: Path) -> DataError:
         """Return the error for files that are not there."""
-        python = f"{type(self).__name__}('{self.root}', download=True).prepare_data()"
+        python = f"{type(self).__name__}('{shown(self.root)}', download=True).prepare_data()"
         return DataError(
-            f"{self.name} not found: no '{path}'. Fetch it with --data.download=true (in Python: {python})."
+            f"{self.name} not found: no '{shown(path)}'. Fetch it with --data.download=true (in Python: {python})."
         )
 
     def doubt(self, finding: str) -> None:

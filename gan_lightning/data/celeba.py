@@ -1,5 +1,6 @@
 """CelebA: faces, with attributes and identities."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,6 +11,7 @@ from jaxtyping import Int64
 
 from gan_lightning.data.base import ImageData
 from gan_lightning.data.decoded import decoded
+from gan_lightning.data.reading import reading, shown
 from gan_lightning.data.store import ImageStore
 from gan_lightning.errors import DataError, SettingError
 from gan_lightning.interfaces import LabelKind, Split
@@ -83,20 +85,21 @@ class CelebA(ImageData):
             DataError: Files are missing, damaged, or not the published ones.
         """
         images = Path(self.root, "celeba", "img_align_celeba")
-        if not images.is_dir():
-            raise self.missing(images)
-        partition = self.read_list("list_eval_partition.txt", columns=1)
-        present = {file.name for file in images.iterdir()}
+        with reading(images, "Fetch it anew.", "listed"):
+            if not images.is_dir():
+                raise self.missing(images)
+            present = {file.name for file in images.iterdir()}
+        partition = self.read_list("list_eval_partition.txt", columns=1, allowed=range(3))
         listed = [name for name, (part,) in partition.items() if part == PARTITION[split]]
         chosen = [name for name in listed if name in present][: self.limit]
         found = len(present & partition.keys())
         if not found == len(partition) == PUBLISHED_COUNT:
             self.doubt(
-                f"'{images.parent}' lists {len(partition):,} images and holds {found:,} of them, "
+                f"'{shown(images.parent)}' lists {len(partition):,} images and holds {found:,} of them, "
                 f"of {PUBLISHED_COUNT:,} published."
             )
         if not chosen:
-            raise DataError(f"'{images}' holds no image of the {split} split. Fetch it anew.")
+            raise DataError(f"'{shown(images)}' holds no image of the {split} split. Fetch it anew.")
         labels = self.read_labels(chosen)
         files = [images / name for name in chosen]
         pixels = decoded(files, self.whole_size, self.crop_size, self.cache_dir, f"{self.name}-{split}")
@@ -107,11 +110,11 @@ class CelebA(ImageData):
         if self.labels == "none":
             return torch.full((len(names),), -1)
         if self.labels == "identity":
-            people = self.read_list("identity_CelebA.txt", columns=1)
+            people = self.read_list("identity_CelebA.txt", columns=1, allowed=range(1, IDENTITIES + 1))
             self.check_complete("identity_CelebA.txt", people)
             # The list counts people from 1.
             return torch.tensor([int(people[name][0]) - 1 if name in people else -1 for name in names])
-        attributes = self.read_list("list_attr_celeba.txt", columns=ATTRIBUTES, header=2)
+        attributes = self.read_list("list_attr_celeba.txt", columns=ATTRIBUTES, allowed=(-1, 1), header=2)
         self.check_complete("list_attr_celeba.txt", attributes)
         unknown = np.full(ATTRIBUTES, -1, np.int64)
         # The list says -1 for no and 1 for yes.
@@ -119,24 +122,54 @@ class CelebA(ImageData):
             np.stack([(attributes[name] + 1) // 2 if name in attributes else unknown for name in names])
         )
 
-    def read_list(self, name: str, columns: int, header: int = 0) -> dict[str, Int64[np.ndarray, " columns"]]:
-        """Return the integers that a list gives for each image.
+    def read_list(
+        self, name: str, columns: int, allowed: Sequence[int], header: int = 0
+    ) -> dict[str, Int64[np.ndarray, " columns"]]:
+        """Return the integers that a list gives for each image; empty lines are skipped.
+
+        Args:
+            name: Of the list.
+            columns: Number of integers in a row, after the image's name.
+            allowed: What they may be.
+            header: Number of lines before the rows.
 
         Raises:
             DataError: The list is missing or is not of this form.
         """
         file = Path(self.root, "celeba", name)
-        if not file.exists():
-            raise self.missing(file)
-        try:
-            rows = [line.split() for line in file.read_text(encoding="utf-8").splitlines()[header:]]
-            values = np.array([list(map(int, row[1:])) for row in rows], np.int64).reshape(len(rows), columns)
-        except ValueError as error:
-            raise DataError(f"'{file}' must give {columns} whole numbers per image ({error}).") from error
-        return {row[0]: value for row, value in zip(rows, values, strict=True)}
+        with reading(file, "Fetch it anew."):
+            if not file.exists():
+                raise self.missing(file)
+            text = file.read_text(encoding="utf-8")
+        lines = [(number, line.split()) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+        if header and lines and len(lines[0][1]) != 1:
+            raise DataError(
+                f"Line {lines[0][0]} of '{shown(file)}' must be the number of images, before a line of names, got "
+                f"{shown(' '.join(lines[0][1])[:80])!r}. Fetch it anew."
+            )
+        values: dict[str, Int64[np.ndarray, " columns"]] = {}
+        possible = frozenset(allowed)
+        for number, (image, *cells) in lines[header:]:
+            try:
+                row = [int(cell) for cell in cells]
+            except ValueError:
+                row = []
+            if len(row) != columns or not possible.issuperset(row) or image in values:
+                twice = f" a second time for {shown(image)}" if image in values else ""
+                what = (
+                    f"a whole number from {allowed[0]} to {allowed[-1]}"
+                    if columns == 1
+                    else (f"{columns} whole numbers, {allowed[0]} or {allowed[-1]}")
+                )
+                raise DataError(
+                    f"Line {number} of '{shown(file)}' must give {what} for an image of its own, "
+                    f"got {shown(' '.join([image, *cells])[:80])!r}{twice}. Correct it, or fetch the list anew."
+                )
+            values[image] = np.array(row, np.int64)
+        return values
 
     def check_complete(self, name: str, labels: dict[str, Int64[np.ndarray, " columns"]]) -> None:
         """Demand that a list has a row for every published image."""
         if len(labels) != PUBLISHED_COUNT:
             file = Path(self.root, "celeba", name)
-            self.doubt(f"'{file}' has {len(labels):,} rows, of {PUBLISHED_COUNT:,} published.")
+            self.doubt(f"'{shown(file)}' has {len(labels):,} rows, of {PUBLISHED_COUNT:,} published.")

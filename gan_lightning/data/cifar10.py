@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Integer
 
 from gan_lightning.data.base import ImageData
+from gan_lightning.data.reading import reading, shown
 from gan_lightning.data.store import ImageStore
-from gan_lightning.errors import DataError
 from gan_lightning.interfaces import Split
 
 
@@ -63,18 +64,29 @@ def read_batches(data: ImageData, published: Any, split: Split, label_key: str) 
     images, labels = [], []
     for name, md5 in published.train_list if split == "train" else published.test_list:
         file = Path(data.root, published.base_folder, name)
-        if not file.exists():
-            raise data.missing(file)
-        if not check_md5(file, md5):
-            data.doubt(f"'{file}' is not the published file (MD5).")
-        try:
+        with reading(file, "Fetch it anew."):
+            if not file.exists():
+                raise data.missing(file)
+            if not check_md5(file, md5):
+                data.doubt(f"'{shown(file)}' is not the published file (MD5).")
             with file.open("rb") as stream:
                 batch = ArrayUnpickler(stream, encoding="latin1").load()
-            images.append(np.asarray(batch["data"], np.uint8).reshape(-1, 3, 32, 32))
-            labels.append(np.asarray(batch[label_key], np.int64).reshape(len(images[-1])))
-        except Exception as error:  # whatever damaged bytes can mean to a pickle
-            raise DataError(f"'{file}' is damaged ({error}). Fetch it anew.") from error
+            images.append(whole_numbers(batch["data"], np.uint8).reshape(-1, 3, 32, 32))
+            labels.append(whole_numbers(batch[label_key], np.int64).reshape(len(images[-1])))
     return ImageStore(torch.from_numpy(np.concatenate(images)), torch.from_numpy(np.concatenate(labels)))
+
+
+def whole_numbers(values: object, dtype: type[np.integer]) -> Integer[np.ndarray, "..."]:
+    """Return values as whole numbers of a type, unless that would change one of them.
+
+    Raises:
+        ValueError: A value is none of that type.
+    """
+    found = np.asarray(values)
+    same = found.astype(dtype, casting="unsafe")
+    if found.dtype.kind not in "iu" or not np.array_equal(found, same):
+        raise ValueError(f"its values are no {np.dtype(dtype).name}")
+    return same
 
 
 class ArrayUnpickler(pickle.Unpickler):

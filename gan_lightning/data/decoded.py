@@ -1,38 +1,56 @@
 """Sets of image files: decoded once, at their final size, into a memory-mapped file that later runs open.
 
-The file holds the pixels of all images and then a CRC-32 of every `CHUNK` images. Its name is a hash of all
-that made it: other files, other sizes or another crop are another file. To free the space, delete the folder.
+The file holds the pixels of all images, one after the other, then the height and width of each, a CRC-32 of the pixels
+of every `CHUNK` images, and a CRC-32 of these figures. Its name is a hash of all that made it: other files, other
+sizes, another crop or another way of reading a mode are another file. To free the space, delete the folder.
 """
 
 import hashlib
 import json
 import logging
+import os
+import re
+import stat
 import uuid
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from gan_lightning.errors import DataError, SettingError
+from gan_lightning.data.picture import REMEDY, read_square, read_whole
+from gan_lightning.data.reading import expanded, reading, reason, shown
+from gan_lightning.errors import SettingError
 from gan_lightning.files import user_cache
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
+"""Raised whenever the same files would be decoded to other pixels, or these be written another way."""
 CHUNK = 512
 WORTH_A_PROGRESS_BAR = 5_000
+DARK = 32
+"""Images that are nowhere brighter than this are nearly black: 12 bits in 16 that are taken for 16 end at 16."""
+
+Pictures = tuple[UInt8[Tensor, " bytes"], Int64[np.ndarray, "count 2"]]
+"""The pixels of images, one after the other, channels first; and the height and width of each."""
 
 
 def decoded(
-    files: Sequence[Path], size: int, crop_size: int | None, cache_dir: str | Path | None, title: str
-) -> UInt8[Tensor, "count 3 {size} {size}"]:
-    """Return images from the cache, decoding them first if it has none of this description or a damaged one.
+    files: Sequence[Path],
+    size: int,
+    crop_size: int | None,
+    cache_dir: str | Path | None,
+    title: str,
+    channels: int = 3,
+) -> UInt8[Tensor, "count {channels} {size} {size}"]:
+    """Return square images from the cache, decoding them first if it has none of this description or a damaged one.
 
     Args:
         files: Image files.
@@ -40,72 +58,83 @@ def decoded(
         crop_size: As `read_square` says.
         cache_dir: Folder of the cache; the user's own (`$XDG_CACHE_HOME/gan_lightning`) if none is given.
         title: Start of the cache's file name, for people.
+        channels: 3 for colour, 1 for grey.
 
     Raises:
-        DataError: An image cannot be decoded.
+        DataError: An image cannot be read.
         SettingError: `cache_dir` cannot be written to, or is full.
     """
-    folder = Path(cache_dir).expanduser() if cache_dir else user_cache()
-    cache = folder / f"{title}-{describe(files, size, crop_size)}.u8"
-    if cache.exists():
-        pixels = open_intact(cache, len(files), size)
-        if pixels is not None:
-            return pixels
-        logger.warning("'%s' is damaged. Decoding its %d images again.", cache, len(files))
-    build(cache, files, size, crop_size)
-    return map_pixels(cache, len(files), size)
+    decode = partial(read_square, size=size, crop_size=crop_size, channels=channels)
+    pixels, _ = cached(files, decode, [size, crop_size, channels], cache_dir, title)
+    return pixels.view(len(files), channels, size, size)
 
 
-def describe(files: Iterable[Path], size: int, crop_size: int | None) -> str:
-    """Return a hash of everything the decoded pixels depend on."""
-    digest = hashlib.sha256(json.dumps([FORMAT, size, crop_size]).encode())
+def decoded_whole(
+    files: Sequence[Path], size: int, cache_dir: str | Path | None, title: str, channels: int = 3
+) -> Pictures:
+    """Return images whose shorter side is `size`, as `decoded` does.
+
+    Raises:
+        DataError: An image cannot be read.
+        SettingError: `cache_dir` cannot be written to, or is full.
+    """
+    decode = partial(read_whole, size=size, channels=channels)
+    return cached(files, decode, [size, "whole", channels], cache_dir, title)
+
+
+def cached(
+    files: Sequence[Path],
+    decode: Callable[[Path], UInt8[np.ndarray, "channels height width"]],
+    recipe: list[int | str | None],
+    cache_dir: str | Path | None,
+    title: str,
+) -> Pictures:
+    """Return what `decode` makes of each file, from the cache if it is there; `recipe` says what `decode` does."""
+    folder = expanded(cache_dir, "cache_dir") if cache_dir else user_cache()
+    name = re.sub(r"[^\w.-]", "_", title, flags=re.ASCII)[:80]
+    cache = folder / f"{name}-{describe(files, recipe)}.u8"
+    try:
+        if cache.exists():
+            pictures = open_intact(cache, len(files))
+            if pictures is not None:
+                return pictures
+            logger.warning("'%s' is damaged. Decoding its %d images again.", cache, len(files))
+        return build(cache, files, decode)
+    except OSError as error:
+        raise SettingError(
+            f"cache_dir must be a folder to write to, with room for {len(files):,} decoded images, got '{folder}' "
+            f"({reason(error)}). Set --data.cache_dir to another folder."
+        ) from error
+
+
+def describe(files: Iterable[Path], recipe: list[int | str | None]) -> str:
+    """Return a hash of everything the decoded pixels depend on.
+
+    Raises:
+        DataError: There is no such file, or no way to it.
+    """
+    digest = hashlib.sha256(json.dumps([FORMAT, *recipe]).encode())
     for file in files:
-        status = file.stat()
-        digest.update(f"{file.absolute()}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        with reading(file, REMEDY, "read as an image"):
+            status = file.stat()
+            if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for without end
+                raise ValueError("no file, but a folder, a pipe or a device")
+            digest.update(os.fsencode(file.absolute()))
+        digest.update(f"\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:20]
 
 
-def read_square(file: Path, size: int, crop_size: int | None) -> UInt8[np.ndarray, "3 {size} {size}"]:
-    """Return the centre of an image, in colour.
-
-    Args:
-        file: Any format that Pillow reads.
-        size: Edge of the result in pixels.
-        crop_size: Edge of the square that is cut out and then resized; the whole shorter side if none is given.
-
-    Raises:
-        DataError: The file is damaged or is no image.
-
-    Source:
-        Without `crop_size`, `Resize(size)` and `CenterCrop(size)` of torchvision, as in the DCGAN tutorial of PyTorch.
-    """
-    from PIL import Image
-
-    try:
-        with Image.open(file) as image:
-            rgb = image.convert("RGB")
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow calls a damaged PNG a syntax error
-        raise DataError(f"'{file}' cannot be read as an image ({error}). Replace or remove it.") from error
-    bilinear = Image.Resampling.BILINEAR
-    if crop_size is None:
-        shorter = min(rgb.size)
-        rgb = rgb.resize((size * rgb.width // shorter, size * rgb.height // shorter), bilinear)
-    edge = crop_size or size
-    left, top = round((rgb.width - edge) / 2), round((rgb.height - edge) / 2)
-    square = rgb.crop((left, top, left + edge, top + edge)).resize((size, size), bilinear)
-    return np.asarray(square).transpose(2, 0, 1)
-
-
-def build(cache: Path, files: Sequence[Path], size: int, crop_size: int | None) -> None:
-    """Decode all files in parallel and put the cache in its place in one step.
+def build(
+    cache: Path, files: Sequence[Path], decode: Callable[[Path], UInt8[np.ndarray, "channels height width"]]
+) -> Pictures:
+    """Decode all files in parallel, put the cache in its place in one step, and return what it holds.
 
     Processes that build the same cache at once each write their own file, and the last one stays.
     """
     from rich.progress import track
 
-    decode = partial(read_square, size=size, crop_size=crop_size)
     unfinished = cache.with_suffix(f".{uuid.uuid4().hex}.part")
-    checksums = []
+    checksums, sizes, brightest = [], [], 0
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
         with unfinished.open("wb") as stream, ThreadPoolExecutor() as pool:
@@ -115,35 +144,54 @@ def build(cache: Path, files: Sequence[Path], size: int, crop_size: int | None) 
                 disable=len(files) < WORTH_A_PROGRESS_BAR,
                 transient=True,
             ):
-                pixels = np.stack(list(pool.map(decode, files[start : start + CHUNK]))).tobytes()
+                images = list(pool.map(decode, files[start : start + CHUNK]))
+                pixels = b"".join(image.tobytes() for image in images)
                 checksums.append(zlib.crc32(pixels))
+                sizes += [image.shape[1:] for image in images]
+                brightest = max(brightest, *(int(image.max()) for image in images))
                 stream.write(pixels)
-            stream.write(np.array(checksums, "<u4").tobytes())
+            trailer = np.array(sizes, "<u4").tobytes() + np.array(checksums, "<u4").tobytes()
+            stream.write(trailer + np.array(zlib.crc32(trailer), "<u4").tobytes())
         unfinished.replace(cache)
-    except OSError as error:
-        gigabytes = len(files) * 3 * size**2 / 1e9
-        raise SettingError(
-            f"cache_dir must be a folder with {gigabytes:.1f} GB to write to, got '{cache.parent}' ({error}). "
-            "Set --data.cache_dir to another folder."
-        ) from error
     finally:
         if unfinished.exists():
             unfinished.unlink()
     logger.info("Decoded %d images into '%s'.", len(files), cache)
+    if brightest <= DARK:
+        logger.warning(
+            "No value of the %d images from '%s' on is above %d of 255. Values of 10 or 12 bits that "
+            "are kept in 16 must be scaled to the whole range of 16 bits first.",
+            *(len(files), shown(files[0]), brightest),
+        )
+    return map_pixels(cache, cache.stat().st_size - trailer_bytes(len(files))), np.array(sizes, np.int64)
 
 
-def map_pixels(cache: Path, count: int, size: int) -> UInt8[Tensor, "{count} 3 {size} {size}"]:
+def trailer_bytes(count: int) -> int:
+    """Return the length of what follows the pixels of `count` images."""
+    return 4 * (2 * count + -(-count // CHUNK) + 1)
+
+
+def map_pixels(cache: Path, length: int) -> UInt8[Tensor, " {length}"]:
     """Return the pixels of a cache without reading them into memory."""
-    shape = (count, 3, size, size)
-    # Privately mapped: a write, which nothing here does, would not reach the file.
-    return torch.from_file(str(cache), shared=False, size=int(np.prod(shape)), dtype=torch.uint8).view(shape)
+    # Copied on write: a write, which nothing here does, would not reach the file.
+    return torch.from_numpy(np.memmap(cache, np.uint8, "c", shape=(length,)))
 
 
-def open_intact(cache: Path, count: int, size: int) -> UInt8[Tensor, "{count} 3 {size} {size}"] | None:
-    """Return the pixels of a cache, or nothing where its length or a checksum is wrong."""
-    pixel_bytes, chunks = count * 3 * size**2, -(-count // CHUNK)
-    if cache.stat().st_size != pixel_bytes + 4 * chunks:
+def open_intact(cache: Path, count: int) -> Pictures | None:
+    """Return what a cache holds, or nothing where its length or a checksum is wrong."""
+    length = cache.stat().st_size - trailer_bytes(count)
+    if length < count:
         return None
-    pixels = map_pixels(cache, count, size)
-    found = [zlib.crc32(chunk.numpy()) for chunk in pixels.split(CHUNK)]
-    return pixels if np.array_equal(np.fromfile(cache, "<u4", offset=pixel_bytes), found) else None
+    figures = np.fromfile(cache, "<u4", offset=length)
+    sizes, checksums = figures[: 2 * count].reshape(count, 2).astype(np.int64), figures[2 * count : -1]
+    if zlib.crc32(figures[:-1].tobytes()) != figures[-1]:
+        return None
+    pixels = map_pixels(cache, length)
+    areas = sizes.prod(axis=1)
+    channels, rest = divmod(length, int(areas.sum()))
+    if rest:
+        return None
+    ends = np.cumsum(areas)[CHUNK - 1 :: CHUNK] * channels
+    bounds = [0, *ends.tolist()] if count % CHUNK == 0 else [0, *ends.tolist(), length]
+    found = [zlib.crc32(pixels[start:stop].numpy().data) for start, stop in pairwise(bounds)]
+    return (pixels, sizes) if np.array_equal(checksums, found) else None

@@ -1,43 +1,98 @@
-"""Any folder of images, with a folder per class or without."""
+"""Any folder of images, with a folder per class, a list of labels, or neither."""
 
+import logging
 import os
+import re
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from gan_lightning.data.base import ImageData
-from gan_lightning.data.decoded import decoded
-from gan_lightning.data.store import ImageStore
+from gan_lightning.data.decoded import decoded, decoded_whole
+from gan_lightning.data.labels_file import labels_of, read_rows
+from gan_lightning.data.listing import HIDDEN, Content, Labelled, content_of, count_files, each_once, suffix_of
+from gan_lightning.data.reading import counted, expanded, named, reading, shown
+from gan_lightning.data.store import ImageStore, RectangleStore, Store
 from gan_lightning.errors import DataError, SettingError
 from gan_lightning.interfaces import LabelKind, Split
 
+logger = logging.getLogger(__name__)
+
 Samples = list[tuple[Path, int]]
+
+SPLITS: tuple[Split, Split] = ("train", "test")
+TEST_FOLDERS = ("val", "test")
+SPLIT_FOLDERS = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What an `ImageFolder` found.
+
+    Attributes:
+        samples: Files and their labels, by split.
+        classes: Names of the labels; none where there are fewer than two.
+        left_out: Files that are not images, by suffix, and others, by what they are.
+    """
+
+    samples: dict[Split, Samples]
+    classes: list[str]
+    left_out: Counter[str]
 
 
 @dataclass(eq=False, kw_only=True)
 class ImageFolder(ImageData):
-    """Your own images: `<root>/<class>/*`, or `<root>/*` without labels, in any format that Pillow reads.
+    """Your own images: `<root>/<class>/**`, or `<root>/*` without labels, or at any depth with a list of labels.
 
     Where `<root>/train` exists it is the training split, and `<root>/val` or else `<root>/test` the test split;
-    otherwise a fixed share of the files is held out. Images become RGB; the shorter side is resized to
-    `image_size`, or `crop_from`, and the centre is kept. The classes alternate in stored order, so `limit` keeps all of
-    them. `verify` has no effect.
+    otherwise `test_fraction` of each class is held out: at least one image of each class that has two. A class of one
+    image stays in the training split, with a warning.
+
+    Every file whose suffix Pillow reads is an image, except EPS; of several frames or pages it is the first. Each real
+    file counts once, however many links lead to it, and a file of the training split is not in the test split. What is
+    left out is logged by suffix, and stands in `about`. Hidden files and folders are left out. Images beside class
+    folders are refused, and so is a file that links put into two classes. One class alone is no label: then
+    `label_kind` is `none`, with a warning.
+
+    Grey, colour and palette images of up to 8 bits are read as they are, 16-bit grey is divided by 257, transparent
+    images are laid over white, CMYK, YCbCr and LAB become RGB, and the turn that EXIF asks for is done. Images whose
+    range of values is not known, as floating-point TIFFs, are refused. The shorter side is resized to `image_size` and
+    the centre kept; with `crop_from` training sees squares from the whole of the resized image, except that of an
+    image more than eight times as long as wide the middle counts. The classes alternate in stored order, so `limit`
+    keeps all of them. `verify` has no effect.
+
+    `labels_file` is a text file of columns, separated by commas, semicolons or tabs, whose first line names them: a
+    file of an image in `file_column`, its class in `label_column`, empty where it is not known. The file's path
+    is from `root` or from the list's own folder; the end of it is enough where only one image has it. Images without
+    a row have no label, with a warning. Classes are sorted, as numbers if all are whole numbers.
 
     Args:
         root: Folder of the images.
         image_size: Edge of the images in pixels.
-        test_fraction: Share of the files held out for testing where the folder ships no split.
+        channels: 3 for colour, 1 for grey.
+        labels_file: List of labels, by its path from `root` or else from the working directory; by default the folders
+            are the classes.
+        file_column: Column of the list that names the images.
+        label_column: Column of the list that has the classes.
+        test_fraction: Share of each class held out for testing where the folder ships no split.
         cache_dir: Folder for decoded images; by default the user's cache folder.
     """
 
     image_size: int = 64
+    channels: int = 3
+    labels_file: str | Path | None = None
+    file_column: str = "file"
+    label_column: str = "label"
     test_fraction: float = 0.1
     cache_dir: str | Path | None = None
-
-    channels = 3
 
     def __post_init__(self) -> None:
         """Check the settings.
@@ -46,110 +101,297 @@ class ImageFolder(ImageData):
             SettingError: A setting is out of range.
         """
         super().__post_init__()
-        self.name = Path(self.root).resolve().name
+        self.name = shown(Path(os.path.realpath(self.root)).name) or "images"
+        if self.channels not in (1, 3):
+            raise SettingError(f"channels must be 3 (colour) or 1 (grey), got {self.channels}. Set --data.channels=3.")
         if not 0 < self.test_fraction < 1:
             raise SettingError(
                 f"test_fraction must be between 0 and 1, got {self.test_fraction}. Set --data.test_fraction=0.1."
+            )
+        if self.file_column == self.label_column:
+            raise SettingError(
+                f"label_column must not be file_column, got '{self.label_column}' for both. Set --data.label_column."
             )
         if self.download:
             raise SettingError(
                 "download must be false for an ImageFolder, got true. Put the images into the folder yourself."
             )
 
-    @cached_property
+    @property
     def classes(self) -> list[str]:
-        """Names of the class folders, sorted; none where the images lie in one folder.
+        """Names of the classes, sorted; none where there are fewer than two.
 
         Raises:
-            DataError: The folder is missing or empty.
+            DataError: The folder cannot be used as it is.
         """
-        return class_folders(self.training_folder)
-
-    @property
-    def training_folder(self) -> Path:
-        """The folder `train` where there is one, else the root."""
-        train = Path(self.root, "train")
-        return train if train.is_dir() else Path(self.root)
+        return self.listing.classes
 
     @property
     def label_kind(self) -> LabelKind:
-        """`classes`, or `none` where the images lie in one folder."""
+        """`classes`, or `none` where there are fewer than two."""
         return "classes" if self.classes else "none"
 
     @property
     def num_classes(self) -> int:
-        """Number of class folders."""
+        """Number of classes; 0 where there are fewer than two."""
         return len(self.classes)
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What the folder was taken for, in values that JSON can hold.
+
+        `images`: the number in each split; `images_per_class`: the same for each class; `without_label`: the number in
+        each split whose class is not known; `left_out`: what is no part of them, by suffix. `limit` is not applied.
+        """
+        counts = {split: Counter(label for _, label in self.samples(split)) for split in SPLITS}
+        return {
+            "images": {split: count.total() for split, count in counts.items()},
+            "images_per_class": {
+                shown(name): {split: count[label] for split, count in counts.items()}
+                for label, name in enumerate(self.classes)
+            },
+            "without_label": {split: count[-1] for split, count in counts.items()},
+            "left_out": dict(self.listing.left_out.most_common()),
+        }
 
     def fetch(self) -> None:
         """Do nothing: the images are the user's own."""
 
-    def read(self, split: Split) -> ImageStore:
+    def read(self, split: Split) -> Store:
         """Return the images, the classes in turn.
 
         Raises:
-            DataError: The folder is missing or empty, or an image is damaged.
+            DataError: The folder cannot be used as it is, or an image cannot be read.
         """
         samples = self.samples(split)[: self.limit]
         files, labels = [file for file, _ in samples], torch.tensor([label for _, label in samples])
-        pixels = decoded(files, self.whole_size, None, self.cache_dir, f"{self.name}-{split}")
+        title = f"{self.name}-{split}"
+        if split == "train" and self.crop_from is not None:
+            pixels, sizes = decoded_whole(files, self.whole_size, self.cache_dir, title, self.channels)
+            return RectangleStore(pixels, sizes, labels, self.channels, self.image_size)
+        pixels = decoded(files, self.whole_size, None, self.cache_dir, title, self.channels)
         return ImageStore(pixels, labels)
 
     def samples(self, split: Split) -> Samples:
-        """Return the files of a split and their labels."""
-        training_folder = self.training_folder
-        if training_folder != Path(self.root):
-            if split == "train":
-                return self.list_files(training_folder)
-            for name in ("val", "test"):
-                if Path(self.root, name).is_dir():
-                    return self.list_files(Path(self.root, name))
-            raise DataError(f"'{self.root}' has 'train' but neither 'val' nor 'test'. Add the test images there.")
-        samples = self.list_files(training_folder)
-        held_out = max(1, round(len(samples) * self.test_fraction))
-        order = np.random.default_rng(0).permutation(len(samples))
-        chosen = order[:held_out] if split == "test" else order[held_out:]
-        if not len(chosen):
-            raise DataError(f"'{self.root}' holds {len(samples)} image, too few to hold one out. Add images.")
-        return [samples[index] for index in sorted(chosen)]
+        """Return the files of a split and their labels, without regard to `limit`."""
+        return self.listing.samples[split]
 
-    def list_files(self, folder: Path) -> Samples:
-        """Return the image files below a folder and their labels, the classes in turn.
+    @cached_property
+    def listing(self) -> Listing:
+        """What the folder holds; looked at once, and logged then.
 
         Raises:
-            DataError: A class has no images, or the folder has other classes than the training folder.
+            DataError: The folder cannot be used as it is.
         """
-        from torchvision.datasets.folder import IMG_EXTENSIONS, is_image_file, make_dataset
+        root, left_out = Path(self.root), Counter[str]()
+        with reading(root, "Set --data.root to a folder of images.", "listed"):
+            if not root.is_dir():
+                raise DataError(f"No folder '{shown(root)}'. Set --data.root to a folder of images.")
+            folders = split_folders(root, left_out)
+        contents = {split: content_of(folder) for split, folder in folders.items()}
+        for content in contents.values():
+            left_out.update(content.others)
+        classes, found = self.listed(contents) if self.labels_file else by_folder(folders, contents)
+        found = each_once(found, classes, left_out)
+        if len(classes) == 1:
+            logger.warning(
+                "'%s' has one class only, '%s': there are no labels to evaluate with, and label_kind is none.%s",
+                *(shown(root), shown(classes[0]), hint(root, self.labels_file)),
+            )
+            classes, found = [], {split: [(each, -1) for each, _ in samples] for split, samples in found.items()}
+        if "test" not in found:
+            found = hold_out(found["train"], classes, self.test_fraction)
+        for split in SPLITS:
+            if not found[split]:
+                raise DataError(
+                    f"'{shown(folders.get(split, root))}' must hold images for the {split} split, got "
+                    f"{in_words(sum(map(len, found.values())), classes, left_out)}. Add images."
+                )
+        samples = {split: [(Path(each.path), label) for each, label in in_turn(found[split])] for split in SPLITS}
+        listing = Listing(samples, classes, left_out)
+        self.report(listing)
+        return listing
 
-        if class_folders(folder) != self.classes:
-            raise DataError(f"'{folder}' must hold the same class folders as '{self.training_folder}'.")
-        if not self.classes:
-            return [(file, -1) for file in sorted(folder.iterdir()) if is_image_file(file.name)]
-        indices = {name: index for index, name in enumerate(self.classes)}
-        try:
-            by_class = make_dataset(folder, indices, IMG_EXTENSIONS)
-        except FileNotFoundError as error:
-            raise DataError(f"'{folder}' must hold images of each class ({error}).") from error
-        # The first image of every class, then the second of every class, and so on.
-        turns = np.concatenate([np.arange(size) for size in np.bincount([label for _, label in by_class])])
-        return [(Path(by_class[index][0]), by_class[index][1]) for index in np.argsort(turns, kind="stable")]
+    def listed(self, contents: dict[Split, Content]) -> tuple[list[str], dict[Split, Labelled]]:
+        """Return the classes that the list of labels has, and the images with theirs; -1 for those without a row.
+
+        Raises:
+            DataError: The list cannot be read or contradicts itself or the folder.
+        """
+        root, file = Path(self.root), expanded(str(self.labels_file), "labels_file")
+        with reading(file, "Set --data.labels_file to a list of labels."):
+            file = root / file if (root / file).exists() else file
+        images = {split: content.all_images for split, content in contents.items()}
+        everything = [each for part in images.values() for each in part]
+        labels = labels_of(everything, read_rows(file, self.file_column, self.label_column), file, root)
+        classes = sorted({label for label in labels.values() if label}, key=number_or_name(labels.values()))
+        unlisted = [os.path.relpath(each.path, root) for each in everything if each.identity not in labels]
+        if unlisted:
+            logger.warning(
+                "%s without a row in '%s', so the label is not known: %s.",
+                *(counted(len(unlisted), "image"), shown(file), named(unlisted)),
+            )
+        indices = {name: index for index, name in enumerate(classes)}
+        return classes, {
+            split: [(each, indices.get(labels.get(each.identity, ""), -1)) for each in part]
+            for split, part in images.items()
+        }
+
+    def report(self, listing: Listing) -> None:
+        """Log what was taken and what was left out, and which classes can be trained or tested on alone."""
+        count = sum(map(len, listing.samples.values()))
+        worth_reading = listing.left_out.keys() - {HIDDEN}
+        logger.log(
+            logging.WARNING if worth_reading else logging.INFO,
+            "'%s': %s; %d to train on, %d to test on.",
+            shown(self.root),
+            in_words(count, listing.classes, listing.left_out),
+            *(len(listing.samples[split]) for split in SPLITS),
+        )
+        for split in SPLITS:
+            present = {label for _, label in listing.samples[split]}
+            absent = [name for label, name in enumerate(listing.classes) if label not in present]
+            if absent:
+                logger.warning(
+                    "'%s' has no image for the %s split of %d classes: %s. Figures say nothing about them.",
+                    *(shown(self.root), split, len(absent), named(absent)),
+                )
 
 
-def class_folders(folder: Path) -> list[str]:
-    """Return the names of the folders in a folder, sorted; none where it holds images itself.
+def split_folders(root: Path, left_out: Counter[str]) -> dict[Split, Path]:
+    """Return the folders of the splits, or the root for training alone where the folder ships no split.
+
+    Args:
+        root: Folder of the images.
+        left_out: Counts what lies beside the splits.
 
     Raises:
-        DataError: The folder is missing or empty.
+        DataError: There is a folder for training, and none for testing.
     """
-    from torchvision.datasets.folder import is_image_file
+    train = root / "train"
+    if not train.is_dir():
+        return {"train": root}
+    test = next((root / name for name in TEST_FOLDERS if (root / name).is_dir()), None)
+    if test is None:
+        raise DataError(
+            f"'{shown(root)}' has 'train' but neither 'val' nor 'test'. Add the test images there, or, if 'train' is "
+            "a class, call it something else."
+        )
+    for entry in root.iterdir():
+        if entry.name.startswith("."):
+            left_out[HIDDEN] += 1
+        elif entry not in (train, test):
+            is_folder = entry.is_dir()
+            kind = f"folder '{shown(entry.name)}'" if is_folder else suffix_of(entry.name)
+            left_out[kind] += count_files(entry) if is_folder else 1
+    return {"train": train, "test": test}
 
-    if not folder.is_dir():
-        raise DataError(f"No folder '{folder}'. Set --data.root to a folder of images.")
-    with os.scandir(folder) as entries:
-        is_folder = {entry.name: entry.is_dir() for entry in entries if not entry.name.startswith(".")}
-    if any(is_image_file(name) for name in is_folder):
-        return []
-    classes = sorted(name for name in is_folder if is_folder[name])
+
+def by_folder(folders: dict[Split, Path], contents: dict[Split, Content]) -> tuple[list[str], dict[Split, Labelled]]:
+    """Return the names of the class folders, and the images with their class; -1 where the images lie in one folder.
+
+    Raises:
+        DataError: Images lie beside class folders, a class has none, or the splits have different classes.
+    """
+    for split, content in contents.items():
+        check_layout(folders[split], content)
+    classes = sorted(contents["train"].classes)
+    for split, content in contents.items():
+        if sorted(content.classes) != classes:
+            other = sorted(set(classes) ^ set(content.classes)) or ["images without a class folder"]
+            raise DataError(
+                f"'{shown(folders[split])}' must hold the same class folders as '{shown(folders['train'])}', "
+                f"got {named(other)} in one of them only. Add or remove class folders."
+            )
+    if classes and set(map(str.lower, classes)) <= SPLIT_FOLDERS:
+        raise DataError(
+            f"'{shown(folders['train'])}' must hold classes, or 'train' and 'val' or 'test', got the folders "
+            f"{named(classes)}. Call the folder with the training images 'train', or the classes something else."
+        )
     if not classes:
-        raise DataError(f"'{folder}' holds neither images nor class folders. Set --data.root to another folder.")
-    return classes
+        return [], {split: [(each, -1) for each in content.images] for split, content in contents.items()}
+    return classes, {
+        split: [(each, label) for label, name in enumerate(classes) for each in content.folders[name]]
+        for split, content in contents.items()
+    }
+
+
+def check_layout(folder: Path, content: Content) -> None:
+    """Check that a folder holds images, or class folders each of which holds images.
+
+    Raises:
+        DataError: It is not so.
+    """
+    filled = [name for name, images in content.folders.items() if images]
+    empty = [name for name, images in content.folders.items() if not images]
+    if content.images and filled:
+        inside, images = sum(len(content.folders[name]) for name in filled), counted(len(content.images), "image")
+        raise DataError(
+            f"'{shown(folder)}' must hold images or folders of images, got both: {images} "
+            f"({named([each.name for each in content.images])}) and {counted(len(filled), 'folder')} with {inside:,} "
+            f"({named(filled)}). Move the ones or the others away, or give a list of labels with --data.labels_file."
+        )
+    if not content.images and not filled and not empty:
+        raise DataError(
+            f"'{shown(folder)}' holds neither images nor class folders{in_brackets(content.others)}. "
+            "Set --data.root to another folder."
+        )
+    if not content.images and empty:
+        raise DataError(
+            f"'{shown(folder)}' must hold images of each class, got none in {named(empty)}"
+            f"{in_brackets(content.others)}. Add images, or remove the folders."
+        )
+
+
+def hold_out(samples: Labelled, classes: list[str], fraction: float) -> dict[Split, Labelled]:
+    """Return the images of both splits: of each class that has two images, at least one for each split.
+
+    Which images are held out of a class depends on its name and its images alone.
+    """
+    groups: dict[int, list[int]] = {}
+    for index, (_, label) in enumerate(samples):
+        groups.setdefault(label, []).append(index)
+    held: set[int] = set()
+    for label, group in groups.items():
+        count = min(len(group) - 1, max(1, round(len(group) * fraction)))
+        name = classes[label] if label >= 0 else ""
+        order = np.random.default_rng((0, zlib.crc32(os.fsencode(name)))).permutation(len(group))
+        held.update(group[place] for place in order[:count])
+    return {
+        "train": [sample for index, sample in enumerate(samples) if index not in held],
+        "test": [sample for index, sample in enumerate(samples) if index in held],
+    }
+
+
+def in_turn(samples: Labelled) -> Labelled:
+    """Return the first image of every class, then the second of every class, and so on; those without one come last."""
+    groups: dict[int, Labelled] = {}
+    for sample in samples:
+        groups.setdefault(sample[1], []).append(sample)
+    ordered = [groups[label] for label in sorted(groups, key=lambda label: (label < 0, label))]
+    return [sample for turn in zip_longest(*ordered) for sample in turn if sample is not None]
+
+
+def number_or_name(labels: Iterable[str]) -> Callable[[str], Any]:
+    """Return what to sort labels by: as whole numbers if all of them are, else as text."""
+    if all(re.fullmatch(r"-?\d+", label, re.ASCII) for label in labels if label):
+        return lambda label: (int(label), label)
+    return lambda label: label
+
+
+def hint(root: Path, labels_file: str | Path | None) -> str:
+    """Return what to do about a single class: name the list of labels, if one lies there."""
+    lists = sorted(file.name for file in root.iterdir() if file.suffix.lower() in (".csv", ".tsv"))
+    return f" Labels from a list: --data.labels_file={shown(lists[0])}." if lists and not labels_file else ""
+
+
+def in_words(count: int, classes: list[str], left_out: Counter[str]) -> str:
+    """Return what was taken and what was not, as `20 images, 2 classes, left out: 12 (.txt 10, .mp4 2)`."""
+    kinds = f"{len(classes):,} classes" if classes else "no classes"
+    return f"{counted(count, 'image')}, {kinds}{in_brackets(left_out)}"
+
+
+def in_brackets(left_out: Counter[str]) -> str:
+    """Return what was left out, as `, left out: 12 (.txt 10, .mp4 2)`; nothing where nothing was."""
+    kinds = ", ".join(f"{kind} {count:,}" for kind, count in left_out.most_common())
+    return f", left out: {left_out.total():,} ({kinds})" if kinds else ""

@@ -3,7 +3,6 @@
 import gzip
 import hashlib
 import math
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import torch
 from jaxtyping import UInt8
 
 from gan_lightning.data.base import ImageData
+from gan_lightning.data.reading import reading, shown
 from gan_lightning.data.store import ImageStore
 from gan_lightning.data.transforms import Enlarge
 from gan_lightning.errors import DataError, SettingError
@@ -84,19 +84,23 @@ class MNIST(ImageData):
         """
         images_file, labels_file = (self.find(name) for name in FILES[split])
         images, labels = self.read_idx(images_file), self.read_idx(labels_file)
-        if images.ndim != 3 or labels.shape != images.shape[:1]:
-            raise DataError(f"'{images_file}' holds {images.shape} values, '{labels_file}' {labels.shape} labels.")
+        if images.shape[1:] != (EDGE, EDGE) or labels.shape != images.shape[:1]:
+            raise DataError(
+                f"'{shown(images_file)}' must hold images of {EDGE}x{EDGE} pixels, and '{shown(labels_file)}' a label "
+                f"for each, got {images.shape} and {labels.shape}. Fetch both anew."
+            )
         if images.shape != (PUBLISHED_COUNT[split], EDGE, EDGE):
-            self.doubt(f"'{images_file}' holds {images.shape} values, not {PUBLISHED_COUNT[split]:,} images.")
+            self.doubt(f"'{shown(images_file)}' holds {images.shape} values, not {PUBLISHED_COUNT[split]:,} images.")
         return ImageStore(torch.from_numpy(images[:, None]), torch.from_numpy(labels.astype(np.int64)))
 
     def find(self, name: str) -> Path:
         """Return a file, unpacked if it is there, else packed."""
         file = Path(self.root, "MNIST", "raw", name)
         packed = file.with_name(f"{name}.gz")
-        if not file.exists() and not packed.exists():
-            raise self.missing(file)
-        return file if file.exists() else packed
+        with reading(file, "Fetch it anew."):
+            if not file.exists() and not packed.exists():
+                raise self.missing(file)
+            return file if file.exists() else packed
 
     def read_idx(self, file: Path) -> UInt8[np.ndarray, "..."]:
         """Return the array of an IDX file of bytes.
@@ -105,16 +109,15 @@ class MNIST(ImageData):
             The layout, from the page of the data set: two zero bytes, type 8 (unsigned byte), the number of
             dimensions, each dimension as a big-endian int32, the values.
         """
-        content = file.read_bytes()
-        if file.suffix == ".gz":
-            try:
+        with reading(file, "Fetch it anew."):
+            content = file.read_bytes()
+            if file.suffix == ".gz":
                 content = gzip.decompress(content)
-            except (OSError, EOFError, zlib.error) as error:
-                raise DataError(f"'{file}' is damaged ({error}). Fetch it anew.") from error
-        dimensions = content[3] if content.startswith(b"\0\0\x08") and len(content) > 3 else 0
-        shape = np.frombuffer(content[4 : 4 + 4 * dimensions], ">i4").tolist()
-        if not dimensions or len(content) != 4 + 4 * dimensions + math.prod(shape):
-            raise DataError(f"'{file}' is not an IDX file of bytes, or is cut short. Fetch it anew.")
-        if hashlib.md5(content, usedforsecurity=False).hexdigest() != UNPACKED_MD5[file.name.removesuffix(".gz")]:
-            self.doubt(f"'{file}' is not the published file (MD5).")
-        return np.frombuffer(bytearray(content), np.uint8, offset=4 + 4 * dimensions).reshape(shape)
+            dimensions = content[3] if content.startswith(b"\0\0\x08") and len(content) > 3 else 0
+            start = 4 + 4 * dimensions
+            shape = np.frombuffer(content[4:start], ">i4").tolist() if len(content) >= start else []
+            if not shape or min(shape) < 0 or len(content) != start + math.prod(shape):
+                raise ValueError("it is not an IDX file of bytes, or is cut short")
+            if hashlib.md5(content, usedforsecurity=False).hexdigest() != UNPACKED_MD5[file.name.removesuffix(".gz")]:
+                self.doubt(f"'{shown(file)}' is not the published file (MD5).")
+            return np.frombuffer(bytearray(content), np.uint8, offset=start).reshape(shape)

@@ -1,11 +1,12 @@
 """Decoded images in memory, and the batches that each process takes from them.
 
-Which image stands where is a pure function of the number of images, the batch size, the seed, the epoch, the
-rank and the number of processes. Batches are gathered by index: no copy per image, no worker processes.
+Which image stands where, and which part of it is cut out, is a pure function of the number of images, the batch size,
+the seed, the epoch, the rank and the number of processes. Batches are gathered by index, without worker processes.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -21,6 +22,9 @@ Pixels = UInt8[Tensor, "batch channels stored_height stored_width"]
 """Images as stored, 0 to 255."""
 
 Batch = tuple[Pixels, Labels]
+
+PLACES = 1
+"""Keeps the places that squares are cut from apart from the order of the images, which has the same seed."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,83 @@ class ImageStore:
     def head(self, limit: int | None) -> "ImageStore":
         """Return the first `limit` images, or all of them, without copying."""
         return ImageStore(self.images[:limit], self.labels[:limit])
+
+    def for_training(self, seed: int, epoch: int) -> Callable[[Int64[Tensor, " batch"]], Batch]:
+        """Return what gives batches of an epoch: the images as they are."""
+        return self.__getitem__
+
+
+@dataclass(frozen=True)
+class RectangleStore:
+    """One split whose images have one edge in common and any other edge; batches are squares cut out of them.
+
+    Evaluations see the square in the middle, as long as the common edge. Training sees smaller squares, each cut from
+    a place of the whole image that seed, epoch and image decide.
+
+    Args:
+        pixels: The images one after the other, channels first, 0 to 255; may be a memory-mapped file.
+        sizes: Height and width of each; the smaller is the same for all.
+        labels: As `gan_lightning.interfaces.Labels` says.
+        channels: Of each image.
+        training_edge: Edge of the squares for training, pixels.
+    """
+
+    pixels: UInt8[Tensor, " bytes"]
+    sizes: Int64[np.ndarray, "count 2"]
+    labels: Int64[Tensor, " count"] | Int64[Tensor, "count attributes"]
+    channels: int
+    training_edge: int
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def __getitem__(self, indices: Int64[Tensor, " batch"]) -> Batch:
+        edge = int(self.sizes[0].min())
+        middle = np.rint((self.sizes[indices.numpy()] - edge) / 2).astype(np.int64)
+        return self.squares(indices, edge, middle), self.labels.index_select(0, indices)
+
+    def for_training(self, seed: int, epoch: int) -> Callable[[Int64[Tensor, " batch"]], Batch]:
+        """Return what gives batches of an epoch: squares, all places of an image equally likely."""
+        # An image's place is the same whichever batch and process it falls to.
+        drawn = np.random.default_rng((seed, epoch, PLACES)).random((len(self), 2))
+        places = (drawn * (self.sizes - self.training_edge + 1)).astype(np.int64)
+
+        def batch(indices: Int64[Tensor, " batch"]) -> Batch:
+            squares = self.squares(indices, self.training_edge, places[indices.numpy()])
+            return squares, self.labels.index_select(0, indices)
+
+        return batch
+
+    def squares(
+        self, indices: Int64[Tensor, " batch"], edge: int, corners: Int64[np.ndarray, "batch 2"]
+    ) -> UInt8[Tensor, "batch {self.channels} {edge} {edge}"]:
+        """Return a square of each image; `corners` has the row and column of its upper left pixel."""
+        pixels = self.pixels.numpy()
+        cut = np.empty((len(indices), self.channels, edge, edge), np.uint8)
+        for square, index, (top, left) in zip(cut, indices.tolist(), corners, strict=True):
+            height, width = self.sizes[index]
+            start = self.starts[index]
+            image = pixels[start : start + self.channels * height * width].reshape(self.channels, height, width)
+            square[:] = image[:, top : top + edge, left : left + edge]
+        return torch.from_numpy(cut)
+
+    @cached_property
+    def starts(self) -> Int64[np.ndarray, " count"]:
+        """Where each image begins."""
+        lengths = self.channels * self.sizes.prod(axis=1)
+        return np.cumsum(lengths) - lengths
+
+    @property
+    def images(self) -> Pixels:
+        """The squares in the middle, of all images."""
+        return self[torch.arange(len(self))][0]
+
+    def head(self, limit: int | None) -> "RectangleStore":
+        """Return the first `limit` images, or all of them, without copying."""
+        return replace(self, sizes=self.sizes[:limit], labels=self.labels[:limit])
+
+
+Store = ImageStore | RectangleStore
 
 
 def share(positions: range, rank: int, world_size: int) -> range:
@@ -102,7 +183,7 @@ class ShuffledBatches:
         epoch: Returns the epoch; asked at the first batch of an iteration.
     """
 
-    def __init__(self, store: ImageStore, batch_size: int, seed: int, epoch: Callable[[], int]) -> None:
+    def __init__(self, store: Store, batch_size: int, seed: int, epoch: Callable[[], int]) -> None:
         self.store = store
         self.batch_size = batch_size
         self.seed = seed
@@ -117,14 +198,14 @@ class ShuffledBatches:
         # Lightning calls `iter` before it knows the epoch: nothing of a generator runs before the first `next`.
         epoch = self.epoch()
         rank, world_size = process_rank(), process_count()
-        order = shuffled(len(self.store), self.seed, epoch)
+        order, gathered = shuffled(len(self.store), self.seed, epoch), self.store.for_training(self.seed, epoch)
         steps = training_steps(len(self.store), self.batch_size, world_size)
         resumed_epoch, taken = self._resume_at
         self._resume_at = (0, 0)
         for number in range(taken if epoch == resumed_epoch else 0, len(steps)):
             self._position = (epoch, number + 1)
             mine = share(steps[number], rank, world_size)
-            yield self.store[order[mine.start : mine.stop]]
+            yield gathered(order[mine.start : mine.stop])
 
     def state_dict(self) -> dict[str, int]:
         """Return the epoch and the number of its steps that were taken."""
@@ -139,7 +220,7 @@ class ShuffledBatches:
 class OrderedBatches:
     """Evaluation batches: this process's contiguous share of the stored order."""
 
-    def __init__(self, store: ImageStore, batch_size: int) -> None:
+    def __init__(self, store: Store, batch_size: int) -> None:
         self.store = store
         self.batch_size = batch_size
 

@@ -7,9 +7,12 @@ import numpy as np
 import torch
 
 from gan_lightning.data.base import ImageData
+from gan_lightning.data.cifar10 import whole_numbers
+from gan_lightning.data.reading import reading, shown
 from gan_lightning.data.store import ImageStore
-from gan_lightning.errors import DataError
 from gan_lightning.interfaces import Split
+
+EDGE = 32
 
 
 @dataclass(eq=False, kw_only=True)
@@ -62,14 +65,15 @@ class SVHN(ImageData):
 
         _, name, md5 = datasets.SVHN.split_list[part]
         file = Path(self.root, name)
-        if not file.exists():
-            raise self.missing(file)
-        if not check_md5(file, md5):
-            self.doubt(f"'{file}' is not the published file (MD5).")
-        try:
+        with reading(file, "Fetch it anew."):
+            if not file.exists():
+                raise self.missing(file)
+            if not check_md5(file, md5):
+                self.doubt(f"'{shown(file)}' is not the published file (MD5).")
             content = loadmat(file, variable_names=["X", "y"])
-            images = np.ascontiguousarray(content["X"].transpose(3, 2, 0, 1))
-            labels = content["y"].reshape(len(images)).astype(np.int64) % 10
-        except Exception as error:  # scipy fails on damaged bytes in many ways
-            raise DataError(f"'{file}' is damaged ({error}). Fetch it anew.") from error
+            images = whole_numbers(content["X"], np.uint8).transpose(3, 2, 0, 1)
+            labels = whole_numbers(content["y"], np.int64).reshape(len(images))
+            if images.shape[1:] != (3, EDGE, EDGE) or not np.isin(labels, range(11)).all():
+                raise ValueError(f"it holds {images.shape[1:]} values per image and the labels {np.unique(labels)}")
+            images, labels = np.ascontiguousarray(images), labels % 10
         return ImageStore(torch.from_numpy(images), torch.from_numpy(labels))

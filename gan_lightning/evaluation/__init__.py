@@ -1,47 +1,45 @@
-"""How good frozen features are: features.py extracts, linear.py and nearest.py classify, transfer.py does both.
+"""The mathematics of what is measured: features.py extracts, probes/ classify, controls.py has random weights.
 
 How good generated images are: quality.py has the figures, judges.py the networks, generation.py does both.
 """
 
 from gan_lightning.evaluation.charts import curves_picture, shares_picture
+from gan_lightning.evaluation.chosen import drawn_images
+from gan_lightning.evaluation.controls import Control, control_of, random_copy
 from gan_lightning.evaluation.depth import DEPTH, DepthProtocol, DepthRecord, frozen_depth
 from gan_lightning.evaluation.features import (
     RawPixels,
+    check_extractor,
     estimate_batch_norm_statistics,
     extract_features,
     frozen,
     reconstruction_statistics,
 )
-from gan_lightning.evaluation.generation import Measured, QualityReference, generator_count
+from gan_lightning.evaluation.generation import Measured, QualityReference
 from gan_lightning.evaluation.judges import FeatureNetwork, ImportedNetwork, Inception, Judge, SmallClassifier
-from gan_lightning.evaluation.linear import (
+from gan_lightning.evaluation.nearest import nearest_neighbours
+from gan_lightning.evaluation.pictures import filters_picture, neighbours_picture, reconstructions_picture
+from gan_lightning.evaluation.probes import (
+    NEAREST,
     PAPER,
     TUNED,
     Head,
+    Judgement,
     LogisticModel,
     LogisticProbe,
-    PaperProtocol,
-    TunedProtocol,
+    NearestProbe,
+    PaperProbe,
+    Probe,
+    Progress,
+    TunedProbe,
     fit_logistic,
     logistic_probe,
-    sgd_heads,
-)
-from gan_lightning.evaluation.nearest import (
-    NEAREST,
-    NearestProtocol,
     nearest_accuracy,
-    nearest_neighbours,
-)
-from gan_lightning.evaluation.pictures import (
-    drawn_images,
-    filters_picture,
-    first_images,
-    neighbours_picture,
-    reconstructions_picture,
+    sgd_heads,
 )
 from gan_lightning.evaluation.quality import (
     ClassBalance,
-    Quality,
+    QualityFigures,
     RankCorrelation,
     class_balance,
     frechet_distance,
@@ -50,27 +48,16 @@ from gan_lightning.evaluation.quality import (
     measure_quality,
     rank_correlation,
 )
-from gan_lightning.evaluation.reconstruction import Reconstruction, image_reconstruction, latent_reconstruction
+from gan_lightning.evaluation.reconstruction import image_reconstruction, latent_reconstruction
 from gan_lightning.evaluation.tensors import TensorBatches, TensorImages
-from gan_lightning.evaluation.transfer import (
-    RAW_PIXELS,
-    BatchNorm,
-    Progress,
-    SummaryRow,
-    TransferRecord,
-    evaluate_transfer,
-    random_copy,
-    summary,
-)
 
 __all__ = [
     "DEPTH",
     "NEAREST",
     "PAPER",
-    "RAW_PIXELS",
     "TUNED",
-    "BatchNorm",
     "ClassBalance",
+    "Control",
     "DepthProtocol",
     "DepthRecord",
     "FeatureNetwork",
@@ -78,36 +65,34 @@ __all__ = [
     "ImportedNetwork",
     "Inception",
     "Judge",
+    "Judgement",
     "LogisticModel",
     "LogisticProbe",
     "Measured",
-    "NearestProtocol",
-    "PaperProtocol",
+    "NearestProbe",
+    "PaperProbe",
+    "Probe",
     "Progress",
-    "Quality",
+    "QualityFigures",
     "QualityReference",
     "RankCorrelation",
     "RawPixels",
-    "Reconstruction",
     "SmallClassifier",
-    "SummaryRow",
     "TensorBatches",
     "TensorImages",
-    "TransferRecord",
-    "TunedProtocol",
+    "TunedProbe",
+    "check_extractor",
     "class_balance",
+    "control_of",
     "curves_picture",
     "drawn_images",
     "estimate_batch_norm_statistics",
-    "evaluate_transfer",
     "extract_features",
     "filters_picture",
-    "first_images",
     "fit_logistic",
     "frechet_distance",
     "frozen",
     "frozen_depth",
-    "generator_count",
     "image_reconstruction",
     "kernel_distance",
     "latent_reconstruction",
@@ -123,5 +108,4 @@ __all__ = [
     "reconstructions_picture",
     "sgd_heads",
     "shares_picture",
-    "summary",
 ]

@@ -33,7 +33,7 @@ APART = 60
 INK, GRID = (60, 60, 60), (225, 225, 225)
 
 Picture = Float[Tensor, "3 picture_height picture_width"]
-Number = float | int
+Number = int | float
 Curves = Mapping[str, Mapping[int, Number]]
 """Values by epoch, under each curve's name."""
 

@@ -8,19 +8,23 @@ accuracy is the training of the rest.
 
 import copy
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from math import inf
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from gan_lightning.errors import DataError, SettingError
-from gan_lightning.evaluation.features import RawPixels, estimate_batch_norm_statistics, extract_features, frozen
-from gan_lightning.evaluation.linear import accuracy, cross_entropy
-from gan_lightning.evaluation.transfer import Progress, random_copy
-from gan_lightning.interfaces import LabelledImages, Split
+from gan_lightning.evaluation.features import frozen
+from gan_lightning.evaluation.probes.probe import Progress, accuracy, cross_entropy
+from gan_lightning.interfaces import Split
 from gan_lightning.processes import batch_norm_alone, on_first_process
+
+SplitImages = Mapping[Split, tuple[Tensor, Tensor]]
+"""All images of both splits, in [-1, 1], and their labels."""
 
 CACHE = 2**30
 """Bytes of a frozen part's outputs that are kept; where there would be more, they are computed in every epoch."""
@@ -49,16 +53,20 @@ class DepthProtocol:
 
     def __post_init__(self) -> None:
         """Refuse values that cannot be trained with."""
-        if self.learning_rate <= 0:
-            raise SettingError(f"learning_rate must be above 0, got {self.learning_rate}; 0.01 is usual.")
+        if not 0 < self.learning_rate < inf:
+            raise SettingError(
+                f"depth.protocol.learning_rate must be above 0, got {self.learning_rate}; 0.01 is usual."
+            )
         if not 0 <= self.momentum < 1:
-            raise SettingError(f"momentum must be in [0, 1), got {self.momentum}; 0.9 is usual.")
-        if self.weight_decay < 0:
-            raise SettingError(f"weight_decay must be at least 0, got {self.weight_decay}; 0.0005 is usual.")
+            raise SettingError(f"depth.protocol.momentum must be in [0, 1), got {self.momentum}; 0.9 is usual.")
+        if not 0 <= self.weight_decay < inf:
+            raise SettingError(
+                f"depth.protocol.weight_decay must be at least 0, got {self.weight_decay}; 0.0005 is usual."
+            )
         if self.batch_size < 2:
-            raise SettingError(f"batch_size must be at least 2, got {self.batch_size}; 128 is usual.")
+            raise SettingError(f"depth.protocol.batch_size must be at least 2, got {self.batch_size}; 128 is usual.")
         if self.epochs < 1:
-            raise SettingError(f"epochs must be at least 1, got {self.epochs}; 20 is usual.")
+            raise SettingError(f"depth.protocol.epochs must be at least 1, got {self.epochs}; 20 is usual.")
 
 
 DEPTH = DepthProtocol()
@@ -87,88 +95,105 @@ class DepthRecord:
 
 def frozen_depth(
     extractor: nn.Sequential,
-    data: LabelledImages,
+    images: SplitImages,
     *,
+    num_classes: int,
+    fresh: nn.Sequential,
+    random: nn.Sequential | None = None,
     stages: Sequence[str] | None = None,
-    fresh: nn.Sequential | None = None,
-    random_weights: bool = True,
     protocol: DepthProtocol = DEPTH,
-    device: torch.device | None = None,
     seed: int = 0,
+    name: str = "extractor",
     cache: int = CACHE,
     progress: Progress | None = None,
 ) -> list[DepthRecord]:
-    """Freeze the first N stages and train the rest with labels, for each N; the extractor is left as it is.
+    """Freeze the first N stages and train the rest with labels, for each N; all networks are left as they are.
 
-    The frozen stages are in eval mode: their batch norm uses running statistics. To evaluate without batch norm, as
-    the paper does, give `nets.fold.fold_batch_norm(extractor)`. What is reinitialised starts from the same weights in
-    the rows of trained and of random stages. Where several processes run, the first one trains.
+    All is computed in float32. The frozen stages are in eval mode: their batch norm uses running statistics. To
+    evaluate without batch norm, as the paper does, give networks from `nets.fold.fold_batch_norm`. What is
+    reinitialised starts from the same weights in the rows of trained and of random stages. Where several processes
+    run, the first one trains.
 
     Args:
         extractor: Named stages in order, images to features.
-        data: A data set with labels; its training images are held in memory.
+        images: On the extractor's device; of each image something is known.
+        num_classes: Number of classes, or of attributes.
+        fresh: The same network with the initial weights for what is not frozen.
+        random: The same network with the random weights that are frozen in the trained ones' place; None leaves out
+            their row.
         stages: Names of the children to freeze up to, in order; by default all that have parameters. What has none
             belongs to the stage before it.
-        fresh: The same network with the initial weights for what is not frozen; by default a copy whose layers
-            have reset themselves.
-        random_weights: Whether the row with random stages frozen is there, its batch norm estimated on the training
-            images. Its stages are those of `fresh`.
         protocol: How to train.
-        device: Where to train; by default where the extractor is.
-        seed: For new weights and the order of the images.
+        seed: For the classifier's weights and the order of the images.
+        name: The extractor's, for the progress.
         cache: Most bytes of a frozen part's outputs to keep, both splits together.
-        progress: Called after each training.
+        progress: Called after each batch.
 
     Returns:
         Records of the trained stages for N = 1 to K, then those of the random ones.
 
     Raises:
-        SettingError: A stage is not a child, `fresh` is another network, or the data set has no labels.
-        DataError: Fewer than two training images have a label, or the training diverged.
+        SettingError: A stage is not a child, or `fresh` or `random` is another network.
+        DataError: There are fewer than two training images, or the training diverged.
         RuntimeError: A frozen stage changed.
 
     Source:
         Donahue et al. 2017, section 4.3 and Table 2, after Noroozi and Favaro 2016.
     """
     ends = _ends(extractor, stages)
-    new = random_copy(extractor, seed) if fresh is None else copy.deepcopy(fresh)
-    assert isinstance(new, nn.Sequential)
-    if [name for name, _ in new.named_children()] != [name for name, _ in extractor.named_children()]:
-        raise SettingError("fresh must have the stages of extractor; build the same network with new weights.")
-    if data.label_kind == "none":
-        raise SettingError(f"data must have labels to train with, got {data.name!r} without; choose a labelled one.")
-    device = device or next((weight.device for weight in extractor.parameters()), torch.device("cpu"))
+    sources: dict[Literal["trained", "random"], nn.Sequential] = {"trained": extractor}
+    if random is not None:
+        sources["random"] = random
+    for other in (fresh, *sources.values()):
+        check_same_stages(extractor, other)
+    needed: dict[Split, int] = {"train": 2, "test": 1}
+    for split, least in needed.items():
+        if (count := len(images[split][1])) < least:
+            raise DataError(f"Frozen depth needs at least {least} labelled {split} images, got {count}; add images.")
+    device = images["train"][0].device
     report = progress or (lambda description, done, total: None)
-    with torch.inference_mode(False), torch.random.fork_rng([device] if device.type == "cuda" else []):
-        sources: dict[Literal["trained", "random"], nn.Sequential] = {"trained": copy.deepcopy(extractor).to(device)}
-        if random_weights:
-            sources["random"] = copy.deepcopy(new).to(device)
-            estimate_batch_norm_statistics(sources["random"], data.evaluation_batches("train", device))
-        splits = _splits(data, device)
 
-        def train_all() -> list[DepthRecord]:
-            records = []
-            for weights, source in sources.items():
-                for depth, (stage, end) in enumerate(ends.items(), start=1):
-                    started = time.perf_counter()
-                    front, rest = source[:end].requires_grad_(False).eval(), copy.deepcopy(new[end:]).to(device)
-                    with frozen({f"frozen stages up to {stage}": front}):
-                        score, cached = _train(front, rest, splits, data.num_classes, protocol, seed, cache)
-                    seconds = time.perf_counter() - started
-                    records.append(DepthRecord(weights, depth, stage, score, seconds, cached))
-                    report(f"frozen depth, {weights} weights", depth, len(ends))
-            return records
+    def train_all() -> list[DepthRecord]:
+        records = []
+        for weights, source in sources.items():
+            frozen_stages = copy.deepcopy(source).float()
+            for depth, (stage, end) in enumerate(ends.items(), start=1):
+                started = time.perf_counter()
+                front, rest = frozen_stages[:end], copy.deepcopy(fresh[end:]).float().requires_grad_(True)
+                told = partial(report, f"{name} frozen up to {stage}, {weights} weights")
+                with frozen({f"frozen stages up to {stage}": front}):
+                    score, cached = _train(front, rest, images, num_classes, protocol, seed, cache, told)
+                records.append(DepthRecord(weights, depth, stage, score, time.perf_counter() - started, cached))
+        return records
 
-        with batch_norm_alone(new):
-            return on_first_process(train_all)
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), batch_norm_alone(fresh):
+        return on_first_process(train_all)
+
+
+def stages_of(extractor: nn.Sequential) -> list[str]:
+    """Return the names of the children that have parameters."""
+    return [name for name, child in extractor.named_children() if any(True for _ in child.parameters())]
+
+
+def check_same_stages(extractor: nn.Module, other: nn.Module) -> None:
+    """Check that another network has the stages of an extractor.
+
+    Raises:
+        SettingError: It has not.
+    """
+    one, two = ([name for name, _ in network.named_children()] for network in (extractor, other))
+    if not isinstance(other, nn.Sequential) or one != two:
+        raise SettingError(
+            f"the network with random weights must have the stages of the extractor, {one}, got {two}; build the same "
+            "network with new weights."
+        )
 
 
 def _ends(extractor: nn.Sequential, stages: Sequence[str] | None) -> dict[str, int]:
     """Return, for each stage, the number of children up to and with it and those without parameters after it."""
-    children = list(extractor.named_children())
-    weighted = [name for name, child in children if any(True for _ in child.parameters())]
+    weighted = stages_of(extractor)
     names = weighted if stages is None else list(stages)
-    order = [name for name, _ in children]
+    order = [name for name, _ in extractor.named_children()]
     if not names or any(name not in weighted for name in names) or sorted(names, key=order.index) != names:
         raise SettingError(
             f"stages must be children of extractor that have parameters, in its order, got {names}; "
@@ -183,36 +208,20 @@ def _ends(extractor: nn.Sequential, stages: Sequence[str] | None) -> dict[str, i
     return ends
 
 
-def _splits(data: LabelledImages, device: torch.device) -> dict[Split, tuple[Tensor, Tensor]]:
-    """Return the images that have labels, and these, of both splits."""
-    splits: dict[Split, tuple[Tensor, Tensor]] = {}
-    names: tuple[Split, ...] = ("train", "test")
-    for split in names:
-        shape = next(iter(data.evaluation_batches(split, device)))[0].shape[1:]
-        features, labels = extract_features({"": RawPixels()}, data.evaluation_batches(split, device))
-        known = labels >= 0 if labels.ndim == 1 else (labels >= 0).any(dim=1)
-        needed = 2 if split == "train" else 1
-        if known.sum() < needed:
-            raise DataError(
-                f"{data.name}: at least {needed} {split} images must have a label, got {int(known.sum())} of "
-                f"{len(labels)}; choose a labelled data set."
-            )
-        splits[split] = features[""][known].unflatten(1, shape), labels[known].long()
-    return splits
-
-
 @torch.enable_grad()
 def _train(
     front: nn.Module,
     rest: nn.Sequential,
-    splits: dict[Split, tuple[Tensor, Tensor]],
+    splits: SplitImages,
     num_classes: int,
     protocol: DepthProtocol,
     seed: int,
     cache: int,
+    told: Callable[[int, int], None],
 ) -> tuple[float, bool]:
     """Train `rest` and a linear classifier on the outputs of `front`; return the test accuracy, and if it cached."""
     (images, labels), (test_images, test_labels) = splits["train"], splits["test"]
+    labels, test_labels = labels.long(), test_labels.long()
     torch.manual_seed(seed)
     with torch.no_grad():
         sample = front(images[:2])
@@ -233,9 +242,9 @@ def _train(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, batches * protocol.epochs)
     shuffle = torch.Generator().manual_seed(seed)
     network.train()
-    for _ in range(protocol.epochs):
+    for epoch in range(protocol.epochs):
         order = torch.randperm(len(labels), generator=shuffle).to(labels.device)
-        for batch in order.split(protocol.batch_size)[:batches]:
+        for done, batch in enumerate(order.split(protocol.batch_size)[:batches], start=1):
             with torch.no_grad():
                 inputs = look(images[batch])
             loss = cross_entropy(network(inputs), labels[batch])
@@ -243,6 +252,7 @@ def _train(
             loss.backward()
             optimizer.step()
             schedule.step()
+            told(epoch * batches + done, protocol.epochs * batches)
     network.eval()
     logits = _in_batches(lambda inputs: network(look(inputs)), test_images, protocol.batch_size)
     if not logits.isfinite().all():

@@ -4,11 +4,13 @@ A frozen extractor sees each image once: its features are kept, and every head i
 mode this gives exactly what a forward pass in every epoch would, at a fraction of the cost.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from itertools import islice
+from itertools import chain, islice
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -73,10 +75,150 @@ def _same_bits(a: Tensor, b: Tensor) -> bool:
     return torch.equal(a.reshape(-1).view(torch.uint8), b.detach().reshape(-1).view(torch.uint8))
 
 
+class FunctionExtractor(nn.Module):
+    """A plain function of images as an extractor.
+
+    Args:
+        function: Maps images to features.
+    """
+
+    def __init__(self, function: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, images: Tensor) -> Any:
+        """Return the function's features."""
+        return self.function(images)
+
+
+def as_extractor(name: str, network: object) -> nn.Module:
+    """Return a network as a module; functions become one.
+
+    Raises:
+        SettingError: It is neither a module nor a function.
+    """
+    if isinstance(network, nn.Module):
+        return network
+    if callable(network):
+        return FunctionExtractor(network)
+    raise SettingError(
+        f"the extractor {name!r} must be a torch.nn.Module or a function of images, got {type(network).__name__}."
+    )
+
+
+def dtype_of(module: nn.Module) -> torch.dtype:
+    """Return the type of a module's weights, which its images must have; float32 where it has none."""
+    tensors = chain(module.parameters(), module.buffers())
+    return next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), torch.float32)
+
+
+def features_of(
+    name: str, extractor: nn.Module, images: Images, pool: int | None = None
+) -> Float[Tensor, "batch feature"]:
+    """Return a row of features per image, in float32; the extractor is in the mode that it is in.
+
+    Args:
+        name: The extractor's, in an error.
+        extractor: Maps images to features of any number of dimensions, the images along the first.
+        images: In [-1, 1]; they are given in the precision of the extractor's weights.
+        pool: Edge to which maps (batch, channels, height, width) are averaged before they become a row.
+
+    Raises:
+        SettingError: The output is no tensor with a row per image.
+    """
+    output = extractor(images.to(dtype_of(extractor)))
+    if not isinstance(output, Tensor):
+        raise SettingError(
+            f"the extractor {name!r} must give a tensor of features, got {described(output)}. Wrap it in a module that "
+            "returns the one that is meant."
+        )
+    if output.ndim == 0 or len(output) != len(images):
+        raise SettingError(
+            f"the extractor {name!r} must give a row of features per image, got an output of shape "
+            f"{tuple(output.shape)} for {len(images)} images. Return the images along the first dimension."
+        )
+    if pool is not None and output.ndim == 4:
+        output = F.adaptive_avg_pool2d(output, pool)
+    return output.reshape(len(images), -1).float()
+
+
+def described(output: object) -> str:
+    """Return what an output is, for an error."""
+    if isinstance(output, Tensor):
+        kind = "" if output.is_floating_point() else f" of {output.dtype}"
+        return f"a tensor of shape {tuple(output.shape)}{kind}"
+    if isinstance(output, Mapping):
+        return f"a {type(output).__name__} with the keys {', '.join(map(repr, output))}"
+    if isinstance(output, list | tuple):
+        return f"a {type(output).__name__} of {len(output)}"
+    return f"a {type(output).__name__}"
+
+
+ALONE = 0.01
+"""How far an image's features may move, as a share of the largest, with the images beside it.
+
+Rounding moves them far less; TF32, which GPUs may use for some sizes of batches alone, up to a thousandth or two.
+"""
+
+ALONE_HALF = 0.1
+"""The same in half precision, where rounding alone makes several hundredths."""
+
+
+@torch.no_grad()
+def check_extractor(name: str, extractor: nn.Module, channels: int, image_size: int, device: torch.device) -> int:
+    """Try an extractor on two random images; return its number of features.
+
+    Args:
+        name: Its name, in an error.
+        extractor: On `device`; in eval mode meanwhile.
+        channels: Channels of the images.
+        image_size: Height and width of the images, pixels.
+        device: Where to compute.
+
+    Raises:
+        SettingError: It does not take such images, does not give a row per image, or gives an image other features
+            when there is another one beside it.
+    """
+    rng = torch.Generator().manual_seed(0)
+    images = (2 * torch.rand(2, channels, image_size, image_size, generator=rng) - 1).to(device)
+    images[1] = images[1] / 2 + 0.4  # of another brightness and contrast, so that statistics of both together show
+    with frozen({name: extractor}):
+        try:
+            both = features_of(name, extractor, images)
+        except SettingError:
+            raise
+        except Exception as error:  # anything may go wrong in a user's network
+            raise SettingError(
+                f"the extractor {name!r} must take images of shape {tuple(images.shape)}, got "
+                f"{type(error).__name__}: {_line(error)}"
+            ) from error
+        try:
+            alone = torch.cat([features_of(name, extractor, image[None]) for image in images])
+            moved = (alone - both).abs().max().item() if alone.shape == both.shape else float("inf")
+        except Exception as error:  # such as batch norm without running statistics
+            reason = f"it cannot take one image alone ({type(error).__name__}: {_line(error)})"
+            raise SettingError(_depends(name, reason)) from error
+    share = ALONE_HALF if dtype_of(extractor).itemsize < 4 else ALONE
+    if not moved <= share * both.abs().max().item() + 1e-6:
+        raise SettingError(_depends(name, f"its features differ by up to {moved:.3g} from those of the image alone"))
+    return both.shape[1]
+
+
+def _depends(name: str, reason: str) -> str:
+    return (
+        f"the extractor {name!r} must give an image the same features whatever is beside it in the batch, but {reason}."
+        " Keep the images along the first dimension, and give batch norm running statistics."
+    )
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
 # Not inference_mode: its tensors cannot be what heads are trained on.
 @torch.no_grad()
 def extract_features(
-    extractors: Mapping[str, nn.Module], batches: ImageBatches
+    extractors: Mapping[str, nn.Module], batches: ImageBatches, *, pool: int | None = None
 ) -> tuple[
     dict[str, Float[Tensor, "images _feature"]],
     Integer[Tensor, " images"] | Integer[Tensor, "images attributes"],
@@ -86,13 +228,15 @@ def extract_features(
     Args:
         extractors: Modules that map images to features; frozen during the pass. Outputs are flattened per
             image.
-        batches: Where several processes run, this process's share. All of one size; the last may be shorter.
+        batches: Where several processes run, this process's share.
+        pool: As `features_of` takes it.
 
     Returns:
         Features in float32 under their extractor's name, and the labels; both in stored order, on the device
         of the images, and on every process those of all processes.
 
     Raises:
+        SettingError: An extractor does not give a row of features per image.
         DataError: A process has no image.
     """
     features: dict[str, Tensor] = {}
@@ -102,10 +246,12 @@ def extract_features(
         for images, batch_labels in batches:
             rows = slice(count, count + len(images))
             for name, extractor in extractors.items():
-                output = extractor(images).reshape(len(images), -1)
+                output = features_of(name, extractor, images, pool)
                 if name not in features:
-                    capacity = len(batches) * len(images)
-                    features[name] = output.new_empty(capacity, output.shape[1], dtype=torch.float32)
+                    features[name] = output.new_empty(len(batches) * len(images), output.shape[1])
+                if rows.stop > len(features[name]):  # several processes share the rest: a later batch may be larger
+                    more = output.new_empty(rows.stop - len(features[name]), output.shape[1])
+                    features[name] = torch.cat([features[name], more])
                 features[name][rows] = output
             labels.append(batch_labels.to(images.device))
             count = rows.stop
@@ -117,6 +263,11 @@ def extract_features(
         )
     gathered = {name: gather_rows(matrix[:count], counts) for name, matrix in features.items()}
     return gathered, gather_rows(torch.cat(labels), counts)
+
+
+def has_statistics(module: nn.Module) -> bool:
+    """Return whether a module has batch norm that uses running statistics."""
+    return any(isinstance(layer, _BatchNorm) and layer.track_running_stats for layer in module.modules())
 
 
 @torch.no_grad()
@@ -161,7 +312,7 @@ def estimate_batch_norm_statistics(module: nn.Module, batches: ImageBatches, max
         with batch_norm_alone(module):
             for images, _ in islice(batches, max_batches):
                 if len(images) > 1:
-                    module(images)
+                    module(images.to(dtype_of(module)))
                     count += 1
     finally:
         for submodule, training in modes.items():
@@ -187,7 +338,7 @@ class _Reconstruction(nn.Module):
 
     def forward(self, images: Images) -> Images:
         assert isinstance(self.model, EncodesImages)
-        return self.model.decode(self.model.encode(images))
+        return self.model.decode(self.model.encode(images.to(dtype_of(self))))
 
 
 @contextmanager

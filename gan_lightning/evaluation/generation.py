@@ -5,33 +5,41 @@ generator that has learned the training images by heart would reach. A classifie
 splits sees them a little differently.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int64
-from torch import Tensor, nn
+from torch import Tensor
 
 from gan_lightning.errors import SettingError
+from gan_lightning.evaluation.chosen import ChosenImages, choose
 from gan_lightning.evaluation.features import frozen
-from gan_lightning.evaluation.judges import ChosenImages, FeatureNetwork, Judge, choose
+from gan_lightning.evaluation.judges import Judge, untold
+from gan_lightning.evaluation.probes.probe import Progress
 from gan_lightning.evaluation.quality import (
     DISTANCES,
     MANIFOLD,
     ClassBalance,
     Features,
-    Quality,
+    QualityFigures,
     check_counts,
     class_balance,
     measure_quality,
 )
-from gan_lightning.interfaces import GeneratesImages, LabelledImages, Split
+from gan_lightning.interfaces import LabelledImages, Split
 from gan_lightning.processes import gather_objects, gather_rows, on_first_process, process_count, process_rank
 from gan_lightning.resizing import resized
 
 AT_ONCE = 500
 """Images that are generated and judged at a time."""
+
+Generate = Callable[[int, int], Float[Tensor, "generators count channels height width"]]
+"""Makes images in [-1, 1]: takes how many each generator makes, and a seed."""
+
+
+CLASS_ENTROPIES = ("class_entropy", "image_entropy")
+"""Names of the figures by a network that knows classes."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +51,15 @@ class Measured:
         classes: What the images show; None where the network knows no classes.
     """
 
-    quality: Quality
+    quality: QualityFigures
     classes: ClassBalance | None
 
     def figures(self) -> dict[str, float]:
         """Return all figures under their names."""
         figures = self.quality.figures()
         if self.classes is not None:
-            figures |= {"class_entropy": self.classes.entropy, "image_entropy": self.classes.image_entropy}
+            entropies = self.classes.entropy, self.classes.image_entropy
+            figures |= dict(zip(CLASS_ENTROPIES, entropies, strict=True))
         return figures
 
 
@@ -84,7 +93,7 @@ class QualityReference:
     @classmethod
     def of(
         cls,
-        network: FeatureNetwork,
+        judge: Judge,
         data: LabelledImages,
         *,
         split: Split = "test",
@@ -97,20 +106,19 @@ class QualityReference:
         """Return the reference of a data set; to be called on every process.
 
         Args:
-            network: How the network is had.
+            judge: The network.
             data: The data set.
             split: Which images generated ones are compared with.
             images: Most real images, chosen at random, and generated ones.
             generators: Their number. Where it does not divide the number of images, a few fewer are used.
             neighbours: k of the figures of neighbours; 0 leaves them out.
             seed: For the choice of the images, for the latents and for KID's subsets.
-            device: Where the network is to be.
+            device: Where the network is.
 
         Raises:
-            SettingError: If the network cannot be had, or there are too few images.
+            SettingError: There are too few images.
         """
         device = device or torch.device("cpu")
-        judge = network.judge(data, device)
         chosen = choose(data.evaluation_batches(split, device), images, seed)
         count = chosen.count // generators * generators
         if not count:
@@ -141,72 +149,41 @@ class QualityReference:
             logits = self.judge.head(features.to(self.device)).cpu()
         return Measured(quality, class_balance(logits, made_by, generators))
 
-    @property
-    def figure_names(self) -> tuple[str, ...]:
-        """Return the names of the figures that a generator gets."""
-        classes = ("class_entropy", "image_entropy") if self.judge.head is not None else ()
-        return (*DISTANCES, *(MANIFOLD if self.neighbours else ()), *classes)
-
     @torch.no_grad()
-    def measure(self, model: nn.Module) -> Measured:
-        """Return the figures of a model's images; to be called on every process.
-
-        The model is afterwards what it was: its weights, its batch-norm statistics, its modes, and the random state.
+    def measure(self, generate: Generate, report: Progress = untold) -> Measured:
+        """Return the figures of generated images; to be called on every process.
 
         Args:
-            model: Has `generate`. Its images are resized to the data's size.
+            generate: Makes them, on any device; they are resized to the data's size.
+            report: Told how many have been judged.
 
         Raises:
-            DataError: If a generated image's features are not finite.
+            DataError: A generated image's features are not finite.
         """
-        per_generator = len(self.real) // self.generators
-        with _drawing_from(model):
-            fake, made_by = self._judged(model, per_generator)
-        return self.against(fake, made_by, self.generators)
-
-    def _judged(self, model: nn.Module, per_generator: int) -> tuple[Tensor, Tensor]:
-        """Return the features of generated images and the index of each one's generator, from all processes."""
         features = [torch.empty(0, self.judge.feature_count, dtype=torch.float32, device=self.device)]
         made_by = [torch.empty(0, dtype=torch.int64, device=self.device)]
-        for images in _generated(model, per_generator, self.generators, self.seed):
+        parts = torch.arange(len(self.real) // self.generators).split(max(1, AT_ONCE // self.generators))
+        # A seed for each part: processes take parts, and what generates cannot skip those of others.
+        seeds = torch.randint(2**62, (len(parts),), generator=torch.Generator().manual_seed(self.seed)).tolist()
+        mine = torch.arange(len(parts)).tensor_split(process_count())[process_rank()].tolist()
+        for done, number in enumerate(mine, start=1):
+            images = generate(len(parts[number]), seeds[number])
             flat = resized(images.flatten(0, 1).float().to(self.device), self.size)
             features.append(self.judge.features(flat).float())
             made_by.append(torch.arange(self.generators, device=self.device).repeat_interleave(images.shape[1]))
-        return _gathered(torch.cat(features)), _gathered(torch.cat(made_by))
+            report("judging generated images", done, len(mine))
+        return self.against(_gathered(torch.cat(features)), _gathered(torch.cat(made_by)), self.generators)
 
 
-def generator_count(model: nn.Module) -> int:
-    """Return the number of a model's generators; nothing in it changes."""
-    assert isinstance(model, GeneratesImages)
-    with torch.no_grad(), _drawing_from(model):
-        return len(model.generate(1, torch.Generator(next(model.parameters()).device).manual_seed(0)))
+def figure_names(judge: Judge, neighbours: int) -> tuple[str, ...]:
+    """Return the names of the figures that a generator gets.
 
-
-@contextmanager
-def _drawing_from(model: nn.Module) -> Iterator[None]:
-    """Freeze a model, let it draw latents of its weights' type, and restore the random state, which it may use."""
-    device, dtype, default = next(model.parameters()).device, next(model.parameters()).dtype, torch.get_default_dtype()
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices), frozen({type(model).__name__: model}):
-        torch.set_default_dtype(dtype)
-        try:
-            yield
-        finally:
-            torch.set_default_dtype(default)
-
-
-def _generated(
-    model: nn.Module, per_generator: int, generators: int, seed: int
-) -> Iterator[Float[Tensor, "generators count channels height width"]]:
-    """Yield this process's images; together, those of all processes do not depend on how many there are."""
-    assert isinstance(model, GeneratesImages)
-    device = next(model.parameters()).device
-    at_once = max(1, AT_ONCE // generators)
-    parts = torch.arange(per_generator).split(at_once)
-    # A seed for each part: processes take parts, and a model's `generate` cannot skip those of others.
-    seeds = torch.randint(2**62, (len(parts),), generator=torch.Generator().manual_seed(seed)).tolist()
-    for number in torch.arange(len(parts)).tensor_split(process_count())[process_rank()].tolist():
-        yield model.generate(len(parts[number]), torch.Generator(device).manual_seed(seeds[number]))
+    Args:
+        judge: The network.
+        neighbours: k of the figures of neighbours; 0 leaves them out.
+    """
+    classes = CLASS_ENTROPIES if judge.head is not None else ()
+    return (*DISTANCES, *(MANIFOLD if neighbours else ()), *classes)
 
 
 @torch.no_grad()

@@ -8,11 +8,10 @@ import hashlib
 import json
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -21,10 +20,12 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 
 from gan_lightning.errors import DataError, SettingError
+from gan_lightning.evaluation.chosen import ChosenImages, choose
+from gan_lightning.evaluation.probes.probe import Progress
 from gan_lightning.files import user_cache, whole_file
 from gan_lightning.imported import imported_network, layer_outputs, tried_on_images
-from gan_lightning.interfaces import ImageBatches, Images, LabelledImages, Labels
-from gan_lightning.processes import gather_objects, gather_rows, on_first_process, process_rank
+from gan_lightning.interfaces import Images, LabelledImages
+from gan_lightning.processes import gather_objects, gather_rows, on_first_process
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +36,10 @@ INCEPTION_AT_ONCE = 50
 
 FORMAT = 1
 """Version of the small classifier's architecture, training and file; raised where any of them changes."""
+
+
+def untold(description: str, done: int, total: int) -> None:
+    """Tell nobody of the progress."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +69,13 @@ class FeatureNetwork(ABC):
         """Return the name that the figures bear."""
 
     @abstractmethod
-    def judge(self, data: LabelledImages, device: torch.device) -> Judge:
+    def judge(self, data: LabelledImages, device: torch.device, report: Progress = untold) -> Judge:
         """Return the network, ready to judge the data; to be called on every process.
+
+        Args:
+            data: The data set.
+            device: Where the network is to be.
+            report: Told how much of a training is done, where there is one.
 
         Raises:
             SettingError: If it cannot be had, or cannot judge these data.
@@ -90,7 +100,7 @@ class ImportedNetwork(FeatureNetwork):
         """Return the last part of the import path, and the layers."""
         return "+".join([self.network.rpartition(".")[2], *self.layers])
 
-    def judge(self, data: LabelledImages, device: torch.device) -> Judge:
+    def judge(self, data: LabelledImages, device: torch.device, report: Progress = untold) -> Judge:
         """Return the network."""
         features = _Layers(imported_network(self.network, self.weights, self.layers, SETTING), self.layers)
         shape = tried_on_images(features, self.network, SETTING, data.channels, data.image_size).shape
@@ -133,7 +143,7 @@ class Inception(FeatureNetwork):
         """Return `inception`."""
         return "inception"
 
-    def judge(self, data: LabelledImages, device: torch.device) -> Judge:
+    def judge(self, data: LabelledImages, device: torch.device, report: Progress = untold) -> Judge:
         """Return the network, if its weights are on disk."""
         try:
             from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
@@ -155,7 +165,7 @@ class Inception(FeatureNetwork):
             torch.load(file, weights_only=True, map_location="cpu")  # torch-fidelity would run code that it may hold
             with torch.random.fork_rng(devices=[]):  # it has random weights before it has those of the file
                 network = NoTrainInceptionV3("inception-v3-compat", ["2048"], str(file))
-        except (OSError, UnpicklingError, RuntimeError, TypeError, EOFError, AttributeError) as error:
+        except Exception as error:  # anything may stand in a user's file
             raise SettingError(
                 f"{SETTING}.weights must be a file with Inception's weights, got '{file}', which is not ({error})."
             ) from error
@@ -180,7 +190,7 @@ class SmallClassifier(FeatureNetwork):
     """A small classifier of the data's own classes, trained on its training images, and kept for later runs.
 
     Three convolutions of stride 2 and a hidden layer, whose outputs are the features. The file is found by a hash of
-    the images, the labels and these settings.
+    the images, the labels, the number of classes and these settings.
 
     Args:
         width: Maps of the first convolution; the others have twice and four times as many.
@@ -215,7 +225,7 @@ class SmallClassifier(FeatureNetwork):
         """Return the data's name and `classifier`, which tells it from Inception."""
         return f"{data.name}-classifier"
 
-    def judge(self, data: LabelledImages, device: torch.device) -> Judge:
+    def judge(self, data: LabelledImages, device: torch.device, report: Progress = untold) -> Judge:
         """Return the classifier, from its file or trained now; the random numbers of the training do not change."""
         if data.label_kind != "classes":
             raise SettingError(
@@ -224,9 +234,11 @@ class SmallClassifier(FeatureNetwork):
             )
         chosen = choose(data.evaluation_batches("train", device), self.images, self.seed)
         images, labels = _known_images(data, chosen, device)
-        file = self.file(data.name, images, labels)
+        file = self.file(data.name, images, labels, data.num_classes)
         with torch.inference_mode(False):
-            state = on_first_process(lambda: self._state(file, images.to(device), labels.to(device), data.num_classes))
+            state = on_first_process(
+                lambda: self._state(file, images.to(device), labels.to(device), data.num_classes, report)
+            )
             network = self.network(data.channels, data.num_classes)
         network.load_state_dict(state)
         network.to(device).eval().requires_grad_(False)
@@ -251,26 +263,27 @@ class SmallClassifier(FeatureNetwork):
             torch.default_generator.manual_seed(self.seed)
             return _Classifier(channels, classes, self.width, self.feature_dim)
 
-    def file(self, data: str, images: UInt8[Tensor, "..."], labels: Int64[Tensor, " images"]) -> Path:
+    def file(self, data: str, images: UInt8[Tensor, "..."], labels: Int64[Tensor, " images"], classes: int) -> Path:
         """Return where the classifier of these images is kept."""
         settings = {name: value for name, value in asdict(self).items() if name != "cache_dir"}
-        digest = hashlib.sha256(json.dumps([FORMAT, settings, list(images.shape)], sort_keys=True).encode())
+        digest = hashlib.sha256(json.dumps([FORMAT, settings, list(images.shape), classes], sort_keys=True).encode())
         digest.update(images.numpy().tobytes())
         digest.update(labels.numpy().tobytes())
         folder = Path(self.cache_dir).expanduser() if self.cache_dir else user_cache()
         return folder / "classifiers" / f"{data}-{digest.hexdigest()[:20]}.pt"
 
-    def _state(self, file: Path, images: Tensor, labels: Tensor, classes: int) -> dict[str, Tensor]:
+    def _state(self, file: Path, images: Tensor, labels: Tensor, classes: int, report: Progress) -> dict[str, Tensor]:
         """Return the trained weights, of the file if it is there and intact."""
-        network = self.network(images.shape[1], classes)
         if file.exists():
+            network = self.network(images.shape[1], classes)
             try:
                 network.load_state_dict(torch.load(file, weights_only=True, map_location="cpu"))
                 return network.state_dict()
-            except (OSError, UnpicklingError, RuntimeError, TypeError, EOFError, AttributeError, ValueError) as error:
+            except Exception as error:  # anything may stand there
                 logger.warning("'%s' is damaged (%s). Training the classifier anew.", file, error)
         logger.info("Training a small classifier to judge generated images; '%s' keeps it.", file)
-        self._train(network.to(images.device), images, labels)
+        network = self.network(images.shape[1], classes)  # a damaged file may have been loaded in part
+        self._train(network.to(images.device), images, labels, report)
         state = network.cpu().state_dict()
         try:
             with whole_file(file) as temporary:
@@ -283,12 +296,14 @@ class SmallClassifier(FeatureNetwork):
         return state
 
     @torch.enable_grad()
-    def _train(self, network: nn.Module, images: UInt8[Tensor, "..."], labels: Int64[Tensor, " images"]) -> None:
+    def _train(
+        self, network: nn.Module, images: UInt8[Tensor, "..."], labels: Int64[Tensor, " images"], report: Progress
+    ) -> None:
         optimizer = torch.optim.Adam(network.parameters(), lr=self.learning_rate)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, total_steps=self.steps)
         shuffle = torch.Generator().manual_seed(self.seed)
         queue = torch.empty(0, dtype=torch.int64)
-        for _ in range(self.steps):
+        for step in range(1, self.steps + 1):
             while len(queue) < self.batch_size:
                 queue = torch.cat([queue, torch.randperm(len(images), generator=shuffle)])
             batch, queue = queue[: self.batch_size].to(images.device), queue[self.batch_size :]
@@ -297,6 +312,7 @@ class SmallClassifier(FeatureNetwork):
             loss.backward()
             optimizer.step()
             schedule.step()
+            report("training the classifier that judges images", step, self.steps)
 
 
 class _Classifier(nn.Module):
@@ -316,47 +332,6 @@ class _Classifier(nn.Module):
     def forward(self, images: Images) -> Float[Tensor, "batch classes"]:
         """Return the logits."""
         return self.head(self.features(images))
-
-
-@dataclass(frozen=True)
-class ChosenImages:
-    """Some images of a split, in stored order.
-
-    Attributes:
-        batches: Where several processes run, this process's share.
-        places: Which of the share are taken, ascending.
-        count: Images that are taken, of all processes together.
-    """
-
-    batches: ImageBatches
-    places: Int64[Tensor, " places"]
-    count: int
-
-    def __iter__(self) -> Iterator[tuple[Images, Labels]]:
-        """Yield those of each batch, where there are any."""
-        start = 0
-        for images, labels in self.batches:
-            end = start + len(images)
-            here = self.places[(self.places >= start) & (self.places < end)] - start
-            if len(here):
-                yield images[here.to(images.device)], labels[here.to(labels.device)]
-            start = end
-
-
-def choose(batches: ImageBatches, count: int, seed: int) -> ChosenImages:
-    """Return as many images, chosen at random, or all where there are fewer.
-
-    The choice is the same however many processes there are.
-
-    Args:
-        batches: Read once to count the images; where several processes run, this process's share.
-        count: How many.
-        seed: For the choice.
-    """
-    shares = gather_objects(sum(len(images) for images, _ in batches))
-    total, start, own = sum(shares), sum(shares[: process_rank()]), shares[process_rank()]
-    places = torch.randperm(total, generator=torch.Generator().manual_seed(seed))[:count].sort().values
-    return ChosenImages(batches, places[(places >= start) & (places < start + own)] - start, len(places))
 
 
 def to_bytes(images: Images) -> UInt8[Tensor, "batch channels height width"]:

@@ -22,7 +22,6 @@ from jaxtyping import Bool, Float, Float32, Float64, Int64
 from torch import Tensor
 
 from gan_lightning.errors import DataError, SettingError
-from gan_lightning.evaluation.linear import TestLabels, TrainLabels
 
 logger = logging.getLogger(__name__)
 
@@ -30,72 +29,6 @@ Metric = Literal["euclidean", "cosine"]
 
 MEMORY = 128 * 2**20
 """Bytes that a search may use beside the features and its result."""
-
-
-@dataclass(frozen=True)
-class NearestProtocol:
-    """The label of the nearest training image in feature space; nothing is trained.
-
-    Attributes:
-        metric: Distance between features. The paper's table is Euclidean, its pictures of neighbours are by cosine.
-
-    Source:
-        Donahue et al. 2017, section 4.2 and Table 1 ("1NN"); Figure 5 for the cosine distance.
-    """
-
-    metric: Metric = "euclidean"
-
-
-NEAREST = NearestProtocol()
-
-
-def nearest_accuracy(
-    train: Float[Tensor, "_train feature"],
-    train_labels: TrainLabels,
-    test: Float[Tensor, "_test feature"],
-    test_labels: TestLabels,
-    *,
-    metric: Metric = "euclidean",
-    name: str = "features",
-) -> float:
-    """Return the share of test images whose nearest training image has their label.
-
-    Of attributes, the share of known ones; each is looked up in the nearest training image of which it is known.
-
-    Args:
-        train: Features of the training split.
-        train_labels: A class per image; or 0/1 per attribute, with -1 where not known.
-        test: Features of the test split.
-        test_labels: As `train_labels`.
-        metric: Distance between features.
-        name: The features' name in an error.
-
-    Raises:
-        SettingError: Rows and labels do not fit together, or no label is known.
-        DataError: Features are not finite.
-    """
-    for split, features, labels in (("train", train, train_labels), ("test", test, test_labels)):
-        if len(features) != len(labels):
-            raise SettingError(
-                f"{split} features of {name!r} must have one row for each of {len(labels)} labels, got "
-                f"{len(features)}; extract features and labels in the same pass."
-            )
-        if not (labels >= 0).any():
-            raise SettingError(f"{split}_labels must hold a known label, got none of {len(labels)}; leave it out.")
-    truth, answers = (labels if labels.ndim == 2 else labels[:, None] for labels in (test_labels, train_labels))
-    known = answers >= 0
-    right = torch.zeros((), dtype=torch.int64, device=truth.device)
-    # Attributes that are known of the same training images share a search; mostly that is all of them.
-    masks, kinds = torch.unique(known, dim=1, return_inverse=True)
-    for kind in range(masks.shape[1]):
-        rows, columns = masks[:, kind], kinds == kind
-        if not rows.any():
-            continue  # Nothing is known: every answer is wrong.
-        searched, looked_up = (train, answers) if rows.all() else (train[rows], answers[rows])
-        names = f"test features of {name!r}", f"train features of {name!r}"
-        nearest = nearest_neighbours(test, searched, metric=metric, names=names)[:, 0]
-        right += (looked_up[nearest][:, columns] == truth[:, columns])[truth[:, columns] >= 0].sum()
-    return right.item() / int((truth >= 0).sum())
 
 
 @torch.no_grad()

@@ -28,7 +28,7 @@ BLOCK = 1024
 
 
 @dataclass(frozen=True)
-class Quality:
+class QualityFigures:
     """Figures of generated images, against as many real ones.
 
     Attributes:
@@ -79,7 +79,7 @@ Features = Float[Tensor, "_images _feature"]
 """Features of images, a row each."""
 
 
-def measure_quality(real: Features, fake: Features, *, neighbours: int = 5, seed: int = 0) -> Quality:
+def measure_quality(real: Features, fake: Features, *, neighbours: int = 5, seed: int = 0) -> QualityFigures:
     """Return all figures, of features from one network.
 
     Args:
@@ -95,7 +95,7 @@ def measure_quality(real: Features, fake: Features, *, neighbours: int = 5, seed
     check_features(real, fake, neighbours)
     kid, deviation = kernel_distance(real, fake, seed=seed)
     manifold = manifold_figures(real, fake, neighbours) if neighbours else {}
-    return Quality(len(real), real.shape[1], frechet_distance(real, fake), kid, deviation, **manifold)
+    return QualityFigures(len(real), real.shape[1], frechet_distance(real, fake), kid, deviation, **manifold)
 
 
 def check_features(real: Features, fake: Features, neighbours: int) -> None:

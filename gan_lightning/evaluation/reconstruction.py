@@ -23,7 +23,7 @@ Decode = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Reconstruction:
+class ReconstructionDistance:
     """Mean distances between samples and their reconstructions.
 
     Attributes:
@@ -37,8 +37,15 @@ class Reconstruction:
     other_distance: float
     samples: int
 
+    @property
+    def share(self) -> float | None:
+        """The distance over that to another sample: 1 where a reconstruction says nothing of its own; None of 0 / 0."""
+        return self.distance / self.other_distance if self.other_distance else None
 
-def image_reconstruction(batches: ImageBatches, encode: Encode, decode: Decode, *, seed: int = 0) -> Reconstruction:
+
+def image_reconstruction(
+    batches: ImageBatches, encode: Encode, decode: Decode, *, seed: int = 0
+) -> ReconstructionDistance:
     """Return how far images are from G(E(x)).
 
     Where several processes run, each gives its share, and all return the figures of all.
@@ -61,7 +68,7 @@ def image_reconstruction(batches: ImageBatches, encode: Encode, decode: Decode, 
 
 def latent_reconstruction(
     batches: Iterable[Tensor], encode: Encode, decode: Decode, *, seed: int = 0
-) -> Reconstruction:
+) -> ReconstructionDistance:
     """Return how far latents are from E(G(z)).
 
     Args:
@@ -93,7 +100,7 @@ def derangement(count: int, rng: torch.Generator) -> Int64[Tensor, " {count}"]:
 @torch.no_grad()
 def _distances(
     batches: Iterable[Tensor], reconstruct: Callable[[Tensor], Tensor], name: str, seed: int
-) -> Reconstruction:
+) -> ReconstructionDistance:
     rng = torch.Generator().manual_seed(seed)
     sums = torch.zeros(3, dtype=torch.float64)  # of distances, of distances to another sample, of samples
     for samples in batches:
@@ -118,4 +125,4 @@ def _distances(
         raise DataError("Reconstructions need a batch of at least two samples, got none; use larger batches.")
     if not math.isfinite(distance):
         raise DataError(f"{name} must be finite, got NaN or infinity; look for a diverged training run.")
-    return Reconstruction(distance / count, other_distance / count, int(count))
+    return ReconstructionDistance(distance / count, other_distance / count, int(count))

@@ -1,13 +1,12 @@
-"""What every adversarial model does alike: stepping optimizers by hand, counting, and stopping at a NaN."""
+"""What every adversarial model does alike: stepping optimizers by hand, counting, and stopping at a NaN loss."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from itertools import chain
-from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.core.optimizer import LightningOptimizer, do_nothing_closure
 from lightning.pytorch.strategies import ParallelStrategy
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -68,10 +67,40 @@ class AdversarialModule(LightningModule, ABC):
         """Log the losses on test images."""
         self._log_held_out_losses("test", batch, batch_idx)
 
-    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Return the labels and each extractor's features."""
-        images, labels = batch
-        return {"labels": labels} | {name: extractor(images) for name, extractor in self.extractors().items()}
+    def configure_callbacks(self) -> list[Callback]:
+        """Return the callbacks that the training relies on, but for those that the trainer has.
+
+        Lightning asks for them before anything else, and so what it wants for `predict` is supplied here, too.
+
+        Raises:
+            SettingError: If the trainer is to do what it cannot do for optimizers that are stepped by hand.
+        """
+        from gan_lightning.callbacks.contract import complete
+        from gan_lightning.callbacks.counting import StepCount
+        from gan_lightning.callbacks.finite import FiniteGuard
+        from gan_lightning.callbacks.random_streams import RandomStreams
+
+        complete(self)
+        self._check_by_hand()
+        present: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+        needed: tuple[type[Callback], ...] = (FiniteGuard, StepCount, RandomStreams)
+        return [kind() for kind in needed if not any(isinstance(callback, kind) for callback in present)]
+
+    def _check_by_hand(self) -> None:
+        """Refuse what Lightning would refuse with an advice that nobody can follow."""
+        if self.trainer.state.fn != "fit":
+            return
+        clip, accumulate = self.trainer.gradient_clip_val, self.trainer.accumulate_grad_batches
+        if clip:
+            raise SettingError(
+                f"trainer.gradient_clip_val must not be set for {type(self).__name__}, got {clip}: its networks' "
+                "optimizers step by hand, and nothing clips their gradients. Leave it out."
+            )
+        if accumulate != 1:
+            raise SettingError(
+                f"trainer.accumulate_grad_batches must be 1 for {type(self).__name__}, got {accumulate}: its networks' "
+                "optimizers step by hand, in every batch. Leave it out, and take larger batches."
+            )
 
     def setup(self, stage: str) -> None:
         """Refuse float16 loss scaling, whose scale would change between two steps of one batch; fit the CPU.
@@ -89,14 +118,6 @@ class AdversarialModule(LightningModule, ABC):
         strategy = self.trainer.strategy
         if isinstance(strategy, ParallelStrategy) and strategy._layer_sync and strategy.root_device.type == "cpu":
             strategy._layer_sync = JoinedBatchNorm()
-
-    def on_fit_start(self) -> None:
-        """Give each process latents of its own; until here all had the same seed, so that the weights agree.
-
-        Where a run is resumed, `RandomStreams` sets the streams anew when the training starts.
-        """
-        if self.global_rank > 0:
-            torch.manual_seed(torch.initial_seed() + self.global_rank)
 
     def on_train_start(self) -> None:
         """Give a checkpoint's optimizer states the memory layout of their weights, which may be another in this run.
@@ -219,41 +240,24 @@ class AdversarialModule(LightningModule, ABC):
         """Stop the training if a loss is NaN or infinite, before any weight moves on it.
 
         Raises:
-            NonFiniteError: Naming the loss, the step and the last good checkpoint.
+            NonFiniteError: Naming the loss, the batch and the last good checkpoint.
         """
         values = torch.stack([loss.detach() for loss in losses.values()])
         if not bool(torch.isfinite(values).all()):
+            from gan_lightning.callbacks.finite import stopped_at
+
             name, value = next((n, v.item()) for n, v in losses.items() if not bool(torch.isfinite(v)))
-            raise NonFiniteError(self._stopped_at(f"{name} became {value}"))
+            raise NonFiniteError(stopped_at(self.trainer, f"{name} became {value}"))
 
     def on_train_epoch_end(self) -> None:
         """Log the counters, the honest x axes for models that step differently."""
         for counter in ("images_seen", "d_steps", "g_steps"):
             self.log(counter, float(getattr(self, counter)), rank_zero_only=True)
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse to write weights that are not finite, so that the last checkpoint stays a good one.
-
-        Raises:
-            NonFiniteError: Naming the tensor, the step and the last good checkpoint.
-        """
-        for name, tensor in checkpoint["state_dict"].items():
-            if not bool(torch.isfinite(tensor).all()):
-                raise NonFiniteError(self._stopped_at(f"{name} is not finite"))
-
     def _log_held_out_losses(self, stage: str, batch: Batch, batch_idx: int) -> None:
         real, _ = batch
         losses = self.held_out_losses(real, torch.Generator(self.device).manual_seed(batch_idx))
         self.log_dict({f"{stage}/{name}": loss for name, loss in losses.items()}, batch_size=len(real), sync_dist=True)
-
-    def _stopped_at(self, what: str) -> str:
-        names = ("last_model_path", "best_model_path")  # without a metric, the best one is the newest
-        saved = [getattr(callback, name, "") for callback in self.trainer.checkpoint_callbacks for name in names]
-        last = next(filter(None, [*saved, self.trainer.ckpt_path]), "none was saved yet")
-        return (
-            f"{what} at step {self.trainer.global_step} of epoch {self.current_epoch}; training stops. "
-            f"Last good checkpoint: {last}. Try lower learning rates."
-        )
 
 
 def loss_values(losses: Mapping[str, Loss]) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ import sys
 from typing import Any
 
 from gan_lightning.cli import GanCLI
+from gan_lightning.cli.naming import classes_first
 from gan_lightning.errors import UserError
 from gan_lightning.swept import SWEEP_POINT
 
@@ -35,7 +36,7 @@ def error_of(arguments: list[str], point: dict[str, Any]) -> str | None:
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
-            _ParsingOnly(arguments)
+            _ParsingOnly([*arguments[:1], *classes_first(arguments[1:])])
     except UserError as error:
         return str(error)
     except SystemExit:

@@ -17,13 +17,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from gan_lightning.errors import SettingError
+from gan_lightning.signals import BY_SIGNAL, heard
 from gan_lightning.sweeps.engine import check_with_engine, random_points
 from gan_lightning.sweeps.runner import Runner, all_points, trial_command
 from gan_lightning.sweeps.spec import Point, Sweep, load_sweep
 from gan_lightning.sweeps.trials import ENDED, Trial, claim_folder, read_trials
+from gan_lightning.terminal import console as plain_console
 
 SOME_UNFINISHED = 1
-INTERRUPTED = 130
 
 
 def parser() -> argparse.ArgumentParser:
@@ -33,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
         description="Run a W&B sweep file here, without a server. Started again it goes on where it stopped: "
         "finished trials stay as they are, killed ones run again. Several may work on one sweep at the same time.",
         epilog="Arguments after -- are added to every trial's command. Status: 0 if all trials have finished, "
-        "1 if not, 2 if the sweep cannot be run as it is.",
+        "1 if not, 2 if the sweep cannot be run as it is, 128 + n if signal n ended it.",
     )
     parser.add_argument("file", type=Path, help="the sweep file")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="trials at a time (default: 1)")
@@ -73,7 +74,7 @@ def main(arguments: Sequence[str]) -> int:
     folder = settings.dir or Path("runs", sweep.name)
     refuse_run_folder(sweep, more)
     fingerprint = sweep.fingerprint(more)
-    console = Console()
+    console = plain_console()
     if settings.list:
         console.print(_table(sweep, points, read_trials(folder)))
         return 0
@@ -157,11 +158,16 @@ def _run(
     """Run the trials under a progress bar, and say how they ended."""
     total = len(points) if points is not None else sweep.run_cap
     columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
+        TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        TimeRemainingColumn(),
     )  # fmt: skip
-    # One that is ignored, as SIGHUP is under nohup, stays ignored.
-    ending = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) != signal.SIG_IGN]
-    before = {number: signal.signal(number, _interrupt) for number in ending}
+    told: list[int] = []
+
+    def end(number: int, frame: FrameType | None) -> None:
+        told.append(number)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, end) for number in heard()}
     with Progress(*columns, console=console) as bars:
         bar = bars.add_task(sweep.name, total=total)
 
@@ -178,7 +184,7 @@ def _run(
             ).run(points)  # fmt: skip
         except KeyboardInterrupt:
             console.print("Interrupted; start it again to go on.")
-            return INTERRUPTED
+            return BY_SIGNAL + (told or [signal.SIGINT])[0]
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
@@ -220,7 +226,3 @@ def _table(sweep: Sweep, points: Sequence[Point] | None, trials: Sequence[Trial]
         status = known[point.id].status if point.id in known else "-"
         table.add_row(str(point.index), point.id, point.label, status)
     return table
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from gan_lightning.errors import SettingError
+from gan_lightning.signals import SIGNALS
 from gan_lightning.sweeps.engine import next_point, random_points, trials_to_stop
 from gan_lightning.sweeps.spec import Point, Sweep
 from gan_lightning.sweeps.trials import ENDED, RECORD, Status, Trial, read_trial, read_trials, sweep_lock, trial_lock
@@ -26,7 +27,7 @@ GRACE_SECONDS = 20.0
 _ATTEMPT = "=== attempt "
 """Begins the line between the outputs of two attempts."""
 
-_ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL, signal.SIGHUP)
+_ENDINGS = (*SIGNALS, signal.SIGKILL)
 """By these somebody ends a trial that could have gone on; by others it fails."""
 
 _SHARED = ("WANDB_RUN_ID", "WANDB_RESUME", "WANDB_SERVICE")

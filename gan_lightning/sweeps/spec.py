@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from gan_lightning.errors import SettingError
+from gan_lightning.yaml_files import check_repeated_keys
 
 PROGRAM = "gan-lightning"
 METHODS = ("grid", "random", "bayes")
@@ -145,8 +146,9 @@ def load_sweep(path: Path) -> Sweep:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingError(f"the sweep must be a file that can be read, got '{path}': {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except Exception as error:  # anything may stand in a user's file
         raise SettingError(f"the sweep must be a YAML file, and '{path}' is none: {error}") from error
+    check_repeated_keys(path)
     if not isinstance(content, dict):
         raise refuse(f"a sweep must be a mapping with method, parameters and command, got {content!r}")
     for key in content:

@@ -5,7 +5,6 @@
 """
 
 import csv
-import fcntl
 import json
 import math
 import os
@@ -18,13 +17,14 @@ from typing import Any, Literal
 
 from gan_lightning.errors import SettingError
 from gan_lightning.files import SCHEMA_VERSION, write_json
+from gan_lightning.locks import lock
 from gan_lightning.sweeps.spec import with_environment
 
 Status = Literal["running", "finished", "stopped", "failed", "killed"]
 ENDED = ("finished", "stopped")
 """States of a trial that is over and done: run to its end, or given up by early stopping."""
 
-RECORD, SWEEP_RECORD = "trial.json", "sweep.json"
+RECORD, SWEEP_RECORD, LOCK = "trial.json", "sweep.json", ".lock"
 
 
 @dataclass
@@ -134,7 +134,7 @@ def _read_record(path: Path, what: str, remedy: str) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         version = content.pop("schema_version")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except Exception as error:  # whatever was made of it
         raise _damaged(path, what, error, remedy) from error
     if version != SCHEMA_VERSION:
         raise SettingError(
@@ -194,35 +194,29 @@ def trial_lock(folder: Path) -> Iterator[int | None]:
     The system lets go of the lock when the last process that has the descriptor ends, however it ends: a trial is
     free exactly when neither its runner nor its own process lives.
     """
-    with _lock_file(folder) as descriptor:
-        yield descriptor if _locked(folder, descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB) else None
+    with _locked(folder, waits=False) as descriptor:
+        yield descriptor
 
 
 @contextmanager
 def sweep_lock(folder: Path) -> Iterator[None]:
     """Hold a sweep's folder while a trial is chosen and written down; waits for others to let go."""
-    with _lock_file(folder) as descriptor:
-        _locked(folder, descriptor, fcntl.LOCK_EX)
+    with _locked(folder, waits=True):
         yield
 
 
 @contextmanager
-def _lock_file(folder: Path) -> Iterator[int]:
+def _locked(folder: Path, *, waits: bool) -> Iterator[int | None]:
     folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        descriptor = lock(folder / LOCK, waits=waits)
+    except OSError as error:
+        raise SettingError(
+            f"trials must be on a file system with locks, got '{folder}': {error.strerror or error}. Choose another "
+            "with --dir."
+        ) from error
     try:
         yield descriptor
     finally:
-        os.close(descriptor)
-
-
-def _locked(folder: Path, descriptor: int, how: int) -> bool:
-    try:
-        fcntl.flock(descriptor, how)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        raise SettingError(
-            f"trials must be on a file system with locks, got '{folder}': {error.strerror}. Choose another with --dir."
-        ) from error
-    return True
+        if descriptor is not None:
+            os.close(descriptor)

@@ -18,6 +18,7 @@ def gan_lightning(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(sys, "argv", ["gan-lightning"])
+    monkeypatch.setattr(sys, "path", [*sys.path])  # to which a command adds its working folder
     # Lightning's log handler keeps the first test's standard error, which is closed by the second.
     monkeypatch.setattr(logging, "raiseExceptions", False)
 

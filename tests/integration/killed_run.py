@@ -16,8 +16,8 @@ from typing import Any
 import torch
 
 import gan_lightning.callbacks.run_folder
-import gan_lightning.callbacks.transfer
 from gan_lightning.__main__ import main
+from gan_lightning.measurements import Transfer
 
 
 def die() -> None:
@@ -67,5 +67,5 @@ if __name__ == "__main__":
     elif place == "write":
         in_write(int(numbers[0]), float(numbers[1]))
     elif place == "transfer":
-        after(gan_lightning.callbacks.transfer, "evaluate_transfer", int(numbers[0]), float(numbers[1]))
+        after(Transfer, "run", int(numbers[0]), float(numbers[1]))
     main()

@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch import Callback
 
 import gan_lightning.models  # noqa: F401 (what checkpoints may hold is known with it)
+from gan_lightning.figures import FILE
 
 
 class Dies(BaseException):
@@ -65,7 +66,8 @@ def same(one: Any, other: Any) -> bool:
 def without_times(value: Any) -> Any:
     """Return what was measured without how long it took, and without where the run was resumed."""
     if isinstance(value, dict):
-        return {name: without_times(each) for name, each in value.items() if name not in ("seconds", "checkpoint")}
+        left_out = ("seconds", "checkpoint", "measured")
+        return {name: without_times(each) for name, each in value.items() if name not in left_out}
     return [without_times(each) for each in value] if isinstance(value, list) else value
 
 
@@ -89,12 +91,9 @@ def differing(resumed: Path, straight: Path) -> list[str]:
     found += [] if same(*states) else ["callbacks"]
     if (resumed / "metrics.csv").read_text() != (straight / "metrics.csv").read_text():
         found.append("metrics.csv")
-    for file in ("results.json", "anatomy.json", "reconstructions.json", "density_ratio.json", "quality.json"):
-        written = [run / file for run in (resumed, straight)]
-        if not written[1].is_file():
-            continue
-        if not written[0].is_file() or not same(*(without_times(json.loads(each.read_text())) for each in written)):
-            found.append(file)
+    files = [run / FILE for run in (resumed, straight)]
+    written = [without_times(json.loads(file.read_text())) if file.is_file() else None for file in files]
+    found += [] if same(*written) else [FILE]
     pictures = [
         {str(path.relative_to(run)): path.read_bytes() for path in run.rglob("*.png")} for run in (resumed, straight)
     ]

@@ -182,8 +182,8 @@ def test_evaluations_and_input_are_timed_in_turn(command, tmp_path):
 
 def test_both_ways_of_a_transfer_evaluation_learn_the_same(command):
     evaluation = import_module("benchmarks.evaluation")
-    transfer = evaluation.Transfer(evaluation.TransferSize(4, 600, 200, 8), None, torch.device("cpu"))
-    transfer.protocol = evaluation.PaperProtocol(learning_rate=300.0, batch_size=32, epochs=8)
+    transfer = evaluation.CachedTransfer(evaluation.TransferSize(4, 600, 200, 8), None, torch.device("cpu"))
+    transfer.protocol = evaluation.PaperProbe(learning_rate=300.0, batch_size=32, epochs=8)
     transfer.cached(1)
     transfer.each_epoch(1)
     assert transfer.accuracies["cached"] == transfer.accuracies["each"]

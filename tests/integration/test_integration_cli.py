@@ -13,6 +13,7 @@ import torch
 import yaml
 from resuming import differing
 
+from gan_lightning.figures import read_figures
 from gan_lightning.models import MGAN
 
 ROOT = Path(__file__).parents[2]
@@ -33,8 +34,9 @@ def only_run(folder: Path) -> Path:
 
 
 def final_accuracies(run: Path) -> dict[tuple, float]:
-    records = json.loads((run / "results.json").read_text())["records"]
-    return {(r["extractor"], r["weights"], r["protocol"], r["epoch"]): r["accuracy"] for r in records}
+    """Return the figures of the transfer by their names and places on a curve."""
+    found = read_figures(run / "figures.json").figures
+    return {(figure.name, figure.at): figure.value for figure in found if figure.measurement == "transfer"}
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +59,7 @@ def test_a_fit_prints_the_table_and_the_run_folder(finished):
 
 def test_a_fit_shows_a_bar_with_the_losses(finished):
     printed = re.sub(r"\s+", " ", finished[1])
-    for name in ("generator:", "discriminator:", "classifier:", "paper's heads"):
+    for name in ("generator:", "discriminator:", "classifier:", "probes: paper"):
         assert name in printed
 
 
@@ -71,31 +73,36 @@ def test_the_run_folder_has_everything_to_understand_and_redo_the_run(finished):
     columns = rows[0].split(",")
     steps = [row for row in rows[1:] if row.split(",")[columns.index("train/generator_loss")]]
     assert len(steps) == 4  # two batches an epoch, two epochs
-    assert {path.name for path in (run / "samples").iterdir()} == {"epoch-0000.png", "epoch-0001.png"}
+    samples = {"samples-epoch-0000.png", "samples.png"}
+    assert {path.name for path in (run / "pictures").iterdir() if path.name.startswith("samples")} == samples
     assert {path.name for path in (run / "checkpoints").iterdir()} == {"epoch-0001.ckpt", "last.ckpt"}
     assert not list(run.rglob(".writing-*"))
 
 
-def test_results_hold_a_record_per_extractor_protocol_and_epoch_with_the_controls(finished):
-    results = json.loads((only_run(finished[0]) / "results.json").read_text())
-    assert results["schema_version"] == 1
-    assert (results["model"], results["data"], results["model_settings"]["base_width"]) == ("MGAN", "digits", 4)
+def test_the_figures_have_a_row_per_extractor_probe_and_head_epoch_with_the_controls(finished):
+    run = read_figures(only_run(finished[0]) / "figures.json")
+    about = run.about
+    assert (about["model"], about["data"], about["model_settings"]["base_width"]) == ("MGAN", "digits", 4)
+    assert (about["seed"], about["epochs"], about["batches"]) == (0, 2, 4)
+    kinds = ("", "random_weights/", "random_weights/fresh_statistics/", "random_weights/estimated_statistics/")
     expected = {
-        (extractor, weights, protocol, epoch)
-        for extractor, weights in (
-            ("discriminator", "trained"), ("classifier", "trained"), ("discriminator", "random"),
-            ("classifier", "random"), ("pixels", "none"),
-        )
-        for protocol, epochs in (("paper", (1, 2, 3)), ("tuned", (None,)))
-        for epoch in epochs
-    }  # fmt: skip
+        (f"transfer/{subject}/{probe}/{kind}accuracy", at)
+        for subject in ("discriminator", "classifier", "pixels")
+        for kind in (kinds if subject != "pixels" else kinds[:1])
+        for probe, places in (("paper", (None, 1.0, 2.0, 3.0)), ("tuned", (None,)))
+        for at in places
+    } | {("transfer/chance/accuracy", None)}
     assert set(final_accuracies(only_run(finished[0]))) == expected
+    measured = {"transfer", "anatomy", "samples", "filters"}
+    assert set(run.sections) == measured
+    assert run.passed_over["feeding"] == "it is switched off"
+    assert run.passed_over["reconstruction"] == "MGAN declares no encode(), decode() and sample_latents()"
 
 
 def test_the_sample_grid_has_a_row_per_generator(finished):
     from torchvision.io import read_image
 
-    picture = read_image(str(only_run(finished[0]) / "samples/epoch-0001.png"))
+    picture = read_image(str(only_run(finished[0]) / "pictures/samples.png"))
     assert picture.shape == (3, 10 * 34 + 2, 10 * 34 + 2)
 
 
@@ -120,11 +127,9 @@ def test_nearest_neighbours_and_real_batch_norm_statistics_are_settings_that_the
     )
     assert status == 0, errors
     assert "nearest" in printed
-    results = json.loads((only_run(tmp_path) / "results.json").read_text())
-    assert (results["batch_norm"], results["protocols"]["nearest"]) == ("real", {"metric": "cosine"})
-    measured = {(extractor, weights) for extractor, weights, protocol, _ in final_accuracies(only_run(tmp_path))
-                if protocol == "nearest"}  # fmt: skip
-    assert len(measured) == 5
+    settings = read_figures(only_run(tmp_path) / "figures.json").sections["transfer"].settings
+    assert (settings["batch_norm"], settings["nearest"]["metric"], settings["tuned"]) == ("real", "cosine", None)
+    assert len([name for name, _ in final_accuracies(only_run(tmp_path)) if "/nearest/" in name]) == 2 * 4 + 1
     assert "transfer/discriminator/nearest/accuracy" in (only_run(tmp_path) / "metrics.csv").read_text()
 
 
@@ -188,7 +193,11 @@ def test_a_checkpoint_never_overrides_the_command_line(finished, gan_lightning, 
         (["--ckpt_path=nowhere.ckpt"], "ckpt_path must be a checkpoint file, got 'nowhere.ckpt'"),
         (["--model.generator_lr=-1"], "model.generator_lr must be at least 0, got -1"),
         (["--ckpt_path=last"], "ckpt_path must not be last, since there is no run in 'runs/mgan-digits'"),
-        (["--trainer.precision=64-true"], "trainer.precision must keep float32 weights"),
+        (["--quality.neighbours=-1"], "quality.neighbours must be at least 0, got -1"),
+        (
+            ["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=transfer/classifier/tuned/accuracy"],
+            "EarlyStopping.monitor must be measured while training",
+        ),
         (["--transfer.paper.epochs=0"], "transfer.paper.epochs must be at least 1, got 0"),
         (["--transfer.nearest.metric=manhattan"], "manhattan"),
         (["--transfer.batch_norm=batch"], "batch_norm"),
@@ -234,11 +243,11 @@ def test_a_loss_that_diverges_stops_with_its_name_and_the_last_good_checkpoint(g
     status, _, errors = gan_lightning("fit", *QUICK, *TINY, "--trainer.max_epochs=30", "--model.discriminator_lr=1e18")
     assert status == 2
     error = next(line for line in errors.splitlines() if line.startswith("gan-lightning: error:"))
-    assert re.search(r"(train/\w+_loss became (nan|inf) at|\S+ is not finite at) step \d+ of epoch \d+", error)
+    assert re.search(r"(train/\w+_loss became (nan|inf)|\S+ is not finite) after \d+ batches, in epoch \d+", error)
     about = json.loads((only_run(tmp_path) / "run.json").read_text())
     assert about["status"] == "failed"
     assert about["error"].startswith("NonFiniteError")
-    assert not (only_run(tmp_path) / "results.json").exists()
+    assert not (only_run(tmp_path) / "figures.json").exists()
 
 
 def test_a_printed_configuration_gives_itself_again(gan_lightning, tmp_path):
@@ -289,7 +298,8 @@ def test_the_density_ratio_is_on_by_default_and_can_be_set(gan_lightning, tmp_pa
     status, _, errors = gan_lightning("fit", *quick, "--density_ratio.every_n_batches=2", "--density_ratio.alarm=null")
     assert status == 0, errors
     run = only_run(tmp_path)
-    assert all((run / name).is_file() for name in ("density_ratio.json", "pictures/density_ratio.png"))
+    assert (run / "pictures/density_ratio.png").is_file()
+    assert read_figures(run / "figures.json").sections["density_ratio"].details["checks"] == 2
     assert "density_ratio/distance" in (run / "metrics.csv").read_text()
     for setting, message in (("images=1", "density_ratio.images must be at least 2"),
                              ("alarm.factor=0.5", "alarm.factor must be above 1, got 0.5")):  # fmt: skip
@@ -307,16 +317,17 @@ def test_two_processes_fit_and_evaluate_into_one_folder_and_the_first_alone_tell
     run = only_run(tmp_path)
     about = json.loads((run / "run.json").read_text())
     assert (about["status"], about["processes"]) == ("finished", 2)
-    assert json.loads((run / "results.json").read_text())["batches"] == 4  # 240 images, 2 x 60 a step, two epochs
-    assert ("classifier", "trained", "tuned", None) in final_accuracies(run)
-    anatomy = json.loads((run / "anatomy.json").read_text())["records"]
-    assert {(r["real"]["images"], r["generated"]["images"]) for r in anatomy} == {(240, 500)}, "of both processes"
+    found = read_figures(run / "figures.json")
+    assert found.about["batches"] == 4  # 240 images, 2 x 60 a step, two epochs
+    assert ("transfer/classifier/tuned/accuracy", None) in final_accuracies(run)
+    anatomy = {(f.condition, f.images) for f in found.figures if f.measurement == "anatomy" and f.condition}
+    assert anatomy == {("real", 240), ("generated", 500)}, "of both processes"
     alone = ["--trainer.devices=1", "--trainer.strategy=auto", "--trainer.logger=false", "--run.name=alone"]
     last = str(run / "checkpoints/last.ckpt")
     status, _, errors = gan_lightning("test", "--config", str(run / "config.yaml"), "--ckpt_path", last, *alone)
     assert status == 0, errors
     (again,) = tmp_path.glob("runs/alone/*")
-    both, one = ({k: v for k, v in final_accuracies(r).items() if k[1] == "trained"} for r in (run, again))
+    both, one = ({k: v for k, v in final_accuracies(r).items() if "random" not in k[0]} for r in (run, again))
     assert both == one, "what both evaluated is what the first one saved"
 
 
@@ -448,3 +459,11 @@ def test_a_full_disk_ends_a_run_with_one_line_and_leaves_the_last_good_checkpoin
     assert json.loads((run / "run.json").read_text())["status"] == "failed"
     assert {file.name for file in (run / "checkpoints").iterdir()} == {"epoch-0000.ckpt", "last.ckpt"}
     torch.load(run / "checkpoints/last.ckpt", weights_only=True)
+
+
+def test_a_number_of_batches_stays_a_number_of_batches_in_a_process_of_its_own():
+    # In which order rich and Lightning are imported decides it, and here both have been.
+    command = [sys.executable, "-m", "gan_lightning", "fit", *QUICK, "--trainer.limit_train_batches=1"]
+    done = subprocess.run([*command, "--print_config"], capture_output=True, text=True, timeout=240, check=True)
+    value = yaml.safe_load(done.stdout)["trainer"]["limit_train_batches"]
+    assert (type(value), value) == (int, 1)

@@ -69,6 +69,7 @@ def test_a_run_killed_at_twenty_places_goes_on_bit_for_bit(tmp_path):
             start(folder, f"time:{seconds / 3:.3f}", "--ckpt_path=last")
         status, _ = start(folder, "never", "--ckpt_path=last")
         assert status == 0
+        assert not list(folder.rglob(".writing-*")), "what the killed run was writing is gone"
         resumed = newest(folder)
         about = json.loads((resumed / "run.json").read_text())
         outcomes[f"{number}: {place}"] = differing(resumed, straight)

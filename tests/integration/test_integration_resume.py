@@ -10,21 +10,19 @@ import torch
 from lightning.pytorch import Callback, LightningModule, seed_everything
 from resuming import At, Dies, checkpoint_of, dies, differing, same, terminate
 
-from gan_lightning.apply import ApplyingTrainer
 from gan_lightning.callbacks import (
     Checkpoints,
     DensityRatioMonitor,
-    FeatureAnatomy,
     Interruption,
+    Measure,
     RandomStreams,
     RunFolder,
-    SampleGrid,
     SubproblemMonitor,
-    TransferEvaluation,
 )
 from gan_lightning.callbacks.interruption import Interrupted
 from gan_lightning.data import Digits
-from gan_lightning.evaluation import PaperProtocol
+from gan_lightning.evaluation import PaperProbe
+from gan_lightning.measurements import Anatomy, Samples, Transfer
 from gan_lightning.models import (
     GAN,
     MGAN,
@@ -36,6 +34,7 @@ from gan_lightning.models import (
     SelfExGAN,
     TutorialNetworks,
 )
+from gan_lightning.trainer import Trainer
 
 MLP = PermutationInvariantNetworks(latent_dim=4, width=8)
 SMALL = {"base_width": 4, "feature_dim": 8, "generators": 2, "fake_batch_size": 8, "latent_dim": 4}
@@ -53,9 +52,9 @@ MODELS: dict[str, Callable[[], LightningModule]] = {
 
 def measuring() -> list[Callback]:
     """Return the callbacks that have something to remember over the epochs."""
-    transfer = TransferEvaluation(paper=PaperProtocol(epochs=1), tuned=None, every_n_epochs=1)
-    anatomy, drawn = FeatureAnatomy(every_n_epochs=1, images=20), SampleGrid(every_n_epochs=5)
-    return [anatomy, transfer, DensityRatioMonitor(every_n_batches=2), drawn, SubproblemMonitor(every_n_batches=2)]
+    transfer = Transfer(paper=PaperProbe(epochs=1), tuned=None, every_n_epochs=1)
+    measure = Measure(transfer, Anatomy(every_n_epochs=1, images=20), Samples(every_n_epochs=5))
+    return [measure, DensityRatioMonitor(every_n_batches=2), SubproblemMonitor(every_n_batches=2)]
 
 
 def fit(
@@ -72,7 +71,7 @@ def fit(
     seed_everything(0, verbose=False)
     folder = RunFolder(str(root))
     own = [Interruption(), folder, *callbacks, RandomStreams(), Checkpoints(save_last="link", **save)]
-    trainer = ApplyingTrainer(
+    trainer = Trainer(
         max_epochs=max_epochs, logger=False, callbacks=own, log_every_n_steps=1, accelerator="cpu",
         enable_progress_bar=False, enable_model_summary=False, val_check_interval=validates,
     )  # fmt: skip

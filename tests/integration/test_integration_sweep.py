@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from reading import values
 
 from gan_lightning.dashboard.command import main as dashboard
+from gan_lightning.figures import read_figures
 from gan_lightning.sweeps.check import error_of
 from gan_lightning.sweeps.command import main, points_to_check
 from gan_lightning.sweeps.spec import Point, load_sweep
@@ -58,8 +60,7 @@ def test_a_sweep_trains_each_point_and_a_trial_that_fails_says_why(sweep_file, t
     run = tmp_path / "runs/s" / by_value[10]["id"] / by_value[10]["run_folder"]
     assert json.loads((run / "run.json").read_text())["seed"] == 1
     assert yaml.safe_load((run / "config.yaml").read_text())["model"]["init_args"]["generators"] == 10
-    records = json.loads((run / "results.json").read_text())["records"]
-    (accuracy,) = (r["accuracy"] for r in records if (r["extractor"], r["weights"]) == ("classifier", "trained"))
+    accuracy = values(run)["transfer/classifier/paper/accuracy"]
     assert f"transfer/classifier/paper/accuracy {accuracy:.4f}" in printed
     # What W&B's logger wrote lies below the trial's folder, and belongs to the sweep's project.
     assert json.loads((run / "run.json").read_text())["wandb"]["project"] == "gans"
@@ -160,12 +161,11 @@ def test_a_shipped_sweep_leads_to_a_page(tmp_path, monkeypatch, capsys):
     assert "1 runs drawn, 0 left out" in capsys.readouterr().out
     page = (runs / "dashboard.html").read_text()
     assert "<b>s</b>: 1 finished" in page
-    (record,) = runs.glob("s/*/*/results.json")
-    content = json.loads(record.read_text())
-    assert content["model_settings"]["shares_removed"] == 4
-    for result in content["records"]:
-        if result["weights"] == "trained":
-            assert f"<td>{result['accuracy']:.4f}</td>" in page
+    (record,) = runs.glob("s/*/*/figures.json")
+    assert read_figures(record).about["model_settings"]["shares_removed"] == 4
+    for name, accuracy in values(record.parent).items():
+        if name.startswith("transfer/classifier"):
+            assert f"<td>{accuracy:.4f}</td>" in page
 
 
 def covering(points: list[Point]) -> list[Point]:

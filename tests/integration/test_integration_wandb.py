@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from reading import values
 from wandb_server import WandbServer
 
 ROOT = Path(__file__).parents[2]
@@ -89,18 +90,14 @@ def test_the_agent_runs_every_point_with_its_figures_its_configuration_and_its_p
         assert summary["config"]["cli"]["seed_everything"] == 1
         assert summary["config"]["cli"]["run"]["name"] is None
         assert summary["config"]["run_folder"] == str(run.relative_to(folder))
-        results = json.loads((run / "results.json").read_text())["records"]
-        finals = {(r["extractor"], r["weights"]): r["accuracy"] for r in results if r["epoch"] == 2}
-        for extractor in ("discriminator", "classifier"):
-            name = f"transfer/{extractor}/paper"
-            assert summary["summary"][f"{name}/accuracy"] == finals[extractor, "trained"]
-            assert summary["summary"][f"{name}/random_weights"] == finals[extractor, "random"]
-            assert summary["summary"][f"{name}/raw_pixels"] == finals["pixels", "none"]
-            assert summary["summary"][f"probe/{extractor}/trained/accuracy"] == finals[extractor, "trained"]
+        found = values(run)
+        for name in ("discriminator/paper", "classifier/paper", "classifier/paper/random_weights", "pixels/paper"):
+            figure = f"transfer/{name}/accuracy"
+            assert summary["summary"][figure] == summary["summary"][f"curve/{figure}"] == found[figure]
         assert summary["summary"]["samples"]["count"] == 1
         assert list((wandb_folder / "files/media/images").glob("samples_*.png"))
         history = json.dumps([record for record in records if record["type"] == "history"])
-        for name in ("train/generator_loss", "probe/epoch", "images_seen", "val/classifier_loss"):
+        for name in ("train/generator_loss", "curve/head_epoch", "images_seen", "val/classifier_loss"):
             assert name in history, name
 
 
@@ -139,9 +136,7 @@ def test_evaluating_while_training_logs_the_same_metric_and_changes_no_figure(ga
         )
         assert status == 0, errors
         (run,) = tmp_path.glob(f"runs/e{every}/*")
-        final.append(
-            [(r["extractor"], r["accuracy"]) for r in json.loads((run / "results.json").read_text())["records"]]
-        )
+        final.append(values(run))
         rows = (run / "metrics.csv").read_text().splitlines()
         column = rows[0].split(",").index("transfer/classifier/paper/accuracy")
         assert len([row for row in rows[1:] if row.split(",")[column]]) == 1 + every

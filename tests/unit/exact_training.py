@@ -70,7 +70,6 @@ MODELS: dict[str, Callable[[], AdversarialModule]] = {
     "GAN, DCGAN's networks": lambda: GAN(1, 64, TutorialNetworks(latent_dim=3, base_width=2), simultaneous=False),
     "BiGAN, simultaneous": lambda: BiGAN(1, 6, MLP),
     "BiGAN, alternating": lambda: BiGAN(1, 6, MLP, simultaneous=False),
-    "BiGAN, alternating, original objective": lambda: BiGAN(1, 6, MLP, simultaneous=False, inverse_objective=False),
     "BiGAN, original objective": lambda: BiGAN(1, 6, MLP, inverse_objective=False),
     "LatentRegressor": lambda: LatentRegressor(1, 6, MLP),
     "LatentRegressor, joint": lambda: LatentRegressor(1, 6, MLP, joint_weight=0.25),
@@ -83,7 +82,6 @@ MODELS: dict[str, Callable[[], AdversarialModule]] = {
         for name, update in UPDATES.items()
     },
     "BiGAN, regularised": lambda: BiGAN(1, 6, MLP, generator_update=UPDATES["regularised"]),
-    "SelfExGAN, sum": lambda: SelfExGAN(1, 32, "mnist", base_width=2, generator_update=UPDATES["sum"]),
 }
 
 SYNCHRONISED = (

@@ -5,9 +5,12 @@ import io
 import pickle
 import zipfile
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gan_lightning.checkpoints import WholeCheckpointIO, read_checkpoint
 from gan_lightning.errors import SettingError, WriteError
@@ -79,9 +82,31 @@ def test_what_is_no_checkpoint_is_refused_with_its_reason(tmp_path, content, rea
     assert RAN == []
 
 
-def test_what_is_not_there_or_a_folder_is_refused(tmp_path):
-    for path, reason in ((tmp_path / "no.ckpt", "does not exist"), (tmp_path, "which is a folder")):
-        with pytest.raises(SettingError, match=rf"^model\.gan_checkpoint must be a checkpoint file, got .*{reason}"):
+@settings(max_examples=60, derandomize=True, database=None)
+@given(
+    st.binary(max_size=60), st.sampled_from([b"", saved(CONTENT)[:2000], pickle.dumps({"state_dict": 1})]), st.data()
+)
+def test_whatever_bytes_a_file_holds_its_error_names_it(tmp_path_factory, foreign, whole, data):
+    place = data.draw(st.integers(0, len(whole)))
+    path = tmp_path_factory.getbasetemp() / "foreign.ckpt"
+    path.write_bytes(whole[:place] + foreign + whole[place + data.draw(st.integers(0, 60)) :])
+    with pytest.raises(SettingError, match=r"^ckpt_path must be a checkpoint.*foreign\.ckpt'"):
+        read_checkpoint(path, "ckpt_path")
+
+
+def test_what_is_not_there_or_no_file_is_refused(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    for path, reason in (
+        (tmp_path / "no.ckpt", "does not exist"),
+        (tmp_path, "which is a folder"),
+        (Path("/dev/null"), "which is no ordinary file"),
+        (tmp_path / "loop", "(does not exist|cannot be read)"),
+        (tmp_path / ("x" * 300), "(does not exist|cannot be read)"),
+        (Path("a\0b"), "(does not exist|cannot be read)"),
+    ):
+        with pytest.raises(
+            SettingError, match=rf"(?s)^model\.gan_checkpoint must be a checkpoint( file)?, got .*{reason}"
+        ):
             read_checkpoint(path, "model.gan_checkpoint")
 
 

@@ -1,9 +1,9 @@
 """Two processes on the CPU must see what one sees."""
 
-import json
+import multiprocessing
 import os
 import pickle
-import tempfile
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import exact_training
@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from every_measurement import everything, one_strength, quick, stripes, timeless
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
@@ -18,27 +19,22 @@ from torch.testing import assert_close
 from torch.utils.data import DataLoader, TensorDataset
 
 from gan_lightning.analysis.density_ratio import AlarmRule
-from gan_lightning.callbacks import DensityRatioMonitor, GenerationQuality, RunFolder
+from gan_lightning.callbacks import DensityRatioMonitor, Measure, RunFolder
 from gan_lightning.data import Digits
 from gan_lightning.errors import DataError
 from gan_lightning.evaluation import (
     DepthProtocol,
-    PaperProtocol,
-    QualityReference,
+    Probe,
     RawPixels,
     SmallClassifier,
     TensorImages,
-    TunedProtocol,
     drawn_images,
     estimate_batch_norm_statistics,
-    evaluate_transfer,
     extract_features,
-    first_images,
-    frozen_depth,
-    image_reconstruction,
-    neighbours_picture,
 )
+from gan_lightning.figures import read_figures
 from gan_lightning.losses import matching_loss
+from gan_lightning.measurements import Bench, FrozenDepth, Outcome, Quality, Transfer
 from gan_lightning.models import GAN, BiGAN, PermutationInvariantNetworks, SelfExGAN
 from gan_lightning.models.base import _average
 from gan_lightning.models.joined_batch_norm import JoinedBatchNorm
@@ -46,9 +42,16 @@ from gan_lightning.processes import average_over_processes, moments
 from gan_lightning.updates import Direct, GeneratorUpdate, InverseExamples
 
 CPU = torch.device("cpu")
+FID = "quality/digits-classifier/fid"
 SMALL = PermutationInvariantNetworks(latent_dim=3, width=8)
 MODELS = ("gan", "bigan", "selfexgan")
 NORMS = ("plain", "joined", "torch's")
+PRELOADED = [
+    "torch.distributed", "lightning.pytorch", "sklearn.manifold", "sklearn.metrics", "matplotlib.figure",
+    "gan_lightning.callbacks", "gan_lightning.data", "gan_lightning.measurements", "gan_lightning.models",
+]  # fmt: skip
+"""What both processes need and one of them has to load."""
+
 UPDATES = {"direct": Direct(), "exact": InverseExamples(regression_rate=0.5 / 2e-4)}
 
 
@@ -108,75 +111,70 @@ def synchronised(kind: str) -> tuple:
     elif kind == "torch's":
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     estimate_batch_norm_statistics(model, data(17).evaluation_batches("train", CPU))
-    depth = frozen_depth(model, data(17), protocol=DepthProtocol(epochs=1, batch_size=8))
-    return model[1].running_mean, model[1].running_var, [record.accuracy for record in depth]
-
-
-class Maker(nn.Module):
-    """Two generators of images."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(1)
-        self.layer = nn.Linear(3, 32)
-
-    def generate(self, count: int, rng: torch.Generator | None = None) -> torch.Tensor:
-        return self.layer(torch.randn(count, 3, generator=rng)).tanh().view(count, 2, 1, 4, 4).transpose(0, 1)
-
-
-def judged_images(at_once: int) -> dict[str, float]:
-    """Return the figures of generated images, made so many at a time; the last digits are those of the classifier."""
-    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gan_lightning.evaluation.generation.AT_ONCE", at_once)
-        network = SmallClassifier(width=2, feature_dim=4, steps=60, cache_dir=folder)
-        reference = QualityReference.of(network, data(), split="train", generators=2, neighbours=2)
-        measured = reference.measure(Maker())
-    return measured.figures() | {"test_accuracy": reference.judge.about["test_accuracy"]}
+    depth = FrozenDepth(enabled=True, protocol=DepthProtocol(epochs=1, batch_size=8))
+    found = Bench({"model": model}, data(17), random_networks={"model": network()}).measure(depth)
+    return model[1].running_mean, model[1].running_var, [figure.value for figure in found.figures]
 
 
 def judged_run(folder: str) -> dict:
     """Return what a fit on two processes measures, and by what its checkpoints are chosen."""
     torch.manual_seed(0)
-    network = SmallClassifier(width=2, feature_dim=4, steps=60, cache_dir=folder)
-    quality = GenerationQuality(True, network, neighbours=2, every_n_epochs=1)
-    checkpoint = ModelCheckpoint(monitor="quality/fid/digits-classifier", mode="min")
+    judge = SmallClassifier(width=2, feature_dim=4, steps=60, cache_dir=folder)
+    measure = Measure(Quality(enabled=True, network=judge, neighbours=2, every_n_epochs=1))
+    checkpoint = ModelCheckpoint(monitor=FID, mode="min")
     trainer = Trainer(
         max_epochs=2, accelerator="cpu", devices=2, strategy="ddp", logger=False, enable_progress_bar=False,
-        enable_model_summary=False, callbacks=[quality, RunFolder(f"{folder}/runs"), checkpoint],
+        enable_model_summary=False, callbacks=[measure, RunFolder(f"{folder}/runs"), checkpoint],
     )  # fmt: skip
     trainer.fit(GAN(1, 8, SMALL), Digits(image_size=8, limit=30, batch_size=10, evaluation_batch_size=7))
-    return {"curve": quality.curve, "best": checkpoint.best_model_score.item()}
+    curve = [figure.value for figure in measure.history if figure.name == FID]
+    return {"history": measure.history, "curve": curve, "best": checkpoint.best_model_score.item()}
 
 
-def measure() -> dict:
-    protocols = (PaperProtocol(epochs=2), TunedProtocol(strengths=(0.1,)))
+def measured(folder: str) -> dict[str, Outcome]:
+    """Return what every measurement finds; of quality also with all images generated at once, by one process."""
+    found = {}
+    for at_once in (500, 6):
+        with one_strength(), pytest.MonkeyPatch.context() as patch:
+            patch.setattr("gan_lightning.evaluation.generation.AT_ONCE", at_once)
+            bench = Bench.of_model(everything(), stripes())
+            for each in quick(Path(folder, "judges")):
+                if at_once == 6 or each.name == "quality":
+                    found[f"{each.name}, {at_once} at once"] = bench.measure(each)
+    return found
+
+
+@dataclass(frozen=True)
+class Failing(Probe):
+    """Fails where it is fitted, which is on the first process."""
+
+    name = "failing"
+
+    def accuracy(self, *arguments, **settings):
+        raise DataError("no such luck")
+
+
+def evaluated() -> dict:
     model = network()
     estimate_batch_norm_statistics(model, data().evaluation_batches("train", CPU))
-    records = evaluate_transfer({"a": network()}, data(), random_extractors={"a": network()}, protocols=protocols)
-    broken = network()
-    broken[0].weight.data.fill_(float("nan"))
+    probe = Transfer(paper=None, tuned=None, probes=[Failing()], random_weights=False)
     errors = []
-    for extractors, images in (({"a": broken}, data()), ({}, data(count=1))):
+    for fails in (
+        lambda: Bench({"a": network()}, data()).run(probe),
+        lambda: Bench({}, data(1)).features("train", weights="none"),
+    ):
         try:
-            evaluate_transfer(extractors, images, protocols=protocols)
+            fails()
         except DataError as error:
             errors.append(str(error))
     train = data().evaluation_batches("train", CPU)
-    queries = first_images(train, 14)
     return {
-        "first": [first_images(train, count) for count in (3, 14, 30)],
+        "first": [Bench({}, data()).images("train", count) for count in (3, 14, 30)],
         "drawn": drawn_images(train, 9, seed=0),
-        "neighbours": neighbours_picture(network().eval(), queries, train, count=3),
-        "reconstruction": image_reconstruction(train, lambda images: images, lambda latents: latents / 2),
-        "features": extract_features(
-            {"model": network(), "pixels": RawPixels()}, data().evaluation_batches("train", CPU)
-        ),
-        "share": len(data().evaluation_batches("train", CPU).images),
+        "features": extract_features({"model": network(), "pixels": RawPixels()}, train),
+        "share": len(train.images),
         "running_mean": model[1].running_mean,
         "running_var": model[1].running_var,
-        "quality": {at_once: judged_images(at_once) for at_once in (500, 6)},
-        "records": [(r.extractor, r.weights, r.protocol, r.epoch, r.accuracy) for r in records],
-        "seconds": [r.seconds for r in records],
         "errors": errors,
     }
 
@@ -256,7 +254,8 @@ def process(rank: int, folder: str) -> None:
     runs = {(model, label): trained(model, update) for model in MODELS for label, update in UPDATES.items()}
     others = {"runs": runs, "monitored": monitored(), "judged": judged_run(folder), "averaged": averaged(rank)}
     others |= {"exact": exact_training.all_trained(), "synchronised": {kind: synchronised(kind) for kind in NORMS}}
-    results = measure() | shares | others
+    others["measured"] = measured(folder)
+    results = evaluated() | shares | others
     Path(folder, f"{rank}.pickle").write_bytes(pickle.dumps(results))
     dist.destroy_process_group()
 
@@ -264,7 +263,8 @@ def process(rank: int, folder: str) -> None:
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
     folder = tmp_path_factory.mktemp("processes")
-    mp.spawn(process, (str(folder),), nprocs=2)
+    multiprocessing.set_forkserver_preload(PRELOADED)
+    mp.start_processes(process, (str(folder),), nprocs=2, start_method="forkserver")
     results = [pickle.loads((folder / f"{rank}.pickle").read_bytes()) for rank in (0, 1)]
     return [{**result, "folder": folder} for result in results]
 
@@ -387,30 +387,37 @@ def test_batch_norm_statistics_are_the_average_over_the_batches_of_both_processe
         assert_close(result["running_var"], torch.stack([chunk.var((0, 2, 3)) for chunk in chunks]).mean(0))
 
 
-def test_the_first_process_fits_and_both_return_its_records(two):
-    assert two[0]["records"] == two[1]["records"]
-    assert two[0]["seconds"] == two[1]["seconds"]
-    # Batches end elsewhere in a share, so the random control's batch-norm statistics differ a little.
-    alone = [record for record in measure()["records"] if record[1] != "random"]
-    assert [record for record in two[0]["records"] if record[1] != "random"] == alone
+def test_every_measurement_finds_on_two_processes_what_it_finds_on_one(two, tmp_path):
+    for name, alone in measured(str(tmp_path)).items():
+        first, second = (result["measured"][name] for result in two)
+        assert [figure.name for figure in first.figures] == [figure.name for figure in alone.figures]
+        assert timeless(first) == timeless(second), name
+        for found, figure in zip(timeless(first), timeless(alone), strict=True):
+            assert replace(found, value=figure.value) == figure
+            # Which other image of its batch each one is compared with is drawn by each process.
+            far = figure.metric in ("distance_to_another", "share")
+            assert found.value == pytest.approx(figure.value, rel=0.01 if far else 1e-4, abs=1e-5), figure.name
+        assert first.pictures.keys() == alone.pictures.keys()
+        for key, picture in first.pictures.items():
+            assert torch.equal(picture, second.pictures[key]), (name, key)
+            assert_close(picture, alone.pictures[key], rtol=0, atol=0.02, msg=f"{name} {key}")
 
 
 def test_an_error_of_the_first_process_and_an_empty_share_are_raised_by_both(two):
     for result in two:
         assert len(result["errors"]) == 2
-        assert "train features of 'a (trained weights)' must be finite" in result["errors"][0]
+        assert result["errors"][0] == "no such luck"
         assert "Every process must have an image to extract features from, got [1, 0]" in result["errors"][1]
 
 
-def test_pictures_and_reconstructions_are_those_of_all_shares(two):
-    alone, images = measure(), data().evaluation_batches("train", CPU).images
+def test_first_images_and_drawn_ones_are_those_of_all_shares_the_same_on_both(two):
+    images, labels = data()._splits["train"]
+    drawn = drawn_images(data().evaluation_batches("train", CPU), 9, seed=0)
     for result in two:
-        for count, first in zip((3, 14, 30), result["first"], strict=True):
+        for count, (first, first_labels) in zip((3, 14, 30), result["first"], strict=True):
             assert torch.equal(first, images[:count])
-        assert_close(result["neighbours"], alone["neighbours"])
-        assert result["reconstruction"] == two[0]["reconstruction"]
-        assert result["reconstruction"].samples == 23
-        assert_close(result["reconstruction"].distance, alone["reconstruction"].distance)
+            assert torch.equal(first_labels, labels[:count])
+        assert torch.equal(result["drawn"], drawn)
 
 
 def test_an_alarm_of_the_first_process_stops_both_at_the_same_batch(two):
@@ -420,28 +427,12 @@ def test_an_alarm_of_the_first_process_stops_both_at_the_same_batch(two):
     assert torch.equal(first["images"], second["images"])
 
 
-def test_images_are_drawn_from_all_shares_the_same_on_both(two):
-    for result in two:
-        assert torch.equal(result["drawn"], measure()["drawn"])
-
-
-@pytest.mark.parametrize("at_once", [500, 6])
-def test_generated_images_are_judged_as_by_one_process_however_they_are_shared(two, at_once):
-    # Of 500 at a time there is one part, which leaves the second process without any.
-    alone = judged_images(at_once)
-    for result in two:
-        assert result["quality"][at_once] == pytest.approx(alone, rel=1e-4, abs=1e-6)
-    assert alone["fid"] > 0.01
-    assert two[0]["quality"][500] != two[0]["quality"][6]
-
-
 def test_both_processes_choose_checkpoints_by_the_same_figures_and_one_writes(two):
-    curves = [result["judged"]["curve"] for result in two]
-    assert curves[0] == curves[1]
-    fids = [figures["quality/fid/digits-classifier"] for figures in curves[0].values()]
-    assert len(fids) == 2
-    assert min(fids) > 0.01
-    for result in two:
-        assert result["judged"]["best"] == pytest.approx(min(fids), rel=1e-6)
-    (written,) = two[0]["folder"].rglob("quality.json")
-    assert [row["quality/fid/digits-classifier"] for row in json.loads(written.read_text())["curve"]] == fids
+    first, second = (result["judged"] for result in two)
+    assert first == second
+    assert len(first["curve"]) == 2
+    assert min(first["curve"]) > 0.01
+    assert first["best"] == pytest.approx(min(first["curve"]), rel=1e-6)
+    (written,) = two[0]["folder"].glob("runs/*/*/figures.json")
+    found = read_figures(written).figures
+    assert [figure.value for figure in found if figure.name == FID and figure.epoch in (1, 2)][:1] == first["curve"][:1]

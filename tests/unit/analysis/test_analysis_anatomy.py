@@ -25,10 +25,11 @@ from gan_lightning.analysis.anatomy import (
 )
 from gan_lightning.analysis.anatomy_picture import PART_COLOURS, VARIANCE_COLOURS, anatomy_picture
 from gan_lightning.errors import DataError, SettingError
-from gan_lightning.evaluation import TensorBatches, TunedProtocol
+from gan_lightning.evaluation import TunedProbe
+from gan_lightning.figures import Figure
 from gan_lightning.interfaces import LinearHead
 
-QUICK = TunedProtocol(strengths=(1e-2,))
+QUICK = TunedProbe(strengths=(1e-2,))
 
 
 def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -198,7 +199,7 @@ def test_images_that_do_not_vary_have_no_shares(features):
 def probed(space, train, test, **settings):
     labels = [torch.arange(len(features)) % 3 for features in (train, test)]
     pairs = train, labels[0], test, labels[1]
-    return part_accuracies(space, *pairs, num_classes=3, protocol=QUICK, **settings)
+    return part_accuracies(space, *pairs, num_classes=3, probe=QUICK, **settings)
 
 
 def told_by(columns: list[int], count: int, seed: int) -> torch.Tensor:
@@ -229,7 +230,7 @@ def test_rounding_errors_of_what_was_projected_away_are_no_features():
     space = row_space(weights, tolerance=1e-6)
     f = (100 * normal(3, 2, seed=1)[labels] + normal(400, 2)) @ turn[:2]  # all of it in the row space
     found = part_accuracies(
-        space, f[:300], labels[:300], f[300:], labels[300:], num_classes=3, protocol=QUICK, name="made up"
+        space, f[:300], labels[:300], f[300:], labels[300:], num_classes=3, probe=QUICK, name="made up"
     )
     assert found.row == found.whole == 1.0
     assert found.null == pytest.approx(0.33, abs=0.02)  # one class for all: there is nothing to tell them by
@@ -245,42 +246,44 @@ def test_a_head_of_rank_0_leaves_nothing_for_a_probe_on_f_row():
 # Extractors
 
 
-def images(count: int, seed: int) -> torch.Tensor:
-    return told_by([0, 1, 2], count, seed).reshape(count, 2, 2, 2) / 20
-
-
-def batches(count: int, seed: int, labels: torch.Tensor | None = None) -> TensorBatches:
-    labels = torch.arange(count) % 3 if labels is None else labels
-    return TensorBatches(images(count, seed), labels, 64)
+def labelled(count: int, seed: int, labels: torch.Tensor | None = None) -> tuple[dict, torch.Tensor]:
+    """Return features of two extractors and their labels."""
+    f = told_by([0, 1, 2], count, seed) / 20
+    return {"one": f, "other": f + 1}, torch.arange(count) % 3 if labels is None else labels
 
 
 def measured(heads=None, **settings) -> list[AnatomyRecord]:
     heads = heads or {"one": LinearHead(torch.eye(3, 8), "classification", softmax=True)}
-    real = {"train": batches(200, 0), "test": batches(100, 1)}
-    generated = {"train": batches(150, 2), "test": batches(90, 3)}
+    real = {"train": labelled(200, 0), "test": labelled(100, 1)}
+    generated = {"train": labelled(150, 2), "test": labelled(90, 3)}
     given = {"real": real, "generated": generated, "num_classes": 3, "generators": 3} | settings
-    return evaluate_anatomy({"one": nn.Flatten(), "other": nn.Flatten()}, heads, **given)
+    return evaluate_anatomy(heads, **given)
 
 
-def test_the_anatomy_of_an_extractor_is_that_of_its_features(capsys):
-    (record,) = measured(probe=QUICK, epoch=3, seed=4)
+def test_the_anatomy_of_an_extractor_is_that_of_its_features():
+    calls = []
+    (record,) = measured(probe=QUICK, seed=4, progress=lambda *call: calls.append(call))
     space = row_space(head_matrix(LinearHead(torch.eye(3, 8), "classification", softmax=True)))
-    assert (record.extractor, record.weights, record.task, record.epoch) == ("one", "trained", "classification", 3)
+    assert (record.extractor, record.weights, record.task) == ("one", "trained", "classification")
     assert (record.features, record.outputs, record.rank) == (8, 3, 2)
     for found, (train, test) in ((record.real, ((200, 0), (100, 1))), (record.generated, ((150, 2), (90, 3)))):
-        f, labels = images(*test).flatten(1), torch.arange(test[0]) % 3
+        (of_train, train_labels), (f, labels) = labelled(*train), labelled(*test)
         assert found.images == test[0]
-        assert found.shares == variance_shares(space, f, labels)
+        assert found.shares == variance_shares(space, f["one"], labels)
         expected = part_accuracies(
-            space, images(*train).flatten(1), torch.arange(train[0]) % 3, f, labels,
-            num_classes=3, protocol=QUICK, seed=4,
-        )  # fmt: skip
+            space, of_train["one"], train_labels, f["one"], labels, num_classes=3, probe=QUICK, seed=4
+        )
         assert found.accuracy == expected
+        figures = found.figures()
+        assert (figures["row_share"], figures["accuracy_null"]) == (found.shares.row.total, expected.null)
+        assert figures["between_share_of_row"] == found.shares.between_share("row")
+        assert len(figures) == 9
+    assert len(calls) == 2 * 3 + 1  # each fit, and the extractor
     json.dumps(dataclasses.asdict(record))
 
 
 def test_without_probes_there_are_shares_alone_and_the_training_images_are_not_looked_at():
-    (record,) = measured(real={"test": batches(100, 1)}, generated={"test": batches(90, 3)})
+    (record,) = measured(real={"test": labelled(100, 1)}, generated={"test": labelled(90, 3)})
     assert record.real.accuracy is record.generated.accuracy is None
     assert record.real.shares.row.between > 0
 
@@ -288,10 +291,10 @@ def test_without_probes_there_are_shares_alone_and_the_training_images_are_not_l
 def test_images_without_a_class_are_left_out_where_others_have_one():
     labels = torch.arange(100) % 3
     labels[::2] = -1
-    (record,) = measured(real={"test": batches(100, 1, labels)}, generated=None)
+    (record,) = measured(real={"test": labelled(100, 1, labels)}, generated=None)
     kept = labels >= 0
     space = row_space(head_matrix(LinearHead(torch.eye(3, 8), "classification", softmax=True)))
-    assert record.real.shares == variance_shares(space, images(100, 1).flatten(1)[kept], labels[kept])
+    assert record.real.shares == variance_shares(space, labelled(100, 1)[0]["one"][kept], labels[kept])
     assert record.real.images == 50
     assert record.generated is None
 
@@ -299,37 +302,24 @@ def test_images_without_a_class_are_left_out_where_others_have_one():
 @pytest.mark.parametrize("num_classes", [0, 3])
 def test_images_without_any_class_have_shares_of_all_variance_alone(num_classes):
     none = torch.full((100,), -1)
-    splits = {split: batches(100, 1, none) for split in ("train", "test")}
+    splits = {split: labelled(100, 1, none) for split in ("train", "test")}
     (record,) = measured(real=splits, num_classes=num_classes, probe=QUICK, generators=1)
     for found in (record.real, record.generated):
         assert found.shares.row.within is None
         assert found.accuracy is None
+        assert found.figures() == {"row_share": found.shares.row.total}
     assert (record.real.images, record.generated.images) == (100, 90)
 
 
 def test_attributes_are_probed_but_are_no_classes():
-    def attributes(count: int, seed: int) -> TensorBatches:
-        return batches(count, seed, nn.functional.one_hot(torch.arange(count) % 3)[:, :2])
-
-    splits = {"train": attributes(200, 0), "test": attributes(100, 1)}
+    splits = {
+        split: labelled(count, seed, nn.functional.one_hot(torch.arange(count) % 3)[:, :2])
+        for split, count, seed in (("train", 200, 0), ("test", 100, 1))
+    }
     (record,) = measured(real=splits, generated=None, num_classes=2, probe=QUICK)
     assert record.real.shares.row.within is None
     assert record.real.accuracy.whole > 0.95
-    assert record.real.accuracy.chance is None
-
-
-def test_measuring_leaves_the_extractor_and_the_random_state_as_they_were():
-    network = nn.Sequential(nn.Flatten(), nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Dropout(0.5)).train()
-    before, state = {n: t.clone() for n, t in network.state_dict().items()}, torch.get_rng_state()
-    heads = {"one": LinearHead(torch.eye(3, 8), "classification", softmax=True)}
-    with torch.inference_mode():  # as in Lightning's validation hooks
-        evaluate_anatomy(
-            {"one": network}, heads, {"train": batches(60, 0), "test": batches(60, 1)}, num_classes=3, probe=QUICK
-        )
-    assert_close(network.state_dict(), before, rtol=0, atol=0)
-    assert all(layer.training for layer in network.modules())
-    assert all(weight.requires_grad for weight in network.parameters())
-    assert torch.equal(torch.get_rng_state(), state)
+    assert list(record.real.figures()) == ["row_share", "accuracy_whole", "accuracy_row", "accuracy_null"]
 
 
 # What the paper predicts
@@ -346,7 +336,7 @@ def record(task: str, weights: str = "trained", *, row: float = 0.1, accuracies=
         return ImagesAnatomy(100, shares, accuracy and PartAccuracies(*accuracy, 0.5, 100))
 
     real = of((row, 0.5, 0.5, accuracies))
-    return AnatomyRecord("it", weights, task, None, 10, 2, 1, real, generated and of(generated), 0.0)
+    return AnatomyRecord("it", weights, task, 10, 2, 1, real, generated and of(generated), 0.0)
 
 
 def held(*records: AnatomyRecord) -> list[bool | None]:
@@ -395,14 +385,14 @@ def test_a_head_of_another_width_than_the_features_is_refused():
         measured({"one": LinearHead(torch.ones(1, 5), "discrimination")})
 
 
-def test_a_head_without_an_extractor_is_refused():
-    with pytest.raises(SettingError, match=r"named like extractors, got \['ones'\] beside \['one', 'other'\]"):
+def test_a_head_without_features_is_refused():
+    with pytest.raises(SettingError, match=r"named like the features .* got \['ones'\] beside \['one', 'other'\]"):
         measured({"ones": LinearHead(torch.ones(1, 8), "discrimination")})
 
 
 def test_probes_without_training_images_are_refused():
     with pytest.raises(SettingError, match=r"must hold a 'train' split for probes"):
-        measured(real={"test": batches(20, 0)}, probe=QUICK)
+        measured(real={"test": labelled(20, 0)}, probe=QUICK)
 
 
 def test_features_and_heads_that_are_not_finite_are_refused():
@@ -410,10 +400,10 @@ def test_features_and_heads_that_are_not_finite_are_refused():
     weight[0, 3] = torch.nan
     with pytest.raises(DataError, match=r"weights of a head must be finite, got NaN"):
         measured({"one": LinearHead(weight, "discrimination")})
-    broken = images(20, 0)
-    broken[3] = torch.inf
+    broken = labelled(20, 0)
+    broken[0]["one"][3] = torch.inf
     with pytest.raises(DataError, match=r"must be finite, got NaN or infinity"):
-        measured(real={"test": TensorBatches(broken, torch.arange(20) % 3, 8)}, generated=None)
+        measured(real={"test": broken}, generated=None)
 
 
 @pytest.mark.parametrize("tolerance", [-0.1, 1.0])
@@ -434,37 +424,40 @@ def share_of(page: torch.Tensor, colour: tuple[int, ...]) -> int:
     return int(((255 * page - torch.tensor(colour)[:, None, None]).abs().amax(dim=0) < 25).sum())
 
 
+def figures_of(kind: str, weights: str = "trained", epoch: int | None = None, **values: float) -> list[Figure]:
+    about = {"measurement": "anatomy", "subject": "it", "weights": weights, "condition": kind, "epoch": epoch}
+    return [Figure(metric=metric, value=value, **about) for metric, value in values.items()]
+
+
+CHANCE = Figure(measurement="anatomy", subject="it", metric="rank_share", value=0.1)
+SHARED = {"row_share": 0.5, "between_share_of_row": 0.2, "between_share_of_null": 0.4}
+
+
 def test_the_bars_have_the_lengths_of_their_shares():
-    shares = VarianceShares(100, 1.0, PartShares(0.5, 0.4, 0.1), PartShares(0.5, 0.3, 0.2), {0: None, 1: None})
-    one = dataclasses.replace(record("discrimination"), real=ImagesAnatomy(100, shares, None))
-    page = anatomy_picture([one])
+    page = anatomy_picture([CHANCE, *figures_of("real", **SHARED)])
     assert 0 <= page.min() < page.max() <= 1
-    pieces = [share_of(page, colour) for colour in VARIANCE_COLOURS.values()]
-    legend = [share_of(anatomy_picture([still_of(one)]), colour) for colour in VARIANCE_COLOURS.values()]
-    lengths = np.array(pieces) - np.array(legend)
+    nothing = anatomy_picture([CHANCE])
+    lengths = np.array([share_of(page, colour) - share_of(nothing, colour) for colour in VARIANCE_COLOURS.values()])
     # The tick at rank / features, 0.1, and soft edges take some pixels of each.
     np.testing.assert_allclose(lengths / lengths.sum(), [0.1, 0.4, 0.2, 0.3], atol=0.03)
 
 
-def still_of(of: AnatomyRecord) -> AnatomyRecord:
-    return dataclasses.replace(of, real=ImagesAnatomy(2, None, None))
-
-
 def test_accuracies_and_curves_are_drawn_where_there_are_any():
-    plain = record("discrimination")
-    with_probes = record("discrimination", accuracies=(0.9, 0.3, 0.8), generated=(0.2, 0.5, 0.5, (0.6, 0.5, 0.4)))
-    random = record("discrimination", "random", accuracies=(0.7, 0.3, 0.6))
-    pages = [
-        anatomy_picture(records, history)
-        for records, history in (
-            ([plain], []),
-            ([with_probes, random], []),
-            ([with_probes, random], [dataclasses.replace(with_probes, epoch=epoch) for epoch in (1, 2, 5)]),
-        )
+    plain = [CHANCE, *figures_of("real", **SHARED)]
+    probed = {"accuracy_whole": 0.9, "accuracy_row": 0.3, "accuracy_null": 0.8, "chance": 0.5}
+    both = [CHANCE, *figures_of("real", **SHARED, **probed), *figures_of("real", "random", **SHARED, **probed)]
+    history = [
+        each
+        for epoch in (5, 1, 2)
+        for kind in ("real", "generated")
+        for each in figures_of(kind, epoch=epoch, row_share=0.01 * epoch, **probed)
     ]
+    pages = [anatomy_picture(plain), anatomy_picture(both), anatomy_picture(both, history)]
     orange = [share_of(page, PART_COLOURS["null"]) for page in pages]
     assert 50 > orange[0] < orange[1] / 10
     assert orange[1] < orange[2]
     assert pages[0].shape[1] < pages[1].shape[1] < pages[2].shape[1]
-    alone = anatomy_picture([plain], [dataclasses.replace(plain, epoch=5)])
+    by_epoch = sorted(history, key=lambda each: each.epoch)
+    assert_close(anatomy_picture(both, by_epoch), pages[2], rtol=0, atol=0)  # whatever their order
+    alone = anatomy_picture(plain, figures_of("real", epoch=5, **SHARED))
     assert_close(alone, pages[0], rtol=0, atol=0)  # one epoch is no curve

@@ -1,15 +1,20 @@
 """Where checkpoints are written, and the names that point to them."""
 
+import csv
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import Timer
 
-from gan_lightning.callbacks import Checkpoints
+from gan_lightning.callbacks import Checkpoints, Measure, RunFolder
 from gan_lightning.callbacks.checkpoints import link
+from gan_lightning.data import Digits
 from gan_lightning.errors import SettingError
+from gan_lightning.measurements import Anatomy
 from gan_lightning.models import MGAN
+from gan_lightning.trainer import Trainer as OwnTrainer
 
 
 def test_checkpoints_after_some_time_are_refused():
@@ -34,3 +39,48 @@ def test_a_name_points_to_a_file_or_is_its_copy_where_there_are_no_links(tmp_pat
         link(tmp_path / name, tmp_path / "last")
         assert (tmp_path / "last").read_text() == name
     assert (tmp_path / "last").is_symlink() == links
+
+
+class StopsAt(Callback):
+    """Ends a training as `trainer.max_time` does, after a batch."""
+
+    def __init__(self, batch: int) -> None:
+        self.batch = batch
+
+    def on_train_batch_end(self, trainer: Trainer, *_: object) -> None:
+        trainer.should_stop = trainer.should_stop or trainer.global_step >= self.batch
+
+
+def ended_by_time(root: Path, stops: Callback, save: dict, **settings: object) -> Path:
+    """Train until the time is over, or go on with such a run; return the run's folder."""
+    folder = RunFolder(str(root))
+    measure = Measure(Anatomy(every_n_epochs=1, images=10))
+    trainer = OwnTrainer(
+        max_epochs=3, logger=False, accelerator="cpu", log_every_n_steps=1, enable_progress_bar=False,
+        enable_model_summary=False, callbacks=[stops, folder, measure, Checkpoints(save_last="link", **save)],
+    )  # fmt: skip
+    model = MGAN(1, 32, base_width=2, feature_dim=4, generators=2, fake_batch_size=4, latent_dim=2)
+    trainer.fit(model, Digits(limit=30, batch_size=10, evaluation_batch_size=10), **settings)
+    assert folder.path is not None
+    return folder.path
+
+
+def rows(run: Path) -> list[tuple]:
+    """Return the rows of metrics, without the columns that are empty in each."""
+    with (run / "metrics.csv").open(newline="") as file:
+        return [tuple(sorted((name, value) for name, value in row.items() if value)) for row in csv.DictReader(file)]
+
+
+@pytest.mark.parametrize(
+    ("batch", "save"),
+    [(2, {"every_n_train_steps": 100}), (3, {"every_n_epochs": 2}), (4, {"every_n_epochs": 1})],
+    ids=["in the first epoch, before any checkpoint", "at its end", "in the second"],
+)
+def test_a_run_that_its_time_ended_has_each_row_once_also_when_it_goes_on(tmp_path, batch, save):
+    ended = ended_by_time(tmp_path, StopsAt(batch), save)
+    first = rows(ended)
+    assert len(first) == len(set(first))
+    over = Timer(timedelta(seconds=0))  # as one whose time is over when the run goes on
+    again = rows(ended_by_time(tmp_path, over, save, ckpt_path=ended / "checkpoints/last.ckpt"))
+    assert len(again) == len(set(again))
+    assert sorted(again) == sorted(first)

@@ -1,7 +1,6 @@
 """The monitor of the density ratio: what it measures, says, stops and keeps, and what it leaves alone."""
 
 import csv
-import json
 import logging
 
 import jaxtyping
@@ -19,6 +18,7 @@ from gan_lightning.callbacks import DensityRatioMonitor, RunFolder
 from gan_lightning.callbacks.density_ratio import DRAWN, ratio_picture
 from gan_lightning.errors import DataError, NonFiniteError, SettingError
 from gan_lightning.evaluation import TensorImages, drawn_images
+from gan_lightning.figures import RunFigures, final_figures, read_figures
 from gan_lightning.models import GAN, MGAN, Autoencoder, BiGAN, LatentRegressor, PermutationInvariantNetworks, SelfExGAN
 
 SMALL = PermutationInvariantNetworks(latent_dim=3, width=8)
@@ -59,16 +59,16 @@ def fit(model: LightningModule, *callbacks, data=None, ckpt_path=None, **setting
     return trainer
 
 
-def only_run(tmp_path):
-    (run,) = tmp_path.glob("*/*")
-    return run
+def written(tmp_path) -> RunFigures:
+    (file,) = tmp_path.glob("*/*/figures.json")
+    return read_figures(file)
 
 
 def test_the_ratio_is_logged_every_n_batches_and_drawn_and_written_at_the_end(tmp_path):
     monitor = DensityRatioMonitor(every_n_batches=6, images=8, seed=3)
     model = gan()
     fit(model, RunFolder(str(tmp_path)), monitor)
-    run = only_run(tmp_path)
+    (run,) = tmp_path.glob("*/*")
     rows = [row for row in csv.DictReader((run / "metrics.csv").open()) if row["density_ratio/spread"]]
     assert [int(row["step"]) for row in rows] == [6, 12]
     assert {name for name in rows[0] if name.startswith("density_ratio/")} == {
@@ -82,9 +82,20 @@ def test_the_ratio_is_logged_every_n_batches_and_drawn_and_written_at_the_end(tm
         expected = ratio_statistics(-model.discriminate(images)).metrics()
     for name, value in expected.items():
         assert_close(float(rows[1][f"density_ratio/{name}"]), value)
-    about = json.loads((run / "density_ratio.json").read_text())
-    assert (about["checks"], about["images"], about["alarms"], about["stopped"]) == (2, 8, [], False)
-    assert about["rule"] == {"watch": "distance", "factor": 3.0, "patience": 2, "warm_up": 50}
+    found = final_figures(written(tmp_path).figures)
+    assert {f.metric: f.value for f in found if not f.is_point} == {
+        name: value for name, value in monitor.history[-1].items() if name not in ("batch", "limit")
+    }
+    spreads = {f.at: f.value for f in found if f.metric == "spread" and f.is_point}
+    assert spreads == {check["batch"]: check["spread"] for check in monitor.history}
+    assert {(f.images, f.split, f.epoch, f.batches, f.axis) for f in found if f.is_point} == {
+        (8, "train", 4, 12, "batch")
+    }
+    section = written(tmp_path).sections["density_ratio"]
+    assert section.details == {"checks": 2, "alarms": [], "stopped": False}
+    assert (
+        section.settings["rule"].items() >= {"watch": "distance", "factor": 3.0, "patience": 2, "warm_up": 50}.items()
+    )
     assert Image.open(run / "pictures/density_ratio.png").size[0] > 500
 
 
@@ -173,8 +184,11 @@ def test_a_collapse_is_said_once_with_its_figure_and_training_goes_on(tmp_path, 
     )
     assert trainer.global_step == 9
     assert [check["alarm"] for check in monitor.history] == [0, 0, 0, 0, 1, 1, 0, 1, 1]
-    about = json.loads((only_run(tmp_path) / "density_ratio.json").read_text())
-    assert (about["alarms"], about["stopped"]) == ([5, 6, 8, 9], False)
+    assert written(tmp_path).sections["density_ratio"].details == {
+        "checks": 9,
+        "alarms": [5, 6, 8, 9],
+        "stopped": False,
+    }
 
 
 def test_a_collapse_stops_the_training_if_asked_to_and_says_why(tmp_path, caplog):
@@ -183,7 +197,7 @@ def test_a_collapse_stops_the_training_if_asked_to_and_says_why(tmp_path, caplog
         trainer = fit(Scripted(*COLLAPSE), RunFolder(str(tmp_path)), monitor, max_epochs=3)
     assert trainer.global_step == 5
     assert "The training stops, as density_ratio.stop asks for" in caplog.text
-    assert json.loads((only_run(tmp_path) / "density_ratio.json").read_text())["stopped"]
+    assert written(tmp_path).sections["density_ratio"].details["stopped"]
 
 
 def test_without_a_rule_there_is_no_alarm():

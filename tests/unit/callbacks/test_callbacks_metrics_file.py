@@ -53,5 +53,15 @@ def test_a_file_goes_on_with_the_first_rows_of_another_as_if_it_were_that(tmp_pa
     assert len(rows(tmp_path / "gone-on")) == 4
 
 
+@pytest.mark.parametrize("damage", [b"\xff\xfe\x00", b'"', b"\0", b",,,,,\n", b"\r"])
+@pytest.mark.parametrize("place", [0, 7, 20])
+def test_of_a_damaged_file_the_rows_are_taken_that_can_be_read(tmp_path, damage, place):
+    whole = b"step,loss\n0,0.1\n1,0.2\n2,0.3\n"
+    (tmp_path / "metrics.csv").write_bytes(whole[:place] + damage + whole[place:])
+    found = first_rows(tmp_path / "metrics.csv", 3)
+    assert len(found) <= 3
+    assert all(isinstance(name, str) for row in found for name in row)
+
+
 def test_no_file_has_no_rows(tmp_path):
     assert first_rows(tmp_path / "metrics.csv", 3) == []

@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
 import gan_lightning.callbacks.random_streams
 from gan_lightning.callbacks.random_streams import KEY, RandomStreams
+from gan_lightning.data import Digits
+from gan_lightning.models import GAN, PermutationInvariantNetworks
 
 CPU = torch.device("cpu")
 
@@ -53,6 +56,18 @@ def written(checkpoint: dict) -> dict:
     torch.save(checkpoint, file)
     file.seek(0)
     return torch.load(file, weights_only=True)
+
+
+def test_each_process_of_any_model_draws_from_streams_of_its_own_that_the_common_seed_decides():
+    drawn = []
+    for rank in (0, 1, 1, 2):
+        seed(3)
+        RandomStreams().on_fit_start(trainer(rank, 3), MODULE)
+        drawn.append(draw())
+    seed(3)
+    assert drawn[0] == draw(), "the first one's are as they were"
+    assert drawn[1] == drawn[2]
+    assert len({number for each in drawn for number in each}) == 15, "from each of the five generators another number"
 
 
 def test_every_stream_goes_on_where_it_was_saved_when_the_training_starts():
@@ -104,3 +119,27 @@ def test_another_number_of_processes_has_new_streams_and_says_so_in_one_line(cap
     said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert len(said) == 2, "the first process alone says so"
     assert f"has the random streams of {len(saved)} process(es), and this run has 2" in said[0]
+
+
+class Draws(Callback):
+    """Draws when a training starts, as callbacks may."""
+
+    def on_train_start(self, *_) -> None:
+        torch.rand(3)
+
+
+def test_a_model_of_ours_goes_on_bit_for_bit_in_a_trainer_that_knows_nothing_of_streams(tmp_path):
+    def trained(begun: str | None = None) -> LightningModule:
+        seed(1 if begun else 0)  # a resumed run is not told where the streams were
+        model = GAN(1, 32, PermutationInvariantNetworks(latent_dim=3, width=4))
+        saves = ModelCheckpoint(tmp_path, filename="{epoch}", save_top_k=-1, enable_version_counter=False)
+        trainer = Trainer(
+            max_epochs=2, logger=False, callbacks=[Draws(), saves], enable_progress_bar=False, accelerator="cpu",
+            enable_model_summary=False,
+        )  # fmt: skip
+        trainer.fit(model, Digits(batch_size=4, evaluation_batch_size=4, limit=8), ckpt_path=begun)
+        return model
+
+    straight, resumed = trained(), trained(str(tmp_path / "epoch=0.ckpt"))
+    for name, tensor in straight.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], tensor), name

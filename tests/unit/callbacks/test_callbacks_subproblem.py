@@ -16,6 +16,7 @@ from gan_lightning.analysis.inductive_bias import InductiveBias
 from gan_lightning.callbacks import RunFolder, SubproblemMonitor
 from gan_lightning.callbacks.subproblem import generator_spectra
 from gan_lightning.errors import SettingError
+from gan_lightning.figures import read_figures
 from gan_lightning.models import (
     GAN,
     MGAN,
@@ -91,14 +92,19 @@ def test_pictures_and_the_inductive_bias_come_every_n_epochs(tmp_path):
     monitor = SubproblemMonitor(every_n_epochs=2, columns=3, images=2)
     recorder = fit(gan(), RunFolder(str(tmp_path)), monitor)
     (run,) = tmp_path.glob("*/*")
-    pictures = sorted((run / "subproblem").iterdir())
-    assert [path.name for path in pictures] == ["epoch-0001.png", "epoch-0003.png"]
+    pictures = sorted((run / "pictures").iterdir())
+    assert [path.name for path in pictures] == ["subproblem-epoch-0001.png", "subproblem-epoch-0003.png"]
     assert Image.open(pictures[0]).size == (3 * 7 + 1, 4 * 7 + 1)
     assert len(recorder.pictures) == 2
     assert {name for _, name, _ in recorder.logged} == {"amplification", "trace", "effective_rank"}
     assert [len(recorder.under(name)) for name in ("amplification", "trace", "effective_rank")] == [2, 2, 2]
     assert all(1 <= rank <= 36 for rank in recorder.under("effective_rank").values())
     assert min(recorder.under("amplification").values()) > 1
+    written = read_figures(run / "figures.json")
+    last = {name: list(recorder.under(name).values())[-1] for name in ("amplification", "trace", "effective_rank")}
+    assert {f.metric: f.value for f in written.figures} == last
+    assert {(f.measurement, f.split, f.epoch, f.batches) for f in written.figures} == {("subproblem", "", 4, 12)}
+    assert written.sections["subproblem"].settings["images"] == 2
     rows = list(csv.DictReader(Path(run, "metrics.csv").read_text().splitlines()))
     assert len([row for row in rows if row["subproblem/trace"]]) == 2  # figures stand once, not in each later row
 
@@ -106,7 +112,7 @@ def test_pictures_and_the_inductive_bias_come_every_n_epochs(tmp_path):
 def test_a_run_that_ends_inside_an_epoch_gets_its_picture(tmp_path):
     recorder = fit(gan(), RunFolder(str(tmp_path)), SubproblemMonitor(every_n_epochs=1, columns=3), max_steps=4)
     (run,) = tmp_path.glob("*/*")  # three batches an epoch
-    assert sorted(path.name for path in (run / "subproblem").iterdir()) == ["epoch-0000.png", "epoch-0001.png"]
+    assert sorted(path.stem for path in run.glob("pictures/*")) == ["subproblem-epoch-0000", "subproblem-epoch-0001"]
     assert [len(recorder.under(name)) for name in ("amplification", "trace")] == [2, 2]
 
 
@@ -151,7 +157,7 @@ def test_looking_on_changes_nothing(tmp_path, update, kind):
 
     monitor = SubproblemMonitor(every_n_batches=1, every_n_epochs=1, probes=1, images=1)
     watched, alone = trained(RunFolder(str(tmp_path)), monitor), trained()
-    assert list(tmp_path.rglob("subproblem/epoch-0001.png"))
+    assert list(tmp_path.rglob("pictures/subproblem-epoch-0001.png"))
     assert_close(watched.state_dict(), alone.state_dict(), rtol=0, atol=0)
     assert watched.generator_observer is None
 

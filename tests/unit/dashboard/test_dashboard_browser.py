@@ -12,7 +12,9 @@ import pytest
 from gan_lightning.dashboard.comparison import compare
 from gan_lightning.dashboard.page import build_page
 from gan_lightning.dashboard.reading import read_folder
+from gan_lightning.dashboard.rows import tabulate
 from gan_lightning.dashboard.serve import Pages, make_server
+from gan_lightning.figures import Figure
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium-headless-shell", "chromium", "google-chrome"))), None)
 
@@ -87,20 +89,21 @@ def wait_until(condition) -> None:
 
 def test_the_charts_and_tables_say_what_was_worked_out(opened, ablation):
     page = opened()
-    comparison = compare(read_folder(ablation).runs)
+    tables = tabulate(compare(read_folder(ablation).runs))
     expected = {
         (str(row["x"]), row["extractor"]): f"{row['mean']:.4f}"
-        for row in comparison.accuracies
+        for row in tables.accuracies
         if (row["weights"], row["seed"]) == ("trained", "all")
     }
     assert {(line[0], line[1]): line[3] for line in cells(page)} == expected
     drawn = marks(page, "accuracy-0")
-    for row in comparison.accuracies:
-        if row["seed"] == "all":
+    for row in tables.accuracies:
+        if row["seed"] == "all" and row["extractor"] != "chance":
             kind = {"trained": "ours", "random": "random weights"}[row["weights"]]
             wanted = [f"x: {row['x']}", f"extractor: {row['extractor']}", f"kind: {kind}", f"mean: {row['mean']:.4f}"]
             assert any(all(part in label for part in wanted) for label in drawn), (wanted, drawn)
     assert sum("kind: the paper's" in label for label in drawn) == 4
+    assert page.locator("#accuracy-0 text", has_text="chance, below the scale: 0.1000").count() == 1
     assert len(marks(page, "difference-0")) == 4
     zero = page.locator("#difference-0 .layer_0_marks line").bounding_box()
     frame = page.locator("#difference-0 svg").bounding_box()
@@ -118,28 +121,68 @@ def test_filters_choose_lines_marks_and_charts(opened):
     assert page.locator("[id^=epochs-]:visible").count() == 1
     assert page.locator("details.run:visible").count() == 3
     page.select_option("select[name=seed]", "1")
-    assert [line[3:6] for line in cells(page)] == [["0.9400", "-", "1"], ["0.9300", "-", "1"]]
+    assert [line[3:6] for line in cells(page)] == [["0.9300", "-", "1"], ["0.9400", "-", "1"]]
     assert page.locator("details.run:visible").count() == 1
     wait_until(lambda: any("mean: 0.9400" in label for label in marks(page, "accuracy-0")))
     page.click("#reset")
     assert len(cells(page)) == 4
+    wait_until(lambda: page.locator("[id^=epochs-]:visible").count() == 2)
 
 
-def test_a_runs_losses_are_drawn_when_it_is_opened(opened):
+def test_what_is_closed_is_drawn_when_it_is_opened_and_then_follows_the_filters(opened, ablation):
     page = opened()
-    assert page.locator("#losses-0 svg").count() == 0
-    page.locator("details.run summary").first.click()
-    page.wait_for_selector("#losses-0 svg")
-    assert page.locator("details.run img").first.is_visible()
+    assert page.locator("[id^=losses-] svg, [id^=figure-] svg").count() == 0
+    anatomy = page.locator("details.measurement", has_text="anatomy: 3 figures of 6 runs")
+    anatomy.locator("summary").first.click()
+    page.wait_for_selector("#figure-0 svg")
+    labels = marks(page, "figure-0")
+    for x, kind, series, mean in (
+        (4, "ours", "discriminator/real", 0.61), (0, "ours", "discriminator/generated", 0.21),
+        (4, "random weights", "discriminator/real", 0.05),
+    ):  # fmt: skip
+        wanted = (f"x: {x}", f"kind: {kind}", f"series: {series}", f"mean: {mean}")
+        assert any(all(part in label for part in wanted) for label in labels), (wanted, labels)
+    assert page.locator("#figure-0 .layer_1_marks line").count() == 6
+    assert page.locator("#figure-0 .layer_3_marks path").count() == 2 * 2 * 3
+    curve = page.locator("#figure-2")
+    curve.scroll_into_view_if_needed()
+    page.wait_for_selector("#figure-2 .mark-area path")
+    assert anatomy.locator("h3").all_inner_texts() == [
+        "row_share", "Curves", "row_share, shares_removed = 0", "row_share, shares_removed = 4",
+    ]  # fmt: skip
+    page.select_option("select[name=shares_removed]", "0")
+    wait_until(lambda: not any("x: 4" in label for label in marks(page, "figure-0")))
+    wait_until(lambda: not curve.is_visible())
+    anatomy.locator("summary").first.click()
+    page.select_option("select[name=shares_removed]", "4")
+    anatomy.locator("summary").first.click()
+    wait_until(lambda: any("x: 4" in label for label in marks(page, "figure-0")))
+    wait_until(lambda: curve.is_visible())
+    page.locator("details.run:visible summary").first.click()
+    page.locator("#losses-3").scroll_into_view_if_needed()
+    page.wait_for_selector("#losses-3 svg")
+    assert page.locator("details.run:visible img").first.is_visible()
 
 
-def test_a_name_that_looks_like_a_script_stays_text(opened, ablation, write_run):
+def test_a_name_that_looks_like_a_script_stays_text_and_figures_of_all_sizes_are_drawn(opened, ablation, write_run):
     name = "<script>document.title='taken'<\u2215script>"
-    accuracies = {"discriminator": 0.5, "classifier": 0.6}
-    write_run(ablation, name, accuracies, shares_removed=4, seed=7)
+    long = f"😀{name}{'long' * 40}"
+    for seed, value in ((7, 1.5e308), (8, -1.5e308)):
+        own = [Figure(measurement=name, metric=long, subject=long, value=each) for each in (value,)]
+        own += [Figure(measurement=name, metric="tiny", value=value * 1e-320, condition="'\"\\")]
+        own += [Figure(measurement=name, metric=long, value=value, axis=long, at=at) for at in (1.0, 2.0)]
+        accuracies = {"discriminator": 0.5, "classifier": 0.6}
+        write_run(ablation, f"{name}{seed}", accuracies, shares_removed=4, seed=seed, measured=own)
     page = opened()
     assert page.title() == "Ablation"
     assert any("<script>" in text for text in shown(page, "details.run > summary"))
+    measured = page.locator("details.measurement", has_text="<script>")
+    measured.locator("summary").first.click()
+    for chart in measured.locator(".chart").all():
+        chart.scroll_into_view_if_needed()
+        wait_until(lambda chart=chart: chart.locator("svg path").count() > 0)
+    assert measured.locator(".chart").count() == 3
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1280
 
 
 def test_a_figures_data_are_downloaded_and_no_spreadsheet_takes_a_name_for_a_formula(opened, ablation, write_run):
@@ -161,10 +204,12 @@ def test_a_figures_data_are_downloaded_and_no_spreadsheet_takes_a_name_for_a_for
 
 def test_everything_can_be_read_without_scripts(opened):
     page = opened(script=False)
-    assert [line[3] for line in cells(page)] == ["0.9100", "0.9100", "0.9350", "0.9150"]
+    assert [line[3] for line in cells(page)] == ["0.9100", "0.9100", "0.9150", "0.9350"]
     assert page.locator("noscript").is_visible()
-    assert page.locator("#filters, [data-csv], #theme").evaluate_all("all => all.length") == 6
-    assert page.locator("#filters:visible, [data-csv]:visible, #theme:visible").count() == 0, "they need scripts"
+    assert page.locator("details.measurement:visible").count() == 3
+    scripted = "#filters", "[data-csv]", "#theme", ".charts"
+    assert page.locator(", ".join(scripted)).count() > 6
+    assert page.locator(", ".join(f"{each}:visible" for each in scripted)).count() == 0, "they need scripts"
 
 
 def test_a_phone_has_room_for_the_names_of_classes_and_their_settings(opened, ablation, write_run):

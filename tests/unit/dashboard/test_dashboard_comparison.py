@@ -7,19 +7,21 @@ import pytest
 
 from gan_lightning.dashboard.comparison import compare
 from gan_lightning.dashboard.reading import read_folder
+from gan_lightning.dashboard.rows import tabulate
 from gan_lightning.dashboard.statistics import estimate
 from gan_lightning.errors import SettingError
 from gan_lightning.updates import Direct, InverseExamples
 
 
 def rows(comparison, kind, **wanted):
-    return [row for row in getattr(comparison, kind) if all(row[name] == value for name, value in wanted.items())]
+    found = getattr(tabulate(comparison), kind)
+    return [row for row in found if all(row[name] == value for name, value in wanted.items())]
 
 
 def test_the_setting_in_which_runs_differ_is_the_x_axis_and_seeds_are_averaged(ablation):
     comparison = compare(read_folder(ablation).runs)
     assert (comparison.x, comparison.x_values, comparison.others) == ("shares_removed", ["0", "4"], [])
-    assert comparison.pair == ("classifier", "discriminator")
+    assert tabulate(comparison).pair == ("classifier", "discriminator")
     (row,) = rows(comparison, "accuracies", x="4", extractor="classifier", weights="trained", seed="all")
     expected = estimate([0.92, 0.94, 0.945])
     assert (row["mean"], row["low"], row["high"], row["n"]) == pytest.approx(
@@ -42,7 +44,7 @@ def test_the_difference_is_paired_over_seeds(ablation):
 
 def test_the_probes_epochs_are_averaged_one_by_one(ablation):
     comparison = compare(read_folder(ablation).runs)
-    found = rows(comparison, "epochs", x="4", extractor="discriminator", weights="trained", seed="all")
+    found = rows(comparison, "curves", x="4", extractor="discriminator", weights="trained", seed="all")
     assert [(row["epoch"], row["mean"]) for row in found] == [(1, pytest.approx(0.865)), (2, pytest.approx(0.915))]
 
 
@@ -76,7 +78,8 @@ def test_methods_are_models_and_what_only_one_models_runs_differ_in(tmp_path, wr
     comparison = compare(read_folder(tmp_path).runs)
     assert comparison.x == "method"
     assert comparison.x_values == ["BiGAN", "LatentRegressor joint_weight=0", "LatentRegressor joint_weight=0.25"]
-    assert (comparison.others, comparison.pair, comparison.differences) == ([], None, [])
+    tables = tabulate(comparison)
+    assert (comparison.others, tables.pair, tables.differences) == ([], None, [])
     assert {row["n"] for row in rows(comparison, "accuracies", seed="all", weights="trained")} == {2}
 
 
@@ -148,12 +151,13 @@ def test_a_control_that_all_seeds_have_in_common_is_one_measurement(tmp_path, wr
     for seed in range(3):
         write_run(tmp_path, f"r{seed}", {"discriminator": 0.9 + seed / 100}, seed=seed)
     comparison = compare(read_folder(tmp_path).runs)
-    for kind in ("accuracies", "epochs"):
+    for kind in ("accuracies", "curves"):
         counts = {row["weights"]: (row["n"], row["low"] is None) for row in rows(comparison, kind, seed="all")}
         assert counts == {"trained": (3, False), "random": (1, True)}
     folder = write_run(tmp_path, "other", {"discriminator": 0.95}, seed=3)
-    results = (folder / "results.json").read_text()
-    (folder / "results.json").write_text(results.replace('"transfer_seed": 0', '"transfer_seed": 1'))
+    content = json.loads((folder / "figures.json").read_text())
+    content["measurements"]["transfer"]["settings"]["seed"] = 1
+    (folder / "figures.json").write_text(json.dumps(content))
     (row,) = rows(compare(read_folder(tmp_path).runs, "base_width"), "accuracies", seed="all", weights="random",
                   variant="transfer.seed=1")  # fmt: skip
     assert row["n"] == 1
@@ -182,7 +186,7 @@ def test_numbers_that_differ_in_the_seventh_digit_are_two_settings(tmp_path, wri
 def test_there_is_a_filter_for_the_width_only_where_a_run_has_one(tmp_path, write_run):
     folder = write_run(tmp_path, "a", {"discriminator": 0.5})
     assert "base_width" in compare(read_folder(tmp_path).runs).filters
-    results = json.loads((folder / "results.json").read_text())
-    del results["model_settings"]["base_width"]
-    (folder / "results.json").write_text(json.dumps(results))
+    content = json.loads((folder / "figures.json").read_text())
+    del content["model_settings"]["base_width"]
+    (folder / "figures.json").write_text(json.dumps(content))
     assert "base_width" not in compare(read_folder(tmp_path).runs).filters

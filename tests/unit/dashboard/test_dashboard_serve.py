@@ -57,7 +57,7 @@ def test_a_page_is_made_anew_when_runs_have_changed_and_at_no_other_time(served,
 
 def test_what_a_run_logs_before_it_is_drawn_is_no_news(served, ablation):
     get, _ = served
-    (ablation / "0/seed0/results.json").unlink()
+    (ablation / "0/seed0/figures.json").unlink()
     before = get("/version")
     (ablation / "0/seed0/metrics.csv").write_text("step\n0\n")
     assert get("/version") == before

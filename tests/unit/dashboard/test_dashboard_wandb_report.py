@@ -31,8 +31,11 @@ def test_the_panels_ask_for_what_runs_log(panels):
         "config:shares_removed.value", "summary:transfer/classifier/paper/accuracy",
     )  # fmt: skip
     curves = panels["classifier: the probe over its epochs"]["config"]
-    assert curves["xAxis"] == "probe/epoch"
-    assert curves["metrics"] == [f"probe/classifier/{weights}/accuracy" for weights in ("trained", "random")]
+    assert curves["xAxis"] == "curve/head_epoch"
+    assert curves["metrics"] == [
+        "curve/transfer/classifier/paper/accuracy",
+        "curve/transfer/classifier/paper/random_weights/accuracy",
+    ]
 
 
 def test_a_project_without_its_entity_and_a_missing_extra_are_named(monkeypatch):

@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 import gan_lightning.data
 from gan_lightning.data import CIFAR10, CIFAR100, MNIST, SVHN, CelebA, Digits, ImageData, ImageFolder
+from gan_lightning.data.store import ImageStore
 from gan_lightning.errors import DataError, SettingError
 from gan_lightning.interfaces import ImageBatches, LabelledImages
 
@@ -240,14 +241,107 @@ def test_a_split_is_read_once_and_only_if_needed(monkeypatch):
     assert read == ["test", "train"]
 
 
-def test_a_download_that_fails_says_why_in_one_line(monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("Error downloading:\nno route"),
+        OSError(28, "No space left on device"),
+        ValueError("bad archive"),
+        ModuleNotFoundError("No module named 'gdown'"),
+        MemoryError(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_download_that_fails_says_why_in_one_line(monkeypatch, tmp_path, error):
     def no_network(self):
-        raise RuntimeError("Error downloading:\nno route")
+        raise error
 
     monkeypatch.setattr(MNIST, "fetch", no_network)
-    message = rf"^mnist could not be fetched into '{tmp_path}' \(Error downloading: no route\)\.$"
+    why = {RuntimeError: "Error downloading: no route", OSError: "No space left on device", MemoryError: "MemoryError"}
+    message = rf"^mnist could not be fetched into '{tmp_path}' \({why.get(type(error), str(error))}\)\.$"
     with pytest.raises(DataError, match=message):
         MNIST(tmp_path, download=True).prepare_data()
+
+
+@pytest.mark.parametrize("setting", ["root", "cache_dir"])
+def test_a_home_folder_that_there_is_not_is_named(tmp_path, setting, write_image):
+    for index in range(2):
+        write_image(tmp_path / f"{index}.png")
+    settings = {"root": tmp_path, setting: "~no such user/data"}
+    message = (
+        rf"^{setting} must not begin with ~ where there is no home folder, got '~no such user/data'\. Set --data\."
+    )
+    with pytest.raises(SettingError, match=message):
+        ImageFolder(**settings).setup("fit")
+
+
+class Stored(Digits):
+    """Holds what it is given."""
+
+    given: ImageStore
+
+    def read(self, split):
+        return self.given
+
+
+@pytest.mark.parametrize(
+    ("count", "labels", "kind", "message"),
+    [
+        (3, [0, 9, -1], "classes", None),
+        (3, [0, 10, 1], "classes", "labels from 0 to 9, or -1 where one is not known, got 10"),
+        (3, [0, -2, 1], "classes", "labels from 0 to 9, or -1 where one is not known, got -2"),
+        (2, [[0, 1], [1, -1]], "attributes", None),
+        (2, [[0, 1], [1, 2]], "attributes", "labels from 0 to 1, or -1 where one is not known, got 2"),
+        (2, [7, 8], "none", None),
+        (0, [], "classes", "images and as many labels, got 0 and 0"),
+    ],
+)
+def test_labels_that_a_data_set_does_not_have_are_refused(monkeypatch, count, labels, kind, message):
+    monkeypatch.setattr(Stored, "label_kind", kind)
+    data = Stored("here")
+    data.given = ImageStore(torch.zeros(count, 1, 8, 8, dtype=torch.uint8), torch.tensor(labels, dtype=torch.int64))
+    if message is None:
+        assert len(data.store("train")) == count
+    else:
+        with pytest.raises(DataError, match=rf"^The train split of digits in 'here' must (have|hold) {message}\."):
+            data.store("train")
+
+
+def test_images_without_labels_of_their_own_are_refused():
+    data = Stored("here")
+    data.given = ImageStore(torch.zeros(3, 1, 8, 8, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64))
+    object.__setattr__(data.given, "labels", data.given.labels[:2])
+    with pytest.raises(DataError, match=r"must hold images and as many labels, got 3 and 2\. Fetch it anew\.$"):
+        data.store("train")
+
+
+def test_squares_of_rectangles_depend_on_the_seed_and_the_epoch_alone(tmp_path, write_image):
+    for index in range(12):
+        write_image(tmp_path / "set" / "ab"[index % 2] / f"{index}.png", 20 + index, 12)
+
+    def fed(data, **settings):
+        model = Recorder()
+        trainer(tmp_path, max_epochs=2, limit_val_batches=1, enable_checkpointing=False, **settings).fit(model, data)
+        return [(labels, images) for epoch, labels, images in model.fed if epoch != "evaluation"]
+
+    settings = {"image_size": 8, "crop_from": 10, "cache_dir": tmp_path / "cache", "batch_size": 4}
+    torch.manual_seed(0)
+    first = fed(ImageFolder(tmp_path / "set", **settings))
+    torch.manual_seed(1)
+    data = ImageFolder(tmp_path / "set", **settings)
+    again = fed(data)
+    assert {images.shape[1:] for _, images in first} == {(3, 8, 8)}
+    for (labels, images), (same_labels, same_images) in zip(first, again, strict=True):
+        assert labels == same_labels
+        assert torch.equal(images, same_images)
+    stored = [data.store("train").for_training(0, epoch)(torch.arange(10))[0] for epoch in (0, 1)]
+    assert not torch.equal(*stored), "each epoch has places of its own"
+    for epoch, batches in ((0, first[: len(first) // 2]), (1, first[len(first) // 2 :])):
+        expected = {square.numpy().tobytes() for square in stored[epoch]}
+        seen = torch.cat([images for _, images in batches])
+        assert {square.numpy().tobytes() for square in ((seen + 1) * 127.5).round().to(torch.uint8)} == expected
+    other = ImageFolder(tmp_path / "set", seed=1, **settings).store("train").for_training(1, 0)(torch.arange(10))[0]
+    assert not torch.equal(other, stored[0])
 
 
 def test_nothing_is_fetched_unless_asked_for(monkeypatch):

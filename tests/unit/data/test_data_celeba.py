@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from gan_lightning.data import CelebA
-from gan_lightning.data.decoded import read_square
+from gan_lightning.data.picture import read_square
 from gan_lightning.errors import DataError, SettingError
 
 NAMES = [f"{number:06}.jpg" for number in range(1, 9)]
@@ -106,12 +106,101 @@ def test_a_split_without_images_is_an_error(root, open_subset):
         open_subset().setup("test")
 
 
-@pytest.mark.parametrize("row", ["000001.jpg", "000001.jpg one", "000001.jpg 1 2", ""])
-def test_a_damaged_list_is_named(root, open_subset, row):
-    file = root / "celeba" / "list_eval_partition.txt"
-    file.write_text(file.read_text() + row + "\n")
-    with pytest.raises(DataError, match=rf"^'{file}' must give 1 whole numbers per image \(.*\)\.$"):
+LISTS = {"list_eval_partition.txt": "identity", "identity_CelebA.txt": "identity", "list_attr_celeba.txt": "attributes"}
+
+
+@pytest.mark.parametrize("name", LISTS)
+@pytest.mark.parametrize(
+    "spaced",
+    [
+        lambda text: text + "\n",
+        lambda text: "\n \n" + text,
+        lambda text: text.replace("\n", "\n\n"),
+        lambda text: text.replace("\n", "\r\n"),
+        lambda text: text.replace(" ", "   \t") + "\t\n",
+        lambda text: text.rstrip("\n"),
+    ],
+    ids=["at the end", "at the beginning", "everywhere", "Windows", "blanks", "no newline"],
+)
+def test_empty_lines_and_blanks_of_a_list_change_nothing(root, open_subset, name, spaced):
+    before = open_subset(labels=LISTS[name]).store("train")
+    file = root / "celeba" / name
+    file.write_bytes(spaced(file.read_text()).encode())
+    after = open_subset(labels=LISTS[name]).store("train")
+    assert torch.equal(after.labels, before.labels)
+    assert torch.equal(after.images, before.images)
+
+
+ROW = "000009.jpg"
+DAMAGED_ROWS = {
+    "list_eval_partition.txt": [
+        ROW,
+        f"{ROW} one",
+        f"{ROW} 1 2",
+        f"{ROW} 3",
+        f"{ROW} -1",
+        f"{ROW} 1.5",
+        NAMES[0] + " 0",
+    ],
+    "identity_CelebA.txt": [ROW, f"{ROW} 0", f"{ROW} 10178", f"{ROW},5", NAMES[1] + " 9", f"{ROW} \N{SUPERSCRIPT TWO}"],
+    "list_attr_celeba.txt": [
+        ROW + " 1" * 39,
+        ROW + " 1" * 41,
+        ROW + " 0" * 40,
+        ROW + " 1" * 39 + " x",
+        NAMES[0] + " 1" * 40,
+    ],
+}
+
+
+@pytest.mark.parametrize(("name", "row"), [(name, row) for name, rows in DAMAGED_ROWS.items() for row in rows])
+def test_a_damaged_row_is_named_with_its_line(root, open_subset, name, row):
+    file = root / "celeba" / name
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join([*lines, "", row, *lines[-1:]]))
+    with pytest.raises(DataError) as caught:
+        open_subset(labels=LISTS[name]).setup("test")
+    message = str(caught.value)
+    what = "40 whole numbers, -1 or 1" if "attr" in name else "a whole number from "
+    assert message.startswith(f"Line {len(lines) + 2} of '{file}' must give {what}")
+    assert row[:80] in message
+    assert message.endswith("Correct it, or fetch the list anew.")
+
+
+@pytest.mark.parametrize("name", LISTS)
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", "".join(map(chr, range(300))).encode("latin1", "ignore")])
+def test_a_list_that_is_no_text_is_named(root, open_subset, name, content):
+    file = root / "celeba" / name
+    file.write_bytes(content)
+    with pytest.raises(DataError, match=rf"'{file}' (cannot be read|must)") as caught:
+        open_subset(labels=LISTS[name]).setup("test")
+    assert str(caught.value).isprintable()
+
+
+def test_a_list_of_attributes_without_its_header_is_refused(root, open_subset):
+    file = root / "celeba" / "list_attr_celeba.txt"
+    file.write_text("\n".join(file.read_text().splitlines()[2:]))
+    with pytest.raises(
+        DataError, match=rf"^Line 1 of '{file}' must be the number of images, before a line of names, got"
+    ):
         open_subset().setup("test")
+
+
+@pytest.mark.parametrize("damage", [lambda file: file.write_bytes(file.read_bytes()[:300]),
+                                    lambda file: (file.unlink(), file.symlink_to("/nowhere")),
+                                    lambda file: (file.unlink(), file.mkdir())],
+                         ids=["truncated", "link to nothing", "folder"])  # fmt: skip
+def test_an_image_that_cannot_be_read_is_named(root, open_subset, damage):
+    file = root / "celeba" / "img_align_celeba" / NAMES[5]
+    damage(file)
+    with pytest.raises(DataError, match=rf"^'{file}' cannot be read as an image \(.+\)\. Replace or remove it\.$"):
+        open_subset().setup("test")
+
+
+def test_an_image_smaller_than_the_crop_is_refused(root, open_subset, write_image):
+    write_image(root / "celeba" / "img_align_celeba" / NAMES[5], 100, 120)
+    with pytest.raises(DataError, match=rf"{NAMES[5]}' must be as large as crop_size, 108, got 100x120 pixels\."):
+        open_subset(crop_size=108).setup("test")
 
 
 @pytest.mark.parametrize("name", ["img_align_celeba", "list_eval_partition.txt", "list_attr_celeba.txt"])

@@ -57,10 +57,53 @@ def test_other_files_than_the_published_ones_are_refused(tmp_path, written, data
         data_set(tmp_path).setup("test")
 
 
-def test_a_truncated_file_is_named(tmp_path, written, data_set):
+LABELS = {CIFAR10: "labels", CIFAR100: "fine_labels"}
+ROWS = np.zeros((4, 3072), np.uint8)
+DAMAGES = {
+    "truncated": lambda whole, key: whole[:-50],
+    "empty": lambda whole, key: b"",
+    "a text": lambda whole, key: b"<html>Not found</html>",
+    "a list": lambda whole, key: pickle.dumps([1, 2]),
+    "no labels": lambda whole, key: pickle.dumps({"data": ROWS}),
+    "too few labels": lambda whole, key: pickle.dumps({"data": ROWS, key: [1, 2, 3]}, protocol=2),
+    "another size": lambda whole, key: pickle.dumps({"data": ROWS[:, 1:], key: [1] * 4}, protocol=2),
+    "values above 255": lambda whole, key: pickle.dumps({"data": ROWS + np.int64(256), key: [1] * 4}, protocol=2),
+    "fractions": lambda whole, key: pickle.dumps({"data": ROWS / 2.0, key: [1] * 4}, protocol=2),
+    "labels in words": lambda whole, key: pickle.dumps({"data": ROWS, key: ["cat"] * 4}, protocol=2),
+    "labels with fractions": lambda whole, key: pickle.dumps({"data": ROWS, key: [0.5] * 4}, protocol=2),
+    "far too long": lambda whole, key: b"\x80\x02X\xff\xff\xff\x7f",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_whatever_is_wrong_with_a_file_it_is_named(tmp_path, written, data_set, damage):
     file = tmp_path / FOLDERS[data_set] / FILES[data_set]["test"][0]
-    file.write_bytes(file.read_bytes()[:-50])
-    with pytest.raises(DataError, match=rf"^'{file}' is damaged \(.*\)\. Fetch it anew\.$"):
+    file.write_bytes(damage(file.read_bytes(), LABELS[data_set]))
+    with pytest.raises(DataError, match=rf"^'{file}' cannot be read \(.+\)\. Fetch it anew\.$") as caught:
+        data_set(tmp_path, verify=False).setup("test")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda file: file.mkdir(), lambda file: file.symlink_to(file)], ids=["folder", "loop"]
+)
+def test_what_is_no_file_is_named(tmp_path, data_set, make):
+    file = tmp_path / FOLDERS[data_set] / FILES[data_set]["test"][0]
+    file.parent.mkdir()
+    make(file)
+    with pytest.raises(DataError, match=rf"'{file}'( cannot be read|\. Fetch it with)"):
+        data_set(tmp_path, verify=False).setup("test")
+
+
+@pytest.mark.parametrize("label", [-2, 100])
+def test_a_label_that_there_is_not_is_refused(tmp_path, written, data_set, label):
+    file = tmp_path / FOLDERS[data_set] / FILES[data_set]["test"][0]
+    file.write_bytes(pickle.dumps({"data": ROWS, LABELS[data_set]: [1, label, 1, 1]}, protocol=2))
+    message = (
+        rf"^The test split of {data_set.name} in '{tmp_path}' must have labels from 0 to {data_set.num_classes - 1}, "
+        rf"or -1 where one is not known, got {label}\. Correct the labels\.$"
+    )
+    with pytest.raises(DataError, match=message):
         data_set(tmp_path, verify=False).setup("test")
 
 
@@ -79,7 +122,7 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path, written, data_set):
 
     file = tmp_path / FOLDERS[data_set] / FILES[data_set]["test"][0]
     file.write_bytes(pickle.dumps({"data": Harmful()}))
-    with pytest.raises(DataError, match=rf"^'{file}' is damaged \(it would load \w+\.mkdir\)"):
+    with pytest.raises(DataError, match=rf"^'{file}' cannot be read \(it would load \w+\.mkdir\)"):
         data_set(tmp_path, verify=False).setup("test")
     assert not (tmp_path / "harm").exists()
 

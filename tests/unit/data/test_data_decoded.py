@@ -1,14 +1,15 @@
 import os
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torchvision import transforms
 
 from gan_lightning.data import decoded as module
-from gan_lightning.data.decoded import CHUNK, decoded, read_square
+from gan_lightning.data.decoded import decoded, decoded_whole
+from gan_lightning.data.picture import read_square, read_whole
 from gan_lightning.errors import DataError, SettingError
 from gan_lightning.files import user_cache
 
@@ -23,52 +24,17 @@ def decodings(monkeypatch):
     """Files decoded so far."""
     done = []
 
-    def counted(file, size, crop_size):
+    def counted(file, size, crop_size, channels):
         done.append(file)
-        return read_square(file, size, crop_size)
+        return read_square(file, size, crop_size, channels)
 
     monkeypatch.setattr(module, "read_square", counted)
     return done
 
 
-@pytest.mark.parametrize(("width", "height"), [(178, 218), (97, 64), (64, 64), (30, 45)])
-def test_a_whole_image_is_resized_and_cropped_as_torchvision_does(tmp_path, write_image, width, height):
-    file = write_image(tmp_path / "image.png", width, height)
-    reference = transforms.Compose([transforms.Resize(64), transforms.CenterCrop(64)])(Image.open(file))
-    np.testing.assert_array_equal(read_square(file, 64, None), np.asarray(reference).transpose(2, 0, 1))
-
-
-@pytest.mark.parametrize(("crop_size", "size"), [(64, 64), (108, 64), (40, 64)])
-def test_a_crop_is_cut_from_the_centre_then_resized(tmp_path, write_image, crop_size, size):
-    file = write_image(tmp_path / "image.png", 178, 218)
-    reference = transforms.CenterCrop(crop_size)(Image.open(file)).resize((size, size), Image.Resampling.BILINEAR)
-    np.testing.assert_array_equal(read_square(file, size, crop_size), np.asarray(reference).transpose(2, 0, 1))
-
-
-@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK"])
-def test_any_colour_mode_becomes_rgb(tmp_path, write_image, mode):
-    file = write_image(tmp_path / ("image.jpg" if mode == "CMYK" else "image.png"), 20, 20, mode)
-    reference = np.asarray(Image.open(file).convert("RGB"))
-    np.testing.assert_array_equal(read_square(file, 20, None), reference.transpose(2, 0, 1))
-
-
-@pytest.mark.parametrize("suffix", ["jpg", "png"])
-def test_a_truncated_image_is_named(tmp_path, write_image, suffix):
-    file = write_image(tmp_path / f"image.{suffix}", 64, 64)
-    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    with pytest.raises(DataError, match=rf"^'{file}' cannot be read as an image \(.*\)\. Replace or remove it\.$"):
-        read_square(file, 64, None)
-
-
-def test_a_file_that_is_no_image_stops_the_build_and_leaves_nothing_behind(tmp_path, files):
-    files[3].write_text("not an image")
-    with pytest.raises(DataError, match=r"3\.png' cannot be read"):
-        decoded(files, 8, None, tmp_path / "cache", "set")
-    assert list((tmp_path / "cache").iterdir()) == []
-
-
-def test_images_come_out_in_the_order_of_their_files(tmp_path, write_image):
-    tiny = [write_image(tmp_path / f"{index}.png", 3, 3) for index in range(CHUNK + 3)]
+def test_images_come_out_in_the_order_of_their_files(tmp_path, write_image, monkeypatch):
+    monkeypatch.setattr(module, "CHUNK", 4)
+    tiny = [write_image(tmp_path / f"{index}.png", 3, 3) for index in range(11)]
     pixels = decoded(tiny, 2, None, tmp_path / "cache", "set")
     expected = np.stack([read_square(file, 2, None) for file in tiny])
     np.testing.assert_array_equal(pixels.numpy(), expected)
@@ -87,31 +53,67 @@ def change_a_file(files):
 
 
 @pytest.mark.parametrize(
-    ("change", "size", "crop_size"),
+    ("change", "size", "crop_size", "channels"),
     [
-        (change_a_file, 8, None),
-        (lambda files: files[:4], 8, None),
-        (lambda files: files[::-1], 8, None),
-        (lambda files: files, 9, None),
-        (lambda files: files, 8, 12),
+        (change_a_file, 8, None, 3),
+        (lambda files: files[:4], 8, None, 3),
+        (lambda files: files[::-1], 8, None, 3),
+        (lambda files: files, 9, None, 3),
+        (lambda files: files, 8, 12, 3),
+        (lambda files: files, 8, None, 1),
     ],
-    ids=["changed file", "fewer files", "other order", "other size", "other crop"],
+    ids=["changed file", "fewer files", "other order", "other size", "other crop", "grey"],
 )
-def test_anything_that_matters_makes_another_cache(tmp_path, files, decodings, change, size, crop_size):
+def test_anything_that_matters_makes_another_cache(tmp_path, files, decodings, change, size, crop_size, channels):
     decoded(files, 8, None, tmp_path / "cache", "set")
     decodings.clear()
     changed = change(files)
-    pixels = decoded(changed, size, crop_size, tmp_path / "cache", "set")
+    pixels = decoded(changed, size, crop_size, tmp_path / "cache", "set", channels)
     assert sorted(decodings) == sorted(changed)
-    expected = np.stack([read_square(file, size, crop_size) for file in changed])
+    expected = np.stack([read_square(file, size, crop_size, channels) for file in changed])
     np.testing.assert_array_equal(pixels.numpy(), expected)
+
+
+def test_a_cache_of_another_format_is_not_read(tmp_path, files, decodings, monkeypatch):
+    monkeypatch.setattr(module, "FORMAT", 1)
+    decoded(files, 8, None, tmp_path / "cache", "set")
+    monkeypatch.undo()
+    monkeypatch.setattr(module, "read_square", lambda file, **how: np.full((3, 8, 8), 7, np.uint8))
+    assert (decoded(files, 8, None, tmp_path / "cache", "set") == 7).all()
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 8, 11])
+def test_whole_images_are_kept_with_their_sizes_and_come_out_of_the_cache_as_they_went_in(
+    tmp_path, write_image, monkeypatch, count
+):
+    shapes = [(12, 30), (30, 12), (16, 16), (100, 11), (11, 100)]
+    few = [write_image(tmp_path / f"{width}-{height}.png", width, height) for width, height in shapes]
+    files = (few * 3)[:count]
+    monkeypatch.setattr(module, "CHUNK", 4)
+    expected = [read_whole(file, 8) for file in files]
+    for _ in range(2):
+        pixels, sizes = decoded_whole(files, 8, tmp_path / "cache", "set")
+        assert sizes.tolist() == [list(image.shape[1:]) for image in expected]
+        assert pixels.numpy().tobytes() == b"".join(image.tobytes() for image in expected)
+        monkeypatch.setattr(module, "read_whole", lambda *_, **__: pytest.fail("decoded again"))
 
 
 def flip_a_byte(content: bytes) -> bytes:
     return content[:100] + bytes([content[100] ^ 1]) + content[101:]
 
 
-@pytest.mark.parametrize("damage", [flip_a_byte, lambda content: content[:-1], lambda content: b""])
+DAMAGES = {
+    "a pixel": flip_a_byte,
+    "a size": lambda content: content[:-20] + bytes([content[-20] ^ 1]) + content[-19:],
+    "a checksum": lambda content: content[:-6] + bytes([content[-6] ^ 1]) + content[-5:],
+    "cut short": lambda content: content[:-1],
+    "too long": lambda content: content + b"\0",
+    "empty": lambda content: b"",
+    "a text": lambda content: b"not a cache",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_a_damaged_cache_is_noticed_and_built_again(tmp_path, files, decodings, caplog, damage):
     intact = decoded(files, 8, None, tmp_path / "cache", "set").clone()
     (cache,) = (tmp_path / "cache").iterdir()
@@ -128,10 +130,10 @@ def test_a_damaged_cache_is_noticed_and_built_again(tmp_path, files, decodings, 
 def test_two_that_build_the_same_cache_at_once_both_end_well(tmp_path, files, monkeypatch):
     both_decoding = threading.Barrier(2, timeout=30)
 
-    def at_once(file, size, crop_size):
+    def at_once(file, **how):
         if file == files[0]:
             both_decoding.wait()
-        return read_square(file, size, crop_size)
+        return read_square(file, **how)
 
     monkeypatch.setattr(module, "read_square", at_once)
     results = {}
@@ -152,10 +154,56 @@ def test_two_that_build_the_same_cache_at_once_both_end_well(tmp_path, files, mo
 
 def test_a_cache_folder_that_cannot_be_made_is_named(tmp_path, files):
     (tmp_path / "file").touch()
-    with pytest.raises(
-        SettingError, match=r"^cache_dir must be a folder with 0\.0 GB to write to, got '.*/file/cache'"
-    ):
+    message = (
+        r"^cache_dir must be a folder to write to, with room for 5 decoded images, got '.*/file/cache' "
+        r"\(Not a directory\)\. Set --data\.cache_dir to another folder\.$"
+    )
+    with pytest.raises(SettingError, match=message):
         decoded(files, 8, None, tmp_path / "file" / "cache", "set")
+
+
+def test_a_full_disk_is_named_and_leaves_nothing_behind(tmp_path, files, monkeypatch):
+    def full(self, target):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(SettingError, match=r"^cache_dir must .* got '.*/cache' \(No space left on device\)\."):
+        decoded(files, 8, None, tmp_path / "cache", "set")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+@pytest.mark.parametrize("title", ["a/b", "x" * 300, "caf\udce9", "größer", "two\nlines", ".."])
+def test_a_cache_can_have_any_title(tmp_path, files, title):
+    decoded(files, 8, None, tmp_path / "cache", title)
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9.png", b"two\nlines.png", "größer.png".encode()])
+def test_names_of_any_bytes_are_cached(tmp_path, write_image, name):
+    folder = tmp_path / os.fsdecode(b"odd\xff")
+    file = write_image(folder / os.fsdecode(name))
+    for _ in range(2):
+        pixels = decoded([file], 8, None, folder / "cache", "set")
+        np.testing.assert_array_equal(pixels[0].numpy(), read_square(file, 8, None))
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda file: file.symlink_to("/nowhere"), "No such file or directory"),
+        (lambda file: file.symlink_to(file), "Too many levels of symbolic links"),
+        (os.mkfifo, "no file, but a folder, a pipe or a device"),
+        (lambda file: file.mkdir(), "no file, but a folder, a pipe or a device"),
+        (lambda file: file.write_text("not an image"), "no image of a format that is read"),
+    ],
+    ids=["link to nothing", "link to itself", "pipe", "folder", "text"],
+)
+def test_a_file_that_cannot_be_read_is_named_before_anything_is_written(tmp_path, files, make, why):
+    odd = tmp_path / "odd.png"
+    make(odd)
+    with pytest.raises(DataError, match=rf"^'{odd}' cannot be read as an image \({why}\)\. Replace or remove it\.$"):
+        decoded([*files, odd], 8, None, tmp_path / "cache", "set")
+    assert not list(tmp_path.glob("cache/*"))
 
 
 def test_the_cache_is_in_the_users_cache_folder_by_default(tmp_path, files, monkeypatch):
@@ -165,6 +213,31 @@ def test_the_cache_is_in_the_users_cache_folder_by_default(tmp_path, files, monk
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert user_cache() == tmp_path / "home" / ".cache" / "gan_lightning"
+
+
+@pytest.mark.parametrize("cache_dir", [None, "~/cache"])
+def test_without_a_home_folder_the_setting_is_named(files, monkeypatch, cache_dir):
+    def homeless(*_):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    monkeypatch.setattr(Path, "expanduser", homeless)
+    message = (
+        r"^cache_dir must (be set where the user has no home folder|not begin with ~ where there is no home folder)"
+    )
+    with pytest.raises(SettingError, match=message):
+        decoded(files, 8, None, cache_dir, "set")
+
+
+@pytest.mark.parametrize(("bits", "warned"), [(10, True), (12, True), (14, False), (16, False)])
+def test_values_of_fewer_bits_kept_in_16_are_warned_of(tmp_path, caplog, bits, warned):
+    ramp = np.linspace(0, 2**bits - 1, 64).reshape(8, 8).astype(np.uint16)
+    Image.fromarray(ramp).save(tmp_path / "a.png")
+    decoded([tmp_path / "a.png"], 8, None, tmp_path / "cache", "set")
+    brightest = (2**bits + 127) // 257
+    message = f"No value of the 1 images from '{tmp_path}/a.png' on is above {brightest} of 255. Values"
+    assert (message in caplog.text) == warned
 
 
 def test_long_builds_show_a_progress_bar(tmp_path, files, monkeypatch):

@@ -53,28 +53,83 @@ def test_a_subset_is_refused_by_default(root):
         MNIST(root).setup("test")
 
 
-def test_a_truncated_file_is_named(root):
-    (file,) = (root / "MNIST" / "raw").glob("t10k-images*")
-    file.write_bytes(file.read_bytes()[:-20])
-    with pytest.raises(
-        DataError, match=rf"^'{file}' is (damaged \(.*\)|not an IDX file of bytes, or is cut short)\. Fetch"
-    ):
+def header(*dimensions: int, kind: int = 8) -> bytes:
+    return bytes([0, 0, kind, len(dimensions)]) + np.array(dimensions, ">i4").tobytes()
+
+
+DAMAGES = {
+    "truncated": lambda whole: whole[:-20],
+    "too long": lambda whole: whole + b"\0",
+    "empty": lambda whole: b"",
+    "half a header": lambda whole: whole[:6],
+    "magic alone": lambda whole: whole[:3],
+    "no dimensions": lambda whole: header(),
+    "of floats": lambda whole: header(2, kind=13) + bytes(8),
+    "a web page": lambda whole: b"<html>Not found</html>",
+    "less than none": lambda whole: header(-1, -1, 1) + b"\0",
+    "more than there are": lambda whole: header(2**31 - 1, 2**31 - 1, 28) + bytes(28),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+@pytest.mark.parametrize("part", ["images", "labels"])
+def test_whatever_is_wrong_with_a_file_it_is_named(root, damage, part):
+    (file,) = (root / "MNIST" / "raw").glob(f"t10k-{part}*")
+    packed = file.suffix == ".gz"
+    content = damage(gzip.decompress(file.read_bytes()) if packed else file.read_bytes())
+    file.write_bytes(gzip.compress(content) if packed else content)
+    message = rf"^'{file}' cannot be read \(it is not an IDX file of bytes, or is cut short\)\. Fetch it anew\.$"
+    with pytest.raises(DataError, match=message):
         MNIST(root, verify=False).setup("test")
 
 
-@pytest.mark.parametrize("content", [b"", b"\0\0\x08", b"\0\0\x0d\1" + bytes(8), b"<html>Not found</html>"])
-def test_a_file_of_another_kind_is_named(tmp_path, content):
-    file = tmp_path / "labels"
-    file.write_bytes(content)
-    with pytest.raises(DataError, match=rf"^'{file}' is not an IDX file of bytes"):
-        MNIST().read_idx(file)
+@pytest.mark.parametrize(
+    "damage", [lambda whole: whole[:-9], lambda whole: b"no gzip", lambda whole: whole[:15] + b"x" * 9]
+)
+def test_a_damaged_archive_is_named(tmp_path, arrays, damage):
+    folder = tmp_path / "MNIST" / "raw"
+    folder.mkdir(parents=True)
+    for name, array in zip(("images-idx3", "labels-idx1"), arrays["t10k"], strict=True):
+        (folder / f"t10k-{name}-ubyte.gz").write_bytes(gzip.compress(idx(array)))
+    file = folder / "t10k-images-idx3-ubyte.gz"
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(DataError, match=rf"^'{file}' cannot be read \(.+\)\. Fetch it anew\.$"):
+        MNIST(tmp_path, verify=False).setup("test")
 
 
-def test_images_and_labels_must_be_equally_many(root, arrays):
-    for file in (root / "MNIST" / "raw").glob("t10k-labels*"):
-        content = idx(arrays["train"][1])
-        file.write_bytes(gzip.compress(content) if file.suffix == ".gz" else content)
-    with pytest.raises(DataError, match=r"holds \(5, 28, 28\) values, .* \(7,\) labels"):
+def test_what_is_no_file_is_named(tmp_path):
+    file = tmp_path / "MNIST" / "raw" / "t10k-images-idx3-ubyte"
+    file.mkdir(parents=True)
+    file.with_name("t10k-labels-idx1-ubyte").touch()
+    with pytest.raises(DataError, match=rf"^'{file}' cannot be read \(Is a directory\)\. Fetch it anew\.$"):
+        MNIST(tmp_path, verify=False).setup("test")
+
+
+@pytest.mark.parametrize(
+    ("images", "labels"),
+    [((5, 28, 28), (7,)), ((5, 27, 28), (5,)), ((5, 40, 40), (5,)), ((5, 784), (5,)), ((5, 28, 28), (5, 1))],
+)
+def test_images_have_28_pixels_and_a_label_each(root, images, labels):
+    for name, shape in (("images", images), ("labels", labels)):
+        for file in (root / "MNIST" / "raw").glob(f"t10k-{name}*"):
+            content = idx(np.zeros(shape, np.uint8))
+            file.write_bytes(gzip.compress(content) if file.suffix == ".gz" else content)
+    with pytest.raises(DataError) as caught:
+        MNIST(root, verify=False).setup("test")
+    assert "must hold images of 28x28 pixels, and '" in str(caught.value)
+    assert f"a label for each, got {images} and {labels}. Fetch both anew." in str(caught.value)
+
+
+@pytest.mark.parametrize(("count", "label", "message"), [
+    (0, 0, r"must hold images and as many labels, got 0 and 0\. Fetch it anew\.$"),
+    (3, 10, r"^The test split of mnist in '.*' must have labels from 0 to 9, or -1 where one is not known, got 10\."),
+])  # fmt: skip
+def test_there_are_images_and_their_labels_are_digits(root, count, label, message):
+    arrays = {"images": np.zeros((count, 28, 28), np.uint8), "labels": np.full(count, label, np.uint8)}
+    for name, array in arrays.items():
+        for file in (root / "MNIST" / "raw").glob(f"t10k-{name}*"):
+            file.write_bytes(gzip.compress(idx(array)) if file.suffix == ".gz" else idx(array))
+    with pytest.raises(DataError, match=message):
         MNIST(root, verify=False).setup("test")
 
 

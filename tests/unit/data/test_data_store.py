@@ -1,5 +1,6 @@
 from itertools import chain
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,6 +10,7 @@ from gan_lightning.data import store
 from gan_lightning.data.store import (
     ImageStore,
     OrderedBatches,
+    RectangleStore,
     ShuffledBatches,
     evaluation_steps,
     share,
@@ -160,6 +162,71 @@ def test_more_processes_than_images_is_an_error(monkeypatch):
     for batches in (OrderedBatches(numbered(3), 2), ShuffledBatches(numbered(3), 2, 0, lambda: 0)):
         with pytest.raises(SettingError, match=message):
             list(batches)
+
+
+def rectangles(shapes: list[tuple[int, int]], edge: int) -> RectangleStore:
+    """Random images whose label is their position."""
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (2, height, width), np.uint8) for height, width in shapes]
+    pixels = torch.from_numpy(np.concatenate([image.ravel() for image in images]))
+    return RectangleStore(pixels, np.array(shapes, np.int64), torch.arange(len(shapes)), 2, edge)
+
+
+shapes = st.lists(st.tuples(st.just(6), st.integers(6, 30)).flatmap(st.permutations).map(tuple), min_size=1, max_size=9)
+
+
+@settings(max_examples=40)
+@given(shapes, st.integers(1, 6), seeds, st.integers(0, 9), st.data())
+def test_each_square_is_a_part_of_its_image_and_does_not_depend_on_its_batch(shapes, edge, seed, epoch, data):
+    store = rectangles(shapes, edge)
+    order = torch.tensor(data.draw(st.permutations(range(len(shapes)))))
+    squares, labels = store.for_training(seed, epoch)(order)
+    assert torch.equal(labels, order)
+    assert squares.shape == (len(shapes), 2, edge, edge)
+    pixels, starts = store.pixels.numpy(), np.cumsum([0, *(2 * height * width for height, width in shapes)])
+    for square, index in zip(squares, order.tolist(), strict=True):
+        alone, _ = store.for_training(seed, epoch)(torch.tensor([index]))
+        assert torch.equal(alone[0], square)
+        image = pixels[starts[index] : starts[index + 1]].reshape(2, *shapes[index])
+        places = np.lib.stride_tricks.sliding_window_view(image, (edge, edge), axis=(1, 2)).swapaxes(0, 1)
+        assert (places.swapaxes(1, 2) == square.numpy()).all(axis=(2, 3, 4)).any()
+    middle, _ = store[order]
+    for square, index in zip(middle, order.tolist(), strict=True):
+        top, left = (round((long - 6) / 2) for long in shapes[index])
+        image = pixels[starts[index] : starts[index + 1]].reshape(2, *shapes[index])
+        assert torch.equal(square, torch.from_numpy(image[:, top : top + 6, left : left + 6].copy()))
+
+
+def test_all_places_of_a_rectangle_are_equally_likely():
+    store = rectangles([(4, 9)] * 3000, 4)
+    where = []
+    pixels = store.pixels.numpy().reshape(3000, 2, 4, 9)
+    squares, _ = store.for_training(0, 0)(torch.arange(3000))
+    for image, square in zip(pixels, squares.numpy(), strict=True):
+        where += [left for left in range(6) if (image[:, :, left : left + 4] == square).all()]
+    counts = np.bincount(where, minlength=6)
+    assert counts.sum() == 3000
+    assert counts.min() > 430  # 500 expected, 20 standard deviation
+    assert counts.max() < 570
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_several_processes_cut_the_squares_that_one_does(monkeypatch, world_size):
+    store_of_rectangles, parts = rectangles([(6, 6 + index) for index in range(24)], 4), []
+    for rank in range(world_size):
+        pretend(monkeypatch, rank, world_size)
+        batches = ShuffledBatches(store_of_rectangles, 6 // world_size, seed=0, epoch=lambda: 1)
+        parts.append([images for images, _ in batches])
+    pretend(monkeypatch, 0, 1)
+    alone = [images for images, _ in ShuffledBatches(store_of_rectangles, 6, seed=0, epoch=lambda: 1)]
+    assert torch.equal(torch.cat([torch.cat(step) for step in zip(*parts, strict=True)]), torch.cat(alone))
+
+
+def test_a_head_of_rectangles_is_their_beginning():
+    whole = rectangles([(6, 8), (9, 6), (6, 6)], 4)
+    assert [len(whole.head(limit)) for limit in (2, 9, None)] == [2, 3, 3]
+    assert torch.equal(whole.head(2).images, whole.images[:2])
+    assert whole.head(2).pixels.data_ptr() == whole.pixels.data_ptr()
 
 
 def test_a_head_shares_memory_with_its_store():

@@ -46,10 +46,36 @@ def test_other_files_than_the_published_ones_are_refused(tmp_path, written):
         SVHN(tmp_path).setup("test")
 
 
-def test_a_truncated_file_is_named(tmp_path, written):
+IMAGES, DIGITS = np.zeros((32, 32, 3, 4), np.uint8), np.ones((4, 1), np.uint8)
+CONTENTS = {
+    "empty": b"",
+    "a web page": b"<html>Not found</html>",
+    "no images": {"y": DIGITS},
+    "no labels": {"X": IMAGES},
+    "grey": {"X": IMAGES[:, :, 0], "y": DIGITS},
+    "another size": {"X": IMAGES[:28, :28], "y": DIGITS},
+    "too few labels": {"X": IMAGES, "y": DIGITS[:3]},
+    "fractions": {"X": IMAGES / 255.0, "y": DIGITS},
+    "values above 255": {"X": IMAGES.astype(np.int64) + 256, "y": DIGITS},
+    "a label that there is not": {"X": IMAGES, "y": DIGITS * 11},
+    "labels in words": {"X": IMAGES, "y": np.array(["one"] * 4)},
+}
+
+
+@pytest.mark.parametrize("content", CONTENTS.values(), ids=CONTENTS)
+def test_whatever_is_wrong_with_a_file_it_is_named(tmp_path, content):
     file = tmp_path / "test_32x32.mat"
-    file.write_bytes(file.read_bytes()[:3000])
-    with pytest.raises(DataError, match=rf"^'{file}' is damaged \(.*\)\. Fetch it anew\.$"):
+    file.write_bytes(content) if isinstance(content, bytes) else savemat(file, content)
+    with pytest.raises(DataError, match=rf"^'{file}' cannot be read \(.+\)\. Fetch it anew\.$") as caught:
+        SVHN(tmp_path, verify=False).setup("test")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_a_truncated_file_is_named(tmp_path, written, share):
+    file = tmp_path / "test_32x32.mat"
+    file.write_bytes(file.read_bytes()[: int(file.stat().st_size * share)])
+    with pytest.raises(DataError, match=rf"^'{file}' cannot be read \(.+\)\. Fetch it anew\.$"):
         SVHN(tmp_path, verify=False).setup("test")
 
 

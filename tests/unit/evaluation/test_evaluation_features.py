@@ -10,11 +10,13 @@ from gan_lightning.evaluation import (
     RawPixels,
     TensorBatches,
     TensorImages,
+    check_extractor,
     estimate_batch_norm_statistics,
     extract_features,
     frozen,
     reconstruction_statistics,
 )
+from gan_lightning.evaluation.features import FunctionExtractor, as_extractor, described, dtype_of, features_of
 from gan_lightning.interfaces import ImageBatches, LabelledImages
 
 
@@ -271,3 +273,151 @@ def test_the_statistics_of_reconstructions_are_those_of_a_pass_in_train_mode_and
     assert not any(layer.training for layer in model.modules())
     with reconstruction_statistics(model, None):
         assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+# Extractors of any kind
+
+
+CPU = torch.device("cpu")
+
+
+class Gives(nn.Module):
+    """Gives what a function makes of a network's features."""
+
+    def __init__(self, function, width: int = 3) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.function, self.network = function, nn.Sequential(nn.Flatten(), nn.Linear(36, width))
+
+    def forward(self, images):
+        return self.function(self.network(images))
+
+
+def tokens(features, count: int):
+    return features.unflatten(1, (count, -1))
+
+
+@pytest.mark.parametrize(
+    ("extractor", "width"),
+    [
+        (network().double(), 8),
+        (network().bfloat16(), 8),
+        (network().half(), 8),
+        (network(), 8),
+        (RawPixels(), 36),
+        (FunctionExtractor(lambda images: images[:, 0]), 36),
+        (Gives(lambda features: tokens(features, 3), 6), 6),
+        (Gives(lambda features: features[:, 0]), 1),
+        (Gives(lambda features: features.argmax(1)), 1),
+        (nn.Sequential(nn.Dropout(0.5), nn.Flatten()), 36),
+    ],
+    ids=[
+        "float64",
+        "bfloat16",
+        "float16",
+        "batch norm",
+        "pixels",
+        "function",
+        "tokens",
+        "a number",
+        "class",
+        "dropout",
+    ],
+)
+def test_extractors_of_every_kind_are_tried_and_left_as_they_were(extractor, width):
+    before, modes = copy.deepcopy(extractor.state_dict()), [layer.training for layer in extractor.modules()]
+    assert check_extractor("mine", extractor, 1, 6, CPU) == width
+    assert all(torch.equal(tensor, before[name]) for name, tensor in extractor.state_dict().items())
+    assert [layer.training for layer in extractor.modules()] == modes
+    features, _ = extract_features({"mine": extractor}, batches())
+    assert features["mine"].shape == (10, width)
+    assert features["mine"].dtype == torch.float32
+
+
+ROWS = r"the extractor 'mine' must give a row of features per image, got an output of shape "
+ALONE = r"the extractor 'mine' must give an image the same features whatever is beside it in the batch, but "
+REMEDY = r" Keep the images along the first dimension, and give batch norm running statistics\."
+
+
+@pytest.mark.parametrize(
+    ("extractor", "message"),
+    [
+        (Gives(lambda rows: {"a": rows, "b": rows}), r"must give a tensor .*, got a dict with the keys 'a', 'b'"),
+        (Gives(lambda rows: (rows, rows)), r"must give a tensor of features, got a tuple of 2\. Wrap it in a module"),
+        (Gives(lambda features: None), r"must give a tensor of features, got a NoneType"),
+        (Gives(lambda features: features.mean()), ROWS + r"\(\) for 2 images\. Return the images along the first"),
+        (Gives(lambda features: features.T), ROWS + r"\(3, 2\) for 2 images"),
+        (Gives(lambda features: tokens(features, 3).transpose(0, 1), 6), ROWS + r"\(3, 2, 2\) for 2 images"),
+        # As many tokens, or features, as images: the shape does not tell.
+        (Gives(lambda rows: tokens(rows, 2).transpose(0, 1), 6), ALONE + r"it cannot take one image alone .*" + REMEDY),
+        (Gives(lambda rows: rows.T, 2), ALONE + r"it cannot take one image alone .*\(2, 1\) for 1 images.*" + REMEDY),
+        (nn.BatchNorm2d(1, track_running_stats=False), ALONE + r"its features differ by up to \d.*alone\." + REMEDY),
+        (nn.Sequential(nn.Flatten(), nn.BatchNorm1d(36, track_running_stats=False)),
+         ALONE + r"it cannot take one image alone \(ValueError: Expected more than 1 value per channel" ),
+        (Gives(lambda features: features - features.mean(0)), ALONE + r"its features differ by up to"),
+        (Gives(lambda features: features + torch.rand(())), ALONE + r"its features differ by up to"),
+        (Gives(lambda features: features * float("nan")), ALONE + r"its features differ by up to nan"),
+        (nn.Conv2d(3, 1, 3), r"must take images of shape \(2, 1, 6, 6\), got RuntimeError: .*to have 3 channels"),
+    ],
+    ids=["dict", "tuple", "nothing", "0-d", "transposed", "sequence first", "two tokens first", "two features first",
+         "batch norm of maps", "batch norm of rows", "centred", "random", "NaN", "other channels"],
+)  # fmt: skip
+def test_an_extractor_that_mixes_images_or_gives_no_rows_is_refused_with_the_reason(extractor, message):
+    with pytest.raises(SettingError, match=message) as raised:
+        check_extractor("mine", extractor, 1, 6, CPU)
+    assert "\n" not in str(raised.value)
+
+
+def test_batch_norm_of_large_images_without_running_statistics_does_not_pass_for_rounding():
+    with pytest.raises(SettingError, match=ALONE + "its features differ"):
+        check_extractor("mine", nn.BatchNorm2d(3, track_running_stats=False), 3, 256, CPU)
+
+
+def test_a_larger_batch_is_looked_at_too():
+    with pytest.raises(SettingError, match=ROWS + r"\(3, 4\) for 4 images"):
+        extract_features({"mine": Gives(lambda features: features.T)}, batches())
+
+
+@pytest.mark.parametrize(("pool", "width"), [(None, 8), (1, 2), (2, 8)])
+def test_maps_are_averaged_to_an_edge_before_they_become_a_row(pool, width):
+    images, extractor = batches().images, network().eval()
+    with torch.no_grad():
+        maps = extractor(images)
+        row = features_of("maps", extractor, images, pool)
+    assert row.shape == (10, width)
+    if pool == 1:
+        assert_close(row, maps.mean((2, 3)))
+    features, _ = extract_features({"maps": extractor, "rows": Gives(lambda features: features)}, batches(), pool=pool)
+    assert_close(features["maps"], row)
+    assert features["rows"].shape == (10, 3), "what is no map stays"
+
+
+def test_functions_become_extractors_and_anything_else_is_refused():
+    layer = nn.Flatten()
+    assert as_extractor("mine", layer) is layer
+    assert torch.equal(as_extractor("mine", torch.Tensor.double)(torch.ones(2)), torch.ones(2).double())
+    with pytest.raises(SettingError, match=r"'mine' must be a torch\.nn\.Module or a function of images, got list"):
+        as_extractor("mine", [layer])
+
+
+def test_images_get_the_type_of_the_weights():
+    assert dtype_of(nn.Flatten()) == torch.float32
+    assert dtype_of(nn.Sequential(nn.Flatten(), nn.Linear(1, 1).double())) == torch.float64
+    only_buffers = nn.Module()
+    only_buffers.register_buffer("count", torch.zeros((), dtype=torch.int64))
+    only_buffers.register_buffer("mean", torch.zeros((), dtype=torch.bfloat16))
+    assert dtype_of(only_buffers) == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        (torch.zeros(2, 3), "a tensor of shape (2, 3)"),
+        (torch.zeros(2, dtype=torch.uint8), "a tensor of shape (2,) of torch.uint8"),
+        ([1, 2], "a list of 2"),
+        ({"a": 1}, "a dict with the keys 'a'"),
+        (None, "a NoneType"),
+    ],
+)
+def test_an_output_is_said_in_words(output, said):
+    assert described(output) == said

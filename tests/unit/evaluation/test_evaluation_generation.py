@@ -3,44 +3,37 @@
 import pytest
 import torch
 from torch import nn
-from torch.testing import assert_close
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from gan_lightning.errors import DataError, SettingError
-from gan_lightning.evaluation import QualityReference, TensorImages, generator_count, measure_quality
-from gan_lightning.evaluation.judges import FeatureNetwork, Judge, choose
+from gan_lightning.evaluation import QualityReference, TensorImages, measure_quality
+from gan_lightning.evaluation.chosen import choose
+from gan_lightning.evaluation.generation import figure_names
+from gan_lightning.evaluation.judges import Judge
 
 CPU = torch.device("cpu")
 
 
-class Sees(FeatureNetwork):
+def judge() -> Judge:
     """Features and classes by a fixed random projection."""
+    rng = torch.Generator().manual_seed(0)
+    features, head = nn.Sequential(nn.Flatten(), nn.Linear(36, 4), nn.Dropout(0.5)), nn.Linear(4, 3)
+    for weight in (*features.parameters(), *head.parameters()):
+        weight.data = torch.randn(weight.shape, generator=rng)
+    return Judge("projection", features.eval(), 4, head)
 
-    def name(self, data) -> str:
-        return "projection"
 
-    def judge(self, data, device) -> Judge:
+class Makes:
+    """Several generators; the images may be made of NaN."""
+
+    def __init__(self, generators: int = 3, size: int = 6, offset: float = 0.0) -> None:
         rng = torch.Generator().manual_seed(0)
-        features, head = nn.Sequential(nn.Flatten(), nn.Linear(36, 4), nn.Dropout(0.5)), nn.Linear(4, 3)
-        for weight in (*features.parameters(), *head.parameters()):
-            weight.data = torch.randn(weight.shape, generator=rng)
-        return Judge("projection", features.eval(), 4, head)
+        self.weight = torch.randn(generators, 5, size * size, generator=rng)
+        self.size, self.offset = size, offset
 
-
-class Makes(nn.Module):
-    """Several generators, with dropout and batch norm; the last may be told to give NaN."""
-
-    def __init__(self, generators: int = 3, size: int = 6) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.linear = nn.Linear(5, generators * size * size)
-        self.norm, self.dropout = nn.BatchNorm1d(generators * size * size), nn.Dropout(0.5)
-        self.generators, self.size, self.from_global = generators, size, False
-
-    def generate(self, count: int, rng: torch.Generator | None = None) -> torch.Tensor:
-        latents = torch.randn(count, 5, generator=None if self.from_global else rng)
-        images = self.dropout(self.norm(self.linear(latents))).tanh()
-        return images.view(count, self.generators, 1, self.size, self.size).transpose(0, 1)
+    def __call__(self, count: int, seed: int) -> torch.Tensor:
+        latents = torch.randn(count, 5, generator=torch.Generator().manual_seed(seed))
+        return (latents @ self.weight + self.offset).tanh().unflatten(2, (1, self.size, self.size))
 
 
 def data(train: int = 80, test: int = 50) -> TensorImages:
@@ -51,7 +44,7 @@ def data(train: int = 80, test: int = 50) -> TensorImages:
 
 
 def reference(**settings: object) -> QualityReference:
-    return QualityReference.of(Sees(), data(), **{"generators": 3, "neighbours": 2} | settings)
+    return QualityReference.of(judge(), data(), **{"generators": 3, "neighbours": 2} | settings)
 
 
 def test_as_many_images_are_generated_as_there_are_real_ones_an_equal_number_by_each_generator():
@@ -63,14 +56,14 @@ def test_as_many_images_are_generated_as_there_are_real_ones_an_equal_number_by_
 
 
 def test_fid_is_torchmetrics_own_through_the_same_network():
-    compared, model = reference(), Makes().eval()
+    compared = reference()
     network = compared.judge.features
     network.num_features = 4
     metric = FrechetInceptionDistance(network)
     # Few enough images to come in one part, whose seed is the first that the seed gives.
     seed = torch.randint(2**62, (1,), generator=torch.Generator().manual_seed(0)).item()
     with torch.no_grad():
-        fake = model.generate(16, torch.Generator().manual_seed(seed)).flatten(0, 1)
+        fake = Makes()(16, seed).flatten(0, 1)
         metric.update(fake, real=False)
         for images, _ in choose(data().evaluation_batches("test", CPU), 48, 0):
             metric.update(images, real=True)
@@ -91,33 +84,12 @@ def test_images_that_come_in_parts_are_all_different(monkeypatch):
     seen = []
     compared = reference()
     compared.judge.features.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].clone()))
-    compared.measure(Makes())
+    told = []
+    compared.measure(Makes(), lambda *progress: told.append(progress[1:]))
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert [len(images) for images in seen] == [12, 12, 12, 12]
     images = torch.cat(seen).flatten(1)
     assert len(images.unique(dim=0)) == 48
-
-
-@pytest.mark.parametrize("from_global", [False, True])
-def test_a_model_is_afterwards_what_it_was(from_global):
-    model, compared = Makes(), reference()
-    model.from_global = from_global
-    model.train()
-    model.dropout.eval()
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    modes, state = [module.training for module in model.modules()], torch.get_rng_state()
-    compared.measure(model)
-    assert generator_count(model) == 3
-    assert_close(model.state_dict(), before, rtol=0, atol=0)
-    assert [module.training for module in model.modules()] == modes
-    assert torch.equal(torch.get_rng_state(), state)
-    assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
-
-
-def test_batch_norm_and_dropout_are_those_of_evaluation():
-    trained, resting = Makes(), Makes()
-    trained.train()
-    resting.eval()
-    assert reference().measure(trained) == reference().measure(resting)
 
 
 def test_generated_images_of_another_size_are_resized_to_the_datas():
@@ -136,13 +108,14 @@ def test_other_real_images_stand_beside_them_unless_there_are_too_few():
     assert reference(split="train").others is None
     with torch.no_grad():
         train = compared.judge.features(data()._splits["train"][0])
-    full = QualityReference.of(Sees(), data(test=80), generators=1, neighbours=2)
+    full = QualityReference.of(judge(), data(test=80), generators=1, neighbours=2)
     assert full.others.quality == measure_quality(full.real, train, neighbours=2)
 
 
 def test_the_names_of_the_figures_are_known_before_any_is_measured():
-    for compared in (reference(), reference(neighbours=0)):
-        assert set(compared.figure_names) == set(compared.measure(Makes()).figures())
+    for neighbours in (0, 2):
+        found = reference(neighbours=neighbours).measure(Makes()).figures()
+        assert figure_names(judge(), neighbours) == tuple(found)
 
 
 def test_too_few_images_and_images_that_are_not_finite_are_refused():
@@ -152,7 +125,5 @@ def test_too_few_images_and_images_that_are_not_finite_are_refused():
         reference(images=8, generators=9)
     with pytest.raises(SettingError, match=r"quality\.neighbours must be below the number of images, 48, got 50"):
         reference(neighbours=50)
-    broken = Makes()
-    broken.linear.bias.data[0] = float("nan")
     with pytest.raises(DataError, match=r"Features of generated images must be finite"):
-        reference().measure(broken)
+        reference().measure(Makes(offset=float("nan")))

@@ -27,7 +27,7 @@ def test_inverses_reconstruct_exactly_and_their_baseline_is_the_distance_to_othe
     for images, _ in image_batches()[:2]:
         others = derangement(len(images), rng)
         by_hand += [(images[other] - images[own]).square().sum().sqrt().item() for own, other in enumerate(others)]
-    assert found.distance == 0
+    assert (found.distance, found.share) == (0, 0)
     assert found.other_distance == pytest.approx(sum(by_hand) / 7)
     assert found.samples == 7  # the batch of one has no other image
 
@@ -45,6 +45,12 @@ def test_the_distance_is_the_mean_norm_in_the_units_of_the_data():
 def test_one_image_for_everything_is_no_better_than_its_baseline():
     found = image_reconstruction(image_batches((4, 4)), flatten, lambda latents: 0 * unflatten(latents))
     assert found.distance == pytest.approx(found.other_distance)
+    assert found.share == pytest.approx(1)
+
+
+def test_there_is_no_share_of_distances_that_are_all_0():
+    grey = [(torch.zeros(2, 1, 2, 3), torch.zeros(2))]
+    assert image_reconstruction(grey, flatten, unflatten).share is None
 
 
 def test_images_are_compared_at_the_size_that_is_generated():

@@ -302,7 +302,10 @@ def test_a_batch_of_one_is_refused_before_training():
 
 def test_a_loss_that_is_not_finite_stops_training():
     model = small()
-    with torch.no_grad():
-        model.encoder.fc1[0].weight[0, 0] = float("nan")
-    with pytest.raises(NonFiniteError, match=r"train/\w+ became nan at step 0 of epoch 0"):
+
+    def spoil(*_):
+        model.encoder.fc1[0].weight.data[0, 0] = float("nan")
+
+    model.on_train_batch_start = spoil
+    with pytest.raises(NonFiniteError, match=r"train/\w+ became nan after 0 batches, in epoch 0"):
         fit(model, batches(1))

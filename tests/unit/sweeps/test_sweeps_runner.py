@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from gan_lightning.errors import SettingError
+from gan_lightning.files import SCHEMA_VERSION
 from gan_lightning.sweeps import engine, runner
 from gan_lightning.sweeps.command import points_to_check, refuse_run_folder
 from gan_lightning.sweeps.runner import Runner, trial_command, trial_environment
@@ -203,14 +204,16 @@ sys.exit(command.main(["s.yaml", f"--dir={sys.argv[2]}", "--", f"--until={sys.ar
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1], ids=lambda number: number.name
+)
 def test_a_command_that_is_told_to_end_ends_its_trials_first(tmp_path, number):
     arguments = [sys.executable, "-c", COMMAND, str(Path(__file__).parent), str(tmp_path), "terminal"]
     command = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
     wait_for(lambda: list(tmp_path.glob("*/*/metrics.csv")))
     command.send_signal(number)
-    said, _ = command.communicate(timeout=30)
-    assert (command.returncode, "Interrupted; start it again to go on." in said) == (130, True)
+    said, _ = command.communicate(timeout=240)
+    assert (command.returncode, "Interrupted; start it again to go on." in said) == (128 + number, True)
     assert states(tmp_path) == {1: ("killed", 1)}
     (pid,) = tmp_path.glob("*/*/pid")
     with pytest.raises(ProcessLookupError):
@@ -292,7 +295,7 @@ def test_a_folder_of_trials_of_another_sweep_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("A", "1")
     search = first | {"method": "bayes", "parameters": {"x": {"min": 0, "max": 1}}}
     claim_folder(tmp_path, "s", search)
-    record.write_text(json.dumps({"schema_version": 1, "name": "s"} | search))
+    record.write_text(json.dumps({"schema_version": SCHEMA_VERSION, "name": "s"} | search))
     with pytest.raises(SettingError, match="the space that was searched was"):
         claim_folder(tmp_path, "s", search | {"parameters": {"x": {"min": 0, "max": 2}}})
 
@@ -301,9 +304,9 @@ def test_a_folder_of_trials_of_another_sweep_is_refused(tmp_path, monkeypatch):
     ("content", "message"),
     [
         ('{"comm', "must be a sweep's record, and is damaged"),
-        ('{"schema_version": 1, "command": 3}', "must be a sweep's record, and is damaged"),
-        ('{"schema_version": 1}', "must be a sweep's record, and is damaged: 'command'"),
-        ('{"schema_version": 9}', "schema version 9, and this version of the package reads 1"),
+        (f'{{"schema_version": {SCHEMA_VERSION}, "command": 3}}', "must be a sweep's record, and is damaged"),
+        (f'{{"schema_version": {SCHEMA_VERSION}}}', "must be a sweep's record, and is damaged: 'command'"),
+        ('{"schema_version": 9}', f"schema version 9, and this version of the package reads {SCHEMA_VERSION}"),
         ("[]", "must be a sweep's record, and is damaged"),
     ],
 )

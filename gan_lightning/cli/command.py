@@ -1,0 +1,78 @@
+"""A command line from its arguments to its exit status."""
+
+import logging
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from gan_lightning.callbacks.interruption import Interrupted, ends_when_told
+from gan_lightning.callbacks.process_watch import (
+    FIRST_HAS_ENDED,
+    GRACE,
+    another_was_killed,
+    end_at_once,
+    first_has_ended,
+    started_by_first,
+)
+from gan_lightning.cli.messages import user_error
+from gan_lightning.cli.naming import classes_first, measure_arguments, with_named
+from gan_lightning.cli.parser import GanCLI
+from gan_lightning.errors import exit_with
+from gan_lightning.signals import BY_SIGNAL
+from gan_lightning.yaml_files import check_arguments
+
+
+def run(arguments: list[str]) -> None:
+    """Run a command line; an error that the user can put right ends it with one line and status 2.
+
+    SIGTERM ends it with status 143, and Ctrl-C with 130, as a shell gives them.
+    """
+    sys.argv = [sys.argv[0], *arguments]
+    # Lightning's own: deprecations inside it, a remark on each run having a folder of its own, an advertisement.
+    for message in (
+        ".*LeafSpec",
+        ".*instantiate_classes",
+        ".*JsonargparseDeprecationWarning",
+        "The dirpath has changed",
+        "LightningCLI's args parameter",
+    ):
+        warnings.filterwarnings("ignore", message=rf"\s*{message}")
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda r: "litlogger" not in r.getMessage())
+    # Classes of the user's own, in the folder that the command is given in; "" would be that of a configuration that is
+    # read.
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        with ends_when_told():
+            _run(arguments)
+    except (Interrupted, SIGTERMException) as exception:
+        # Lightning's own status would be 0, as of a finished run. It stays so for the other processes of torchrun and
+        # SLURM, which would end the first one, that may still have something to write; ours waits (`ProcessWatch`).
+        status = BY_SIGNAL + getattr(exception, "signum", signal.SIGTERM)
+        first = not getattr(rank_zero_only, "rank", 0)
+        raise SystemExit(status if first or started_by_first() else 0) from exception
+    except Exception as exception:
+        if (error := user_error(exception)) is not None:
+            exit_with(error)
+        if first_has_ended():  # the error is that of waiting for it
+            end_at_once(FIRST_HAS_ENDED)
+        if another_was_killed():  # so is this one, and what ends this process says why
+            time.sleep(GRACE)
+        raise
+
+
+def _run(arguments: Sequence[str]) -> None:
+    check_arguments(arguments)
+    asks_for_help = not arguments or {"-h", "--help"} & set(arguments)
+    if arguments[:1] == ["measure"] and not asks_for_help:
+        options, folder = measure_arguments(arguments)
+        check_arguments(options)
+        GanCLI([options[0], *classes_first(options[1:])], finished=folder)
+    else:
+        GanCLI([*arguments[:1], *classes_first(with_named(arguments)[1:])] or None)

@@ -1,0 +1,132 @@
+"""Errors as people are told them: one line that says what to do, whatever another package has made of it."""
+
+import inspect
+import re
+from traceback import walk_tb
+from typing import Any
+
+from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from gan_lightning.checkpoints import DISK_ERRORS, remedy
+from gan_lightning.errors import SettingError, UserError, WriteError
+
+MOST_OF_A_LINE = 300
+"""Characters that are shown of what torch says of weights that do not fit."""
+
+
+def refused_settings(error: BaseException) -> str | None:
+    """Return which class could not be made, with the settings that are not its defaults, and why.
+
+    None where the error came from elsewhere.
+
+    Raises:
+        Exception: The error itself, where it is that of a user's own class, which may have to be mended.
+    """
+    errors = [error]
+    while (before := errors[-1].__cause__ or errors[-1].__context__) is not None:
+        errors.append(before)
+    for cause, frame in ((each, frame) for each in reversed(errors) for frame, _ in walk_tb(each.__traceback__)):
+        made = frame.f_locals.get("self")
+        theirs = type(made).__module__.startswith("jsonargparse") or isinstance(made, LightningCLI)
+        if frame.f_code.co_name not in ("__init__", "__post_init__") or made is None or theirs:
+            continue
+        if not type(made).__module__.startswith(("gan_lightning.", "torch", "lightning.")):
+            raise error
+        given = {
+            name: frame.f_locals.get(name, getattr(made, name, each.default))
+            for name, each in inspect.signature(type(made)).parameters.items()
+            if name not in ("logger", "callbacks")
+        }
+        defaults = {name: each.default for name, each in inspect.signature(type(made)).parameters.items()}
+        own = [f"{name}={value!r}" for name, value in given.items() if _is_plain(value) and value != defaults[name]]
+        why = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
+        return f"{type(made).__name__}({', '.join(own)}) cannot be made: {why}. Correct its settings."
+    return None
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(_is_plain(each) for each in value)
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def user_error(exception: BaseException | None) -> UserError | None:
+    """Return the error that is for the user, where another one, such as jsonargparse's, may have been made of it."""
+    follows = True  # not from an error that was dealt with before another one came
+    while exception is not None and not isinstance(exception, UserError):
+        if follows and (refused := _of_logger(exception) or _of_compiling(exception) or _of_monitor(exception)):
+            return refused
+        if follows and isinstance(exception, OSError) and exception.errno in DISK_ERRORS:
+            file = f"'{exception.filename}'" if exception.filename else "a file of the run"
+            return WriteError(f"{file} could not be written or read: {exception.strerror}. {remedy(exception)}.")
+        if follows and isinstance(exception, MisconfigurationException):  # Lightning's own, which names its arguments
+            return SettingError(f"trainer: {exception}")
+        if follows and isinstance(exception, RuntimeError) and (wrong := _other_weights(exception)):
+            return wrong
+        follows = follows and exception.__cause__ is not None
+        exception = exception.__cause__ or exception.__context__
+    return exception
+
+
+def _of_logger(error: BaseException) -> SettingError | None:
+    """Return why one of Lightning's loggers cannot be used: its package is missing, its account or its server."""
+    for frame, _ in walk_tb(error.__traceback__):
+        made = frame.f_locals.get("self")
+        starts = frame.f_code.co_name in ("__init__", "experiment", "get_experiment")
+        if starts and isinstance(made, Logger) and type(made).__module__.startswith("lightning."):
+            name, why = type(made).__name__, str(error).strip() or type(error).__name__
+            if isinstance(error, ImportError):
+                known = re.findall(r"Requirement '([\w-]+)", why)  # the last of several is the best known
+                package = known[-1] if known else str(error.name or "its package").partition(".")[0]
+                return SettingError(
+                    f"trainer.logger must be one whose package is installed, got {name}, which needs {package}. "
+                    f"Install it with: pip install {package.replace('_', '-')}"
+                )
+            remedy = "Correct its settings."
+            if isinstance(made, WandbLogger) and type(error).__module__.startswith("wandb."):
+                remedy = "Log in with `wandb login`, or set the environment variable WANDB_MODE=offline."
+            return SettingError(f"trainer.logger must be one that can be used, got {name}: {why.rstrip('.')}. {remedy}")
+    return None
+
+
+def _of_compiling(error: BaseException) -> SettingError | None:
+    """Return what torch.compile could not make of a network."""
+    if not isinstance(error, RuntimeError) or not type(error).__module__.startswith(("torch._dynamo", "torch._ind")):
+        return None
+    why = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return SettingError(
+        f"speed.compile must not be true where torch.compile fails, got {type(error).__name__}: {why.rstrip('.')}. "
+        "Leave it out."
+    )
+
+
+def _of_monitor(error: BaseException) -> SettingError | None:
+    """Return which metric a callback of Lightning's waits for in vain."""
+    if not isinstance(error, RuntimeError | MisconfigurationException):
+        return None
+    for frame, _ in walk_tb(error.__traceback__):
+        made = frame.f_locals.get("self")
+        if isinstance(made, EarlyStopping) and frame.f_code.co_name == "_validate_condition_metric":
+            known = sorted(frame.f_locals.get("logs", {}))
+            return SettingError(
+                f"{type(made).__name__}.monitor must be one of {', '.join(known) or 'what the model logs, nothing'}, "
+                f"got '{made.monitor}'. Figures of measurements have to be asked for while training, as with "
+                "--transfer.every_n_epochs=1."
+            )
+    return None
+
+
+def _other_weights(error: RuntimeError) -> SettingError | None:
+    """Return what is wrong with the weights that Lightning could not load from a checkpoint."""
+    loads = any(frame.f_code.co_name == "load_model_state_dict" for frame, _ in walk_tb(error.__traceback__))
+    said = re.match(r"Error\(s\) in loading state_dict for (\w+):\s*(.*\S)", str(error))
+    if not loads or said is None:
+        return None
+    model, wrong = said.groups()
+    shown = wrong if len(wrong) <= MOST_OF_A_LINE else f"{wrong[:MOST_OF_A_LINE]}..."
+    return SettingError(
+        f"ckpt_path must be a checkpoint of this {model}, whose weights are others: {shown} Pass the model's own."
+    )

@@ -1,0 +1,174 @@
+"""What the command line makes of a measurement's name: to set one of its settings is to ask for it.
+
+gan-lightning fit ... --feeding.rounds=20        the fit measures `feeding`, too
+gan-lightning measure RUN --feeding.rounds=20    `feeding` alone is measured, of a finished run
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from gan_lightning.errors import SettingError
+from gan_lightning.measurements import MEASUREMENTS
+from gan_lightning.yaml_files import CONFIG_OPTIONS, SUFFIXES
+
+GROUPS = {kind.name: kind for kind in MEASUREMENTS}
+"""The measurements that have groups of settings of their own, by these."""
+
+OWN = "measurements"
+"""The setting that lists measurements of the user's own."""
+
+
+def with_named(arguments: Sequence[str]) -> list[str]:
+    """Return arguments in which every measurement that is named, and off by default, is switched on.
+
+    Where its `enabled` is set by the arguments, too, that stays as it is.
+    """
+    if not arguments:
+        return []
+    named = [name for name in _named(arguments[1:]) if name in GROUPS and not _on_by_default(name)]
+    return [arguments[0], *_switches(named, arguments[1:], on=True), *arguments[1:]]
+
+
+def classes_first(arguments: Sequence[str]) -> list[str]:
+    """Return arguments in which a class, as in `--data=Digits`, stands before the settings of it, as `--data.limit=80`.
+
+    A setting that a class, or a configuration, stands before stays where it is; so do configurations, and everything
+    in the order in which later ones override earlier ones.
+    """
+    options = _with_classes_of_configurations(_options(arguments))
+    for place in range(len(options)):
+        name, value = _name_and_value(options[place])
+        earlier = [_name_and_value(option)[0] for option in options[:place]]
+        if not _is_class(name, value) or name in earlier:
+            continue
+        first = next((i for i, other in enumerate(earlier) if other.startswith(f"{name}.")), place)
+        if not set(CONFIG_OPTIONS) & set(earlier[first:]):
+            options.insert(first, options.pop(place))
+        elif not set(CONFIG_OPTIONS) & set(earlier[:first]):
+            options.insert(first, options[place])  # and again after the configuration, which may name another one
+    return [word for option in options for word in option]
+
+
+def _with_classes_of_configurations(options: list[list[str]]) -> list[list[str]]:
+    """Return options with the class of the model and the data before their settings, where only a later file has it."""
+    for group in ("model", "data"):
+        names = [_name_and_value(option)[0] for option in options]
+        first = next((i for i, name in enumerate(names) if name.startswith(f"--{group}.")), None)
+        if first is None or f"--{group}" in names or set(CONFIG_OPTIONS) & set(names[:first]):
+            continue
+        files = [file for name, file in map(_name_and_value, options[first:]) if name in CONFIG_OPTIONS]
+        for file in files:
+            named = _content(Path(file)).get(group)
+            named = named.get("class_path") if isinstance(named, dict) else named
+            if isinstance(named, str):
+                options = [*options[:first], [f"--{group}={named}"], *options[first:]]
+                break
+    return options
+
+
+def _options(arguments: Sequence[str]) -> list[list[str]]:
+    """Return arguments, each option together with a value that follows it."""
+    options: list[list[str]] = []
+    for word in arguments:
+        takes = bool(options) and options[-1][0].startswith("-") and "=" not in options[-1][0] and len(options[-1]) == 1
+        if takes and not word.startswith("--"):
+            options[-1].append(word)
+        else:
+            options.append([word])
+    return options
+
+
+def _name_and_value(option: Sequence[str]) -> tuple[str, str]:
+    name, _, value = option[0].partition("=")
+    return name, option[1] if len(option) > 1 else value
+
+
+def _is_class(name: str, value: str) -> bool:
+    """Return whether an option names a class: not a value that YAML has, and not a file."""
+    word = re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", value)
+    plain = value.lower() in ("null", "none", "true", "false", "yes", "no", "on", "off") or value.endswith(SUFFIXES)
+    return name.startswith("--") and name not in CONFIG_OPTIONS and word is not None and not plain
+
+
+def measure_arguments(arguments: Sequence[str]) -> tuple[list[str], Path]:
+    """Return the arguments of `measure RUN ...` as those of a command with the run's configuration and checkpoint.
+
+    It is measured on one device of this machine, whatever the run was trained on, and no logger is told.
+
+    Args:
+        arguments: `measure`, the run's folder, and options.
+
+    Returns:
+        The arguments, and the run's folder.
+
+    Raises:
+        SettingError: There is no folder, or no run that can be measured in it.
+    """
+    if len(arguments) < 2 or arguments[1].startswith("-"):
+        raise SettingError("measure must be given a run's folder: gan-lightning measure RUN [--transfer.seed=1 ...]")
+    run, options = Path(arguments[1]), list(arguments[2:])
+    if not run.is_dir():
+        raise SettingError(f"measure must be given a run's folder, got '{run}', which is none.")
+    config, checkpoint = run / "config.yaml", run / "checkpoints" / "last.ckpt"
+    if not config.is_file():
+        raise SettingError(
+            f"measure must be given the folder of a run that was started from the command line, got '{run}', which has "
+            "no config.yaml. From Python, use gan_lightning.measurements.Bench."
+        )
+    if not any(option.startswith("--ckpt_path") for option in options):
+        if not checkpoint.exists():
+            raise SettingError(
+                f"measure must find the run's checkpoints/last.ckpt, and there is none in '{run}'. Give another "
+                "checkpoint of the run's with --ckpt_path."
+            )
+        options += [f"--ckpt_path={checkpoint}"]
+    here = ["logger=false", "devices=1", "num_nodes=1", "strategy=auto", "accelerator=auto", "callbacks=null"]
+    before = ["--config", str(config), *(f"--trainer.{setting}" for setting in here)]
+    if named := _named(options):
+        others = [name for name in GROUPS if name not in named]
+        before += [*_switches(named, options, on=True), *(f"--{name}.enabled=false" for name in others)]
+        own = [option for option in options if option.startswith(f"--{OWN}")]
+        # What is added is measured alone; a setting is one of the run's own measurement.
+        before += [] if own and own[0].startswith(f"--{OWN}.") else [f"--{OWN}=[]"]
+    return ["measure", *before, *options], run
+
+
+def _named(options: Sequence[str]) -> list[str]:
+    """Return the groups of measurements that options set something of, and those of configurations among them."""
+    found: dict[str, None] = {}
+    for option, following in zip(options, [*options[1:], ""], strict=True):
+        name, _, value = option.partition("=")
+        if name in CONFIG_OPTIONS:
+            found |= dict.fromkeys(_in_file(Path(value or following)))
+        elif option.startswith("--"):
+            found[name[2:].partition(".")[0].rstrip("+")] = None
+    return [name for name in found if name in GROUPS or name == OWN]
+
+
+def _in_file(config: Path) -> Iterator[str]:
+    yield from map(str, _content(config))
+
+
+def _content(config: Path) -> dict[Any, Any]:
+    try:
+        content = yaml.safe_load(config.read_text(encoding="utf-8"))
+    except Exception:
+        return {}  # the parser says what is wrong with it
+    return content if isinstance(content, dict) else {}
+
+
+def _on_by_default(name: str) -> bool:
+    return bool(next(field.default for field in fields(GROUPS[name]) if field.name == "enabled"))
+
+
+def _switches(named: Sequence[str], options: Sequence[str], *, on: bool) -> list[str]:
+    """Return what switches groups on or off that the options say nothing of."""
+    said = {option.partition("=")[0] for option in options}
+    return [
+        f"--{name}.enabled={str(on).lower()}" for name in named if name in GROUPS and f"--{name}.enabled" not in said
+    ]

@@ -1,0 +1,296 @@
+"""The command line: LightningCLI with the framework's callbacks, and without its silent surprises."""
+
+import inspect
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning.fabric.plugins.environments import SLURMEnvironment
+from lightning.pytorch import Callback, LightningDataModule, LightningModule
+from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+import gan_lightning.data
+import gan_lightning.models  # noqa: F401 (imported, so that --model and --data know the classes by their short names)
+from gan_lightning import __version__
+from gan_lightning.callbacks import (
+    Acceleration,
+    Checkpoints,
+    DensityRatioMonitor,
+    FeatureWriter,
+    FiniteGuard,
+    Interruption,
+    LossBar,
+    Measure,
+    ProcessWatch,
+    RandomStreams,
+    RunFolder,
+    StepCount,
+    SubproblemMonitor,
+)
+from gan_lightning.callbacks.contract import complete
+from gan_lightning.callbacks.last_run import last_checkpoint
+from gan_lightning.callbacks.wandb_run import go_on_in_wandb
+from gan_lightning.cli.checks import (
+    check_manual_optimization,
+    check_not_past_the_end,
+    check_same_settings,
+    check_values,
+    declared_by,
+    parameters_of,
+)
+from gan_lightning.cli.messages import refused_settings, user_error
+from gan_lightning.cli.naming import GROUPS, OWN
+from gan_lightning.errors import SettingError
+from gan_lightning.measurements import Measurement
+from gan_lightning.swept import WANDB_POINT, check_swept, swept_parameters
+from gan_lightning.trainer import Trainer
+
+LINKED = ("channels", "image_size", "num_classes")
+"""What the data set tells the model, where the model asks for it."""
+
+LAST = "GAN_LIGHTNING_LAST"
+"""Tells the processes that Lightning starts which checkpoint the first one took for the last."""
+
+
+@dataclass(frozen=True)
+class _FromData:
+    """What a model's setting becomes: what the data module declares, or else what was set."""
+
+    name: str
+    cli: "GanCLI"
+
+    def __call__(self, data: object) -> Any:
+        """Return the setting's value.
+
+        Raises:
+            SettingError: Both say something, or neither does.
+        """
+        value = self.cli.given.get(self.name)
+        if hasattr(data, self.name):
+            self.check_not_set()
+            return getattr(data, self.name)
+        parameter = self._parameter()
+        if value is None and parameter is not None and parameter.default is parameter.empty:
+            raise SettingError(
+                f"model.{self.name} must be set: {type(data).__name__} declares no {self.name}. Set "
+                f"--model.{self.name}=..., or give the data module an attribute `{self.name}`."
+            )
+        return value
+
+    def check_not_set(self) -> None:
+        """Check that nobody has set what the data module declares.
+
+        Raises:
+            SettingError: Somebody has.
+        """
+        value, parameter = self.cli.given.get(self.name), self._parameter()
+        # A class may hand the setting on in its **kwargs; then it has no default of its own.
+        if value is not None and value != (None if parameter is None else parameter.default):
+            raise SettingError(
+                f"model.{self.name} must not be set, got {value}: the data set gives it. Remove it, or set "
+                f"data.{self.name} where the data set has that setting."
+            )
+
+    def _parameter(self) -> inspect.Parameter | None:
+        return parameters_of(self.cli._get(self.cli.config, "model")["class_path"]).get(self.name)
+
+
+class GanCLI(LightningCLI):
+    """`fit`, `validate`, `test`, `predict` and `measure`, for the project's models and data or the user's own.
+
+    Args:
+        args: The command line's arguments; by default the process's.
+        run: As Lightning's.
+        finished: Folder of the run that is measured, of `measure`.
+    """
+
+    def __init__(self, args: ArgsType = None, run: bool = True, finished: Path | None = None) -> None:
+        self.finished = finished
+        self.given: dict[str, Any] = {}
+        """What was set of what the data set gives."""
+        given = sys.argv[1:] if args is None else args
+        asked = given[0] if isinstance(given, list) and given else None
+        if asked in (known := self.subcommands()):
+            # Each subcommand's parser takes a tenth of a second or more: the others' would be made for nothing.
+            self.subcommands = lambda: {asked: known[asked]}  # type: ignore[method-assign]
+        super().__init__(
+            LightningModule,
+            LightningDataModule,
+            trainer_class=Trainer,
+            save_config_callback=None,  # RunFolder keeps the configuration, one per run
+            trainer_defaults={"logger": False, "log_every_n_steps": 1},
+            seed_everything_default=0,
+            parser_kwargs={
+                "version": f"gan-lightning {__version__}",
+                "description": "Train, evaluate and use a model. Also: `gan-lightning sweep --help` (many runs from a "
+                "file) and `gan-lightning dashboard --help` (runs compared on one page).",
+            },
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            args=args,
+            run=run,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,  # hyper-parameters are what the model received, links included
+        )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Return Lightning's subcommands and `measure`, with those of their arguments that are no settings."""
+        return {**LightningCLI.subcommands(), "measure": {"model", "datamodule"}}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add measurements and callbacks as groups of settings, and the links from data to model."""
+        for name, kind in GROUPS.items():
+            parser.add_class_arguments(kind, name, fail_untyped=False)
+        parser.add_argument(
+            f"--{OWN}",
+            type=list[Measurement],
+            default=[],
+            help="Measurements of your own: --measurements+=my_package.MyMeasurement --measurements.setting=1",
+        )
+        parser.add_lightning_class_args(DensityRatioMonitor, "density_ratio")
+        parser.add_lightning_class_args(SubproblemMonitor, "subproblem")
+        parser.add_lightning_class_args(RunFolder, "run")
+        parser.add_lightning_class_args(FeatureWriter, "features")
+        parser.add_lightning_class_args(Acceleration, "speed")
+        parser.add_lightning_class_args(Checkpoints, "checkpoint")
+        parser.set_defaults(
+            {
+                "checkpoint.filename": "epoch-{epoch:04d}",
+                "checkpoint.auto_insert_metric_name": False,
+                "checkpoint.save_last": "link",
+            }
+        )
+        for name in LINKED:
+            parser.link_arguments(
+                "data", f"model.init_args.{name}", compute_fn=_FromData(name, self), apply_on="instantiate"
+            )
+
+    def _parse_ckpt_path(self) -> None:
+        """Keep a checkpoint from overriding the command line: compare instead, once the model exists."""
+
+    def _set_seed(self) -> None:
+        """Check the seed, which numpy's generator has to take, and set it.
+
+        Raises:
+            SettingError: If it is out of range.
+        """
+        seed = self._get(self.config, "seed_everything")
+        if not isinstance(seed, bool) and seed is not None and not 0 <= seed < 2**32:
+            raise SettingError(f"seed_everything must be at least 0 and below 2**32, got {seed}.")
+        super()._set_seed()
+
+    def instantiate_classes(self) -> None:
+        """Make what the configuration asks for.
+
+        Raises:
+            SettingError: If a class takes its settings for wrong, or there is no memory for what they ask for.
+        """
+        try:
+            super().instantiate_classes()
+        except Exception as error:
+            if user_error(error) is not None and not isinstance(error, MisconfigurationException):
+                raise
+            refused = refused_settings(error)
+            if refused is None and not isinstance(error, ValueError):  # jsonargparse's own
+                raise
+            raise SettingError(refused or f"a setting cannot be used: {error}") from error
+
+    def before_instantiate_classes(self) -> None:
+        """Refuse values that no setting takes, and what would be dropped without a word.
+
+        Raises:
+            SettingError: If a value is NaN, infinite, or null where there has to be one, if the configuration sets what
+                the data set gives, or a sweep's trial would not use its parameters.
+        """
+        check_values(self._chosen())
+        model = self._get(self.config, "model")
+        self.given = {name: model.get("init_args", {}).get(name) for name in LINKED}
+        for name in declared_by((self._get(self.config, "data") or {}).get("class_path")):
+            if name in LINKED:
+                _FromData(name, self).check_not_set()
+        if point := swept_parameters():
+            check_swept(point, yaml.safe_load(self._parser(self.subcommand).dump(self._chosen(), skip_unset=False)))
+
+    def _chosen(self) -> Any:
+        """Return the configuration of the subcommand."""
+        return self.config.get(str(self.subcommand), self.config)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Return the trainer, with the project's progress bar unless the configuration has one or wants none.
+
+        And with the measurements, and the callbacks that have no settings: they keep a run from being lost.
+        """
+        settings = self._get(self.config_init, "trainer")
+        callbacks = settings.callbacks if isinstance(settings.callbacks, list) else [settings.callbacks]
+        callbacks = [callback for callback in callbacks if callback is not None]
+        if settings.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
+            callbacks.append(LossBar())
+        measurements = [self._get(self.config_init, name) for name in (*GROUPS, OWN)]
+        own = measurements.pop() or []
+        settings.callbacks = [*callbacks, FiniteGuard(), StepCount(), Measure(*measurements, *own)]
+        trainer = super().instantiate_trainer(**kwargs)
+        assert isinstance(trainer, Trainer)
+        # Listening comes before all that is measured after the training, the random streams after all that draws.
+        listed: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        listed[:0] = [Interruption(), ProcessWatch()]
+        listed.insert(len(listed) - len(trainer.checkpoint_callbacks), RandomStreams())
+        environment = trainer._accelerator_connector.cluster_environment
+        if isinstance(environment, SLURMEnvironment):
+            environment.auto_requeue = False  # it would save in the middle of a batch, into the working directory
+        return trainer
+
+    def after_instantiate_classes(self) -> None:
+        """Give the run's folder its configuration, and compare the model with the checkpoint.
+
+        Raises:
+            SettingError: If the checkpoint is missing or belongs to other settings.
+        """
+        subcommand = str(self.subcommand)
+        complete(self.model)
+        check_manual_optimization(self.trainer, self.model)
+        if os.environ.get(WANDB_POINT) and not any(isinstance(log, WandbLogger) for log in self.trainer.loggers):
+            raise SettingError(
+                "trainer.logger must be WandbLogger in a sweep of W&B's agent, got "
+                f"{[type(log).__name__ for log in self.trainer.loggers] or 'none'}: the sweep would never hear of this "
+                "run. Add --trainer.logger=WandbLogger to the sweep's command."
+            )
+        checkpoint = self._get(self.config, "ckpt_path")
+        asked_for_last = checkpoint == "last" and subcommand == "fit"
+        if asked_for_last:
+            self._chosen().ckpt_path = None  # the run's settings are those of the one that it goes on with
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, RunFolder):
+                callback.finished = self.finished
+                callback.config = self._parser(self.subcommand).dump(self._chosen(), skip_unset=False)
+                if asked_for_last:
+                    checkpoint = self._last_checkpoint(callback)
+                    self.config_init[subcommand]["ckpt_path"] = checkpoint
+        if checkpoint is not None:
+            content = check_same_settings(self.model, Path(checkpoint), resumes=subcommand == "fit")
+            if subcommand == "fit":
+                check_not_past_the_end(self.trainer, content)
+                go_on_in_wandb(self.trainer.loggers, content)
+                self.trainer.num_sanity_val_steps = 0  # it would leave its traces in the progress of the validation
+        elif not asked_for_last and subcommand not in ("fit", "None"):
+            raise SettingError(
+                f"ckpt_path must be given to {subcommand}, got none: without it the network would be untrained. "
+                "Pass the checkpoints/last.ckpt of a run, with the run's config.yaml."
+            )
+
+    def _last_checkpoint(self, folder: RunFolder) -> str | None:
+        """Return the checkpoint to go on with: the same one in all processes, as the first one finds it."""
+        if int(os.environ.get("LOCAL_RANK", 0)) > 0 and LAST in os.environ:
+            return os.environ[LAST] or None
+        own = self._get(self.config, "checkpoint").dirpath
+        found = last_checkpoint(
+            folder.folder_of_runs(self.model, self.datamodule), folder.config or "", None if own is None else Path(own)
+        )
+        os.environ[LAST] = str(found or "")
+        return None if found is None else str(found)

@@ -1,0 +1,150 @@
+"""Labels of images from a list: a text file of columns, whose first line names them."""
+
+import csv
+import os
+import unicodedata
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+from gan_lightning.data.listing import Found, Identity, identity_of
+from gan_lightning.data.reading import NAMED, named, reading, shown
+from gan_lightning.errors import DataError
+
+DELIMITERS = ",;\t"
+REMEDY = "Correct the list."
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a list.
+
+    Attributes:
+        line: Where it ends in the file, counted from 1.
+        name: Of the image.
+        label: Its class; empty where it is not known.
+    """
+
+    line: int
+    name: str
+    label: str
+
+    def __str__(self) -> str:
+        return f"'{shown(self.name)}' (line {self.line})"
+
+
+def read_rows(file: Path, file_column: str, label_column: str) -> list[Row]:
+    """Return the rows of a list that is separated by commas, semicolons or tabs; empty lines are skipped.
+
+    Raises:
+        DataError: The list cannot be read, lacks a column, or a row has too many or too few values or no name.
+    """
+    with reading(file, REMEDY), file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
+        lines = list(stream)
+        start = next((number for number, line in enumerate(lines) if line.strip()), len(lines))
+        header, delimiter = header_of("".join(lines[start : start + 1]), file, file_column, label_column)
+        file_at, label_at = header.index(file_column), header.index(label_column)
+        rows = []
+        reader = csv.reader(lines[start + 1 :], delimiter=delimiter, strict=True)
+        for cells in reader:
+            values = [cell.strip() for cell in cells]
+            if not any(values):
+                continue
+            line = start + 1 + reader.line_num
+            if len(values) < len(header) or any(values[len(header) :]) or not values[file_at]:
+                raise DataError(
+                    f"Line {line} of '{shown(file)}' must have a name and {len(header)} values, as its header has, "
+                    f"got {len(values)}: {shown(','.join(values))}. {REMEDY}"
+                )
+            rows.append(Row(line, values[file_at], values[label_at]))
+    if not rows:
+        raise DataError(f"'{shown(file)}' must have a row for each image below its header, got none. {REMEDY}")
+    return rows
+
+
+def header_of(line: str, file: Path, file_column: str, label_column: str) -> tuple[list[str], str]:
+    """Return the names of the columns, and what separates them.
+
+    Raises:
+        DataError: A column is missing, or is there twice.
+    """
+    headers = [
+        ([cell.strip() for cell in next(csv.reader([line], delimiter=delimiter), [])], delimiter)
+        for delimiter in DELIMITERS
+    ]
+    header, delimiter = max(headers, key=lambda found: sum(name in found[0] for name in (file_column, label_column)))
+    for setting, column in (("file_column", file_column), ("label_column", label_column)):
+        if header.count(column) != 1:
+            raise DataError(
+                f"{setting} must be one of the columns that the first line of '{shown(file)}' names, got '{column}', "
+                f"and they are {named(header, 20)}. Set --data.{setting}, or give the list a header."
+            )
+    return header, delimiter
+
+
+def labels_of(images: list[Found], rows: list[Row], file: Path, root: Path) -> dict[Identity, str]:
+    """Return the label of each image that a list has a row for.
+
+    A row names its image by a path from `root`, by a path from the list's own folder, or by the end of a path that
+    one image alone has.
+
+    Raises:
+        DataError: A row names no image or several, or an image is listed twice.
+    """
+    known = {found.identity for found in images}
+    by_name: dict[str, list[Found]] = defaultdict(list)
+    for found in images:
+        by_name[plain(found.name)].append(found)
+    rows_of: dict[Identity, Row] = {}
+    missing: list[Row] = []
+    ambiguous: list[Row] = []
+    twice: list[str] = []
+    contradicting: list[str] = []
+    for row in rows:
+        identities = identities_of(row.name, (root, file.parent), known, by_name)
+        if len(identities) != 1:
+            (ambiguous if identities else missing).append(row)
+            continue
+        first = rows_of.setdefault(identities.pop(), row)
+        if first is not row and os.path.normpath(first.name) == os.path.normpath(row.name):
+            twice.append(f"{first} and {row}")
+        elif first.label != row.label:
+            contradicting.append(f"{first} and {row}")
+    for found_rows, problem in (
+        (missing, f"each name an image below '{shown(root)}'; no such image is there for"),
+        (ambiguous, "each name one image; give more of the path for"),
+        (twice, "each name another image; the same one is in"),
+        (contradicting, "give each file one label; two labels for the same file have"),
+    ):
+        if found_rows:
+            first_ones = ", ".join(str(row) for row in found_rows[:NAMED])
+            more = f" and {len(found_rows) - NAMED:,} more" if len(found_rows) > NAMED else ""
+            raise DataError(f"The {len(rows):,} rows of '{shown(file)}' must {problem} {first_ones}{more}. {REMEDY}")
+    return {identity: row.label for identity, row in rows_of.items()}
+
+
+def identities_of(
+    name: str, folders: tuple[Path, ...], known: set[Identity], by_name: dict[str, list[Found]]
+) -> set[Identity]:
+    """Return the images that a name of a list may stand for."""
+    for spelling in dict.fromkeys((name, name.replace("\\", "/"))):
+        for folder in folders:
+            path = folder / spelling
+            try:
+                identity = identity_of(str(path), path.stat())
+            except (OSError, ValueError):
+                continue
+            if identity in known:
+                return {identity}
+        end = plain("/" + os.path.normpath(spelling).lstrip("/"))
+        matching = {
+            found.identity for found in by_name.get(end.rpartition("/")[2], []) if plain(found.path).endswith(end)
+        }
+        if matching:
+            return matching
+    return set()
+
+
+def plain(name: str) -> str:
+    """Return a name with composed letters: some systems write ä as a and two dots, which looks the same."""
+    return unicodedata.normalize("NFC", name)

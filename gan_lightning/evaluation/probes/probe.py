@@ -1,0 +1,190 @@
+"""What a probe is: a classifier that is fitted to frozen features, whose accuracy says what they hold.
+
+A probe of your own is one class:
+
+    @dataclass(frozen=True)
+    class Centroids(Probe):
+        name = "centroids"
+
+        def accuracy(self, train, train_labels, test, test_labels, *, num_classes, seed, name):
+            means = torch.stack([train[train_labels == label].mean(dim=0) for label in range(num_classes)])
+            return (torch.cdist(test, means).argmin(dim=1) == test_labels).double().mean().item()
+"""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Integer
+from torch import Tensor
+
+from gan_lightning.errors import DataError, SettingError
+
+TrainLabels = Integer[Tensor, " train"] | Integer[Tensor, "train attributes"]
+TestLabels = Integer[Tensor, " test"] | Integer[Tensor, "test attributes"]
+ImageLabels = Integer[Tensor, " images"] | Integer[Tensor, "images attributes"]
+
+Progress = Callable[[str, int, int], None]
+"""Told what is being done, and how much of it: description, done, total."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a probe found of one set of features.
+
+    Attributes:
+        accuracy: On the test split, in [0, 1].
+        seconds: Wall time of fitting and testing; of probes that are fitted together, an equal share.
+        curve: Accuracy at each place of the axis.
+        axis: What the curve runs over.
+        details: What else there is to say, such as a strength that was chosen.
+    """
+
+    accuracy: float
+    seconds: float
+    curve: Mapping[int, float] = field(default_factory=dict)
+    axis: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Probe(ABC):
+    """How features are classified. A subclass is a frozen dataclass of its settings.
+
+    It has to give `accuracy`; one that fits all sets of features at once overrides `judge` as well.
+    """
+
+    name: ClassVar[str]
+    """What its figures are called by."""
+
+    @abstractmethod
+    def accuracy(
+        self,
+        train: Float[Tensor, "train feature"],
+        train_labels: TrainLabels,
+        test: Float[Tensor, "test feature"],
+        test_labels: TestLabels,
+        *,
+        num_classes: int,
+        seed: int,
+        name: str,
+    ) -> float:
+        """Return the share of test images, or of their known attributes, that are classified rightly.
+
+        Args:
+            train: Features of the training split.
+            train_labels: A class per image; or 0/1 per attribute, with -1 where not known.
+            test: Features of the test split.
+            test_labels: As `train_labels`.
+            num_classes: Number of classes, or of attributes.
+            seed: For whatever is drawn.
+            name: What the features are called in an error.
+        """
+
+    def judge(
+        self,
+        train: Mapping[str, Float[Tensor, "train _feature"]],
+        train_labels: TrainLabels,
+        test: Mapping[str, Float[Tensor, "test _feature"]],
+        test_labels: TestLabels,
+        *,
+        num_classes: int,
+        seed: int,
+        report: Progress,
+    ) -> dict[str, Judgement]:
+        """Return what is found of each set of features, under its name; the arguments are those of `accuracy`."""
+        found = {}
+        for done, name in enumerate(train, start=1):
+            started = time.perf_counter()
+            accuracy = self.accuracy(
+                train[name], train_labels, test[name], test_labels, num_classes=num_classes, seed=seed, name=name
+            )
+            found[name] = Judgement(accuracy, time.perf_counter() - started)
+            report(f"probes: {self.name}", done, len(train))
+        return found
+
+
+def cross_entropy(logits: Float[Tensor, "images classes"], labels: ImageLabels) -> Float[Tensor, ""]:
+    """Return the mean cross entropy in nats: softmax for classes, the sum of the sigmoids' for attributes.
+
+    Of each attribute the mean is over the images where it is known, so attributes are independent of each
+    other.
+    """
+    if labels.ndim == 1:
+        return F.cross_entropy(logits, labels)
+    known = labels >= 0
+    targets = labels.clamp(min=0).to(logits.dtype)
+    losses = F.binary_cross_entropy_with_logits(logits, targets, reduction="none") * known
+    return (losses.sum(dim=0) / known.sum(dim=0).clamp(min=1)).sum()
+
+
+def accuracy(logits: Float[Tensor, "images classes"], labels: ImageLabels) -> float:
+    """Return the share of images, or of known attributes, that are classified correctly."""
+    predictions = logits.argmax(dim=1) if labels.ndim == 1 else (logits > 0).long()
+    known = labels >= 0
+    return (predictions == labels)[known].sum().item() / int(known.sum())
+
+
+def majority_accuracy(train_labels: TrainLabels, test_labels: TestLabels) -> float:
+    """Return the accuracy on the test split of answering with what is most frequent in the training split."""
+    if train_labels.ndim == 1:
+        most = torch.bincount(train_labels[train_labels >= 0].long()).argmax()
+        known = test_labels >= 0
+        return (test_labels[known] == most).double().mean().item()
+    known_train, known_test = train_labels >= 0, test_labels >= 0
+    ones = (train_labels.clamp(min=0) * known_train).sum(dim=0)
+    answers = (2 * ones > known_train.sum(dim=0)).long()
+    return (test_labels == answers)[known_test].double().mean().item()
+
+
+def checked_labels(
+    train: Mapping[str, Tensor],
+    train_labels: Tensor,
+    test: Mapping[str, Tensor],
+    test_labels: Tensor,
+    num_classes: int,
+) -> tuple[Tensor, Tensor]:
+    """Return the labels as torch's losses want them, once everything fits together.
+
+    Raises:
+        SettingError: Names, rows or labels do not fit together.
+        DataError: Features are not finite.
+    """
+    if train.keys() != test.keys():
+        raise SettingError(
+            f"train and test must hold features of the same names, got {sorted(train)} and {sorted(test)}; "
+            "extract both splits with the same extractors."
+        )
+    for split, features, labels in (("train", train, train_labels), ("test", test, test_labels)):
+        unknown_images = labels < 0 if labels.ndim == 1 else (labels < 0).all(dim=1)
+        if len(labels) == 0 or unknown_images.any():
+            raise SettingError(
+                f"{split}_labels must be of one image or more, each with a known label, got {len(labels)} "
+                f"images, {int(unknown_images.sum())} of them without; leave those out."
+            )
+        highest = num_classes - 1 if labels.ndim == 1 else 1
+        if labels.max() > highest or (labels.ndim == 2 and labels.shape[1] != num_classes):
+            raise SettingError(
+                f"{split}_labels must fit num_classes={num_classes}, got values up to {int(labels.max())} "
+                f"in shape {tuple(labels.shape)}; give the number of classes or of attributes."
+            )
+        if split == "train" and labels.ndim == 1 and len(labels.unique()) < 2:
+            raise SettingError(
+                f"train_labels must be of two classes or more, got one, {int(labels[0])}: every accuracy would be 1. "
+                "Use images of more classes."
+            )
+        for name, matrix in features.items():
+            if len(matrix) != len(labels):
+                raise SettingError(
+                    f"{split} features of {name!r} must have one row for each of {len(labels)} labels, got "
+                    f"{len(matrix)}; extract features and labels in the same pass."
+                )
+            if not matrix.isfinite().all():
+                raise DataError(
+                    f"{split} features of {name!r} must be finite, got NaN or infinity; "
+                    "look for a diverged training run or damaged images."
+                )
+    return train_labels.long(), test_labels.long()

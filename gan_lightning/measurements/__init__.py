@@ -1,0 +1,56 @@
+"""Everything that can be measured of a trained model: one file each, all of one shape."""
+
+from gan_lightning.figures import Figure
+from gan_lightning.measurements.anatomy import Anatomy
+from gan_lightning.measurements.base import Measurement, Outcome
+from gan_lightning.measurements.bench import Bench
+from gan_lightning.measurements.depth import FrozenDepth
+from gan_lightning.measurements.embedding import Embedding
+from gan_lightning.measurements.feeding import IterativeFeeding
+from gan_lightning.measurements.filters import Filters
+from gan_lightning.measurements.neighbours import Neighbours
+from gan_lightning.measurements.quality import Quality
+from gan_lightning.measurements.reconstruction import Reconstruction
+from gan_lightning.measurements.samples import Samples
+from gan_lightning.measurements.similarity import Similarity
+from gan_lightning.measurements.synthetic_data import SyntheticData
+from gan_lightning.measurements.transfer import Transfer
+from gan_lightning.measurements.variations import Variations
+
+MEASUREMENTS: tuple[type[Measurement], ...] = (
+    Transfer,
+    Anatomy,
+    FrozenDepth,
+    Quality,
+    Reconstruction,
+    Samples,
+    Filters,
+    Neighbours,
+    IterativeFeeding,
+    Similarity,
+    Variations,
+    Embedding,
+    SyntheticData,
+)
+"""Those that the command line knows by their names; the user's own come by their import paths."""
+
+__all__ = [
+    "MEASUREMENTS",
+    "Anatomy",
+    "Bench",
+    "Embedding",
+    "Figure",
+    "Filters",
+    "FrozenDepth",
+    "IterativeFeeding",
+    "Measurement",
+    "Neighbours",
+    "Outcome",
+    "Quality",
+    "Reconstruction",
+    "Samples",
+    "Similarity",
+    "SyntheticData",
+    "Transfer",
+    "Variations",
+]

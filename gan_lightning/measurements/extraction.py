@@ -1,0 +1,142 @@
+"""Features of whole splits, extracted once for all measurements that want them."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from gan_lightning.evaluation.features import estimate_batch_norm_statistics, extract_features
+from gan_lightning.evaluation.probes.probe import Progress
+from gan_lightning.figures import Weights
+from gan_lightning.interfaces import ImageBatches, Images, Labels, Split
+
+BatchNorm = Literal["running", "real"]
+"""Which statistics batch norm uses: those that the network has, or those of the training images."""
+
+CACHE = 2 * 2**30
+"""Bytes of features that are kept."""
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features of a split, a row an image in stored order, on the device that they were computed on.
+
+    Attributes:
+        matrices: Under the networks' names, in float32.
+        labels: Of the images; -1 where one is not known.
+    """
+
+    matrices: Mapping[str, Float[Tensor, "images _feature"]]
+    labels: Labels
+
+    def known(self) -> "Features":
+        """Return those of the images of which something is known."""
+        known = self.labels >= 0 if self.labels.ndim == 1 else (self.labels >= 0).any(dim=1)
+        if known.all():
+            return self
+        return Features({name: matrix[known] for name, matrix in self.matrices.items()}, self.labels[known])
+
+
+@dataclass(frozen=True)
+class Source:
+    """Which networks features come from."""
+
+    weights: Weights
+    batch_norm: BatchNorm
+    seed: int
+
+    def __str__(self) -> str:
+        words = {"trained": "trained", "random": "random weights", "none": "pixels"}[self.weights]
+        return words + (", statistics of real images" if self.batch_norm == "real" else "")
+
+
+@dataclass(frozen=True)
+class WatchedBatches:
+    """Batches that report how many of them have been used."""
+
+    batches: ImageBatches
+    description: str
+    report: Progress
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[tuple[Images, Labels]]:
+        for done, batch in enumerate(self.batches, start=1):
+            yield batch
+            self.report(self.description, done, len(self))
+
+
+Key = tuple[Source, str, Split, int | None]
+"""What a matrix of features is of: the source, the network's name, the split, and the edge of pooled maps."""
+
+
+class Extraction:
+    """Extracts features, and keeps as many as fit.
+
+    Args:
+        batches: Gives a split in stored order, this process's share, and reports how far it has been read under a
+            description.
+        most_bytes: Of features that are kept; those that were asked for longest ago give way.
+    """
+
+    def __init__(self, batches: Callable[[Split, str], ImageBatches], most_bytes: int = CACHE) -> None:
+        self.batches, self.most_bytes = batches, most_bytes
+        self.labels: dict[Split, Labels] = {}
+        """Of the splits that have been read, on all processes."""
+        self._kept: OrderedDict[Key, Tensor] = OrderedDict()
+        self._statistics: dict[tuple[Source, str], Mapping[str, Tensor]] = {}
+
+    def features(
+        self, split: Split, networks: Mapping[str, nn.Module], source: Source, pool: int | None
+    ) -> dict[str, Float[Tensor, "images _feature"]]:
+        """Return the features of a whole split under the networks' names.
+
+        Args:
+            split: Which images.
+            networks: Of the source.
+            source: What features of these names are kept under.
+            pool: Edge to which maps are averaged.
+        """
+        keys: dict[str, Key] = {name: (source, name, split, pool) for name in networks}
+        found = {name: self._kept[key] for name, key in keys.items() if key in self._kept}
+        if missing := {name: network for name, network in networks.items() if name not in found}:
+            with self.statistics(missing, source):
+                batches = self.batches(split, f"features of {split} images, {source}")
+                extracted, self.labels[split] = extract_features(missing, batches, pool=pool)
+            found |= extracted
+            for name, matrix in extracted.items():
+                self._keep(keys[name], matrix)
+        for key in keys.values():
+            if key in self._kept:
+                self._kept.move_to_end(key)
+        return {name: found[name] for name in networks}
+
+    @contextmanager
+    def statistics(self, networks: Mapping[str, nn.Module], source: Source) -> Iterator[None]:
+        """Let networks use the batch-norm statistics of their source; what they had comes back."""
+        buffers = {buffer: buffer.clone() for network in networks.values() for buffer in network.buffers()}
+        try:
+            for name, network in networks.items() if source.batch_norm == "real" else ():
+                self._use_real_statistics(source, name, network)
+            yield
+        finally:
+            for buffer, before in buffers.items():
+                buffer.copy_(before)
+
+    def _use_real_statistics(self, source: Source, name: str, network: nn.Module) -> None:
+        if (source, name) not in self._statistics:
+            batches = self.batches("train", f"batch-norm statistics of {name}, {source}")
+            estimate_batch_norm_statistics(network, batches)
+            self._statistics[source, name] = {each: buffer.clone() for each, buffer in network.named_buffers()}
+        for each, buffer in network.named_buffers():
+            buffer.copy_(self._statistics[source, name][each])
+
+    def _keep(self, key: Key, matrix: Tensor) -> None:
+        self._kept[key] = matrix
+        while sum(kept.numel() * kept.element_size() for kept in self._kept.values()) > self.most_bytes:
+            self._kept.popitem(last=False)

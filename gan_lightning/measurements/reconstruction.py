@@ -1,0 +1,123 @@
+"""How nearly the encoder and the generator invert each other, as figures and as a picture."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from gan_lightning.errors import SettingError
+from gan_lightning.evaluation.pictures import reconstructions_picture
+from gan_lightning.evaluation.reconstruction import (
+    ReconstructionDistance,
+    image_reconstruction,
+    latent_reconstruction,
+)
+from gan_lightning.figures import Best, Figure
+from gan_lightning.interfaces import EncodesImages, Latents
+from gan_lightning.measurements.base import Measurement, Outcome
+from gan_lightning.measurements.bench import BatchNorm, Bench
+from gan_lightning.processes import gather_objects, process_count, process_rank
+from gan_lightning.resizing import resized
+
+AT_ONCE = 500
+"""Latents that are decoded at a time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reconstruction(Measurement):
+    """Measures ‖x - G(E(x))‖ on the test images and ‖z - E(G(z))‖ on as many latents, and draws reconstructions.
+
+    Figures, mean ℓ2 norms in the units of images in [-1, 1] and of latents: `reconstruction/image/distance`,
+    `reconstruction/image/distance_to_another` with a random other image in each one's place, and their quotient
+    `reconstruction/image/share`; the same of `latent`. The picture has rows of the first test images, each above the
+    row of their reconstructions.
+
+    Args:
+        enabled: Whether to measure at all.
+        every_n_epochs: Epochs between two measurements while training, without the picture; 0 measures after the
+            training alone.
+        batch_norm: Batch-norm statistics that E and G are measured with: "running" are those of training, "real" those
+            of G(E(x)) on the training images.
+        images: Images in the picture.
+        seed: Of the latents, and of which other sample each one is compared with.
+
+    Source:
+        Donahue et al. 2017, Theorem 2 and Figures 2 and 4.
+    """
+
+    name: ClassVar[str] = "reconstruction"
+    needs: ClassVar[tuple[type, ...]] = (EncodesImages,)
+
+    enabled: bool = True
+    batch_norm: BatchNorm = "running"
+    images: int = 20
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the settings.
+
+        Raises:
+            SettingError: One is out of range.
+        """
+        super().__post_init__()
+        self.at_least(1, images=self.images)
+
+    def passes_over(self, bench: Bench) -> str | None:
+        """Return why there is nothing to measure: no encoder and generator, or no images."""
+        return super().passes_over(bench) or bench.without_images()
+
+    def check(self, bench: Bench) -> None:
+        """Check that test images have others to be compared with.
+
+        Raises:
+            SettingError: They come one by one.
+        """
+        first = next(iter(bench.data.evaluation_batches("test", torch.device("cpu"))), None)
+        largest = max(gather_objects(0 if first is None else len(first[0])))
+        if largest < 2:
+            raise SettingError(
+                f"{self.name} must have test images in batches of at least 2, to compare reconstructions with those of "
+                f"other images, got batches of {largest}. Raise evaluation_batch_size of the data and use two images "
+                f"or more, or switch it off with --{self.name}.enabled=false."
+            )
+
+    def metrics(self, bench: Bench) -> Mapping[str, Best | None]:
+        """Return the names of the figures."""
+        best: dict[str, Best | None] = {"distance": "min", "distance_to_another": None, "share": "min"}
+        return {
+            self.figure(metric, 0.0, condition=of).name: which
+            for of in ("image", "latent")
+            for metric, which in best.items()
+        }
+
+    def run(self, bench: Bench) -> Outcome:
+        """Return the distances, and the picture."""
+        with bench.reconstructing(self.batch_norm):
+            batches = bench.batches("test", "reconstructions of test images")
+            image = image_reconstruction(batches, bench.encode, bench.decode, seed=self.seed)
+            latents = self._latents(bench, image.samples)
+            latent = latent_reconstruction(latents, bench.encode, bench.decode, seed=self.seed)
+            figures = [*self._figures("image", "test", image), *self._figures("latent", "", latent)]
+            if not bench.controls:
+                return Outcome(figures)
+            shown, _ = bench.images("test", self.images)
+            reconstructed = bench.decode(bench.encode(shown))
+        picture = reconstructions_picture(resized(shown.float(), reconstructed.shape[-1]), reconstructed)
+        return Outcome(figures, pictures={"": picture})
+
+    def _latents(self, bench: Bench, count: int) -> Iterator[Latents]:
+        """Yield this process's share of `count` latents, which are the same however many processes there are."""
+        mine = bench.sample_latents(count, self.seed).tensor_split(process_count())[process_rank()]
+        parts = mine.split(AT_ONCE)
+        for done, part in enumerate(parts, start=1):
+            yield part
+            bench.report("reconstructions of latents", done, len(parts))
+
+    def _figures(self, of: str, split: str, found: ReconstructionDistance) -> list[Figure]:
+        values = {"distance": found.distance, "distance_to_another": found.other_distance, "share": found.share}
+        return [
+            self.figure(metric, value, condition=of, split=split, images=found.samples)
+            for metric, value in values.items()
+            if value is not None
+        ]

@@ -1,0 +1,311 @@
+"""What frozen features are worth on a labelled data set, beside their controls."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+from rich.table import Table
+from torch import Tensor
+
+from gan_lightning.errors import DataError, SettingError
+from gan_lightning.evaluation.features import has_statistics
+from gan_lightning.evaluation.probes import PAPER, TUNED, Judgement, NearestProbe, PaperProbe, Probe, TunedProbe
+from gan_lightning.evaluation.probes.probe import majority_accuracy
+from gan_lightning.figures import Best, Figure, Weights
+from gan_lightning.interfaces import HasExtractors, Split
+from gan_lightning.measurements.base import Measurement, Outcome
+from gan_lightning.measurements.bench import CHANCE, PIXELS, BatchNorm, Bench
+from gan_lightning.processes import gather_objects, on_first_process
+
+logger = logging.getLogger(__name__)
+
+SPLITS: tuple[Split, ...] = ("train", "test")
+
+FRESH, ESTIMATED = "fresh_statistics", "estimated_statistics"
+"""Conditions of a random-weights control: batch norm as a new layer has it, and with statistics of training images."""
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A set of features, and the figures that it gives."""
+
+    subject: str
+    weights: Weights
+    condition: str
+    train: Tensor
+    test: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transfer(Measurement):
+    """Freezes the extractors and classifies by their features, beside raw pixels, random weights and chance.
+
+    Figures: `transfer/<extractor>/<probe>/accuracy`; of the controls `transfer/<extractor>/<probe>/random_weights/...`,
+    `transfer/pixels/<probe>/accuracy` and `transfer/chance/accuracy`. Random weights are judged with the batch-norm
+    statistics of a new layer and with those of the training images, and the stronger of both is the control. Chance is
+    the accuracy of answering with the most frequent class. Images without a label are left out.
+
+    Args:
+        enabled: Whether to measure at all.
+        every_n_epochs: Epochs between two measurements of the trained extractors while they train; 0 measures after the
+            training alone.
+        paper: The papers' probe; null leaves it out.
+        tuned: The tuned linear probe; null leaves it out.
+        nearest: The 1-nearest-neighbour accuracy; null leaves it out.
+        probes: Further probes, such as your own.
+        random_weights: Whether the same extractors with random weights stand beside them.
+        raw_pixels: Whether the images themselves stand beside them.
+        batch_norm: Batch-norm statistics that the trained extractors are evaluated with: "running" are those of
+            training, "real" are estimated on the training images.
+        pool: Edge to which maps are averaged before they become features; where not given, they are taken whole.
+        seed: Of the heads, of their batches, of the held-out images and of the random weights.
+
+    Source:
+        Mao et al. 2022, section 4, steps 4 and 5; Donahue et al. 2017, section 4.2.
+    """
+
+    name: ClassVar[str] = "transfer"
+    needs: ClassVar[tuple[type, ...]] = (HasExtractors,)
+
+    enabled: bool = True
+    paper: PaperProbe | None = PAPER
+    tuned: TunedProbe | None = TUNED
+    nearest: NearestProbe | None = None
+    probes: Sequence[Probe] = ()
+    random_weights: bool = True
+    raw_pixels: bool = True
+    batch_norm: BatchNorm = "running"
+    pool: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the settings.
+
+        Raises:
+            SettingError: `pool` or `every_n_epochs` is out of range, or two probes have one name.
+        """
+        super().__post_init__()
+        if self.pool is not None:
+            self.at_least(1, pool=self.pool)
+        names = [probe.name for probe in self.all_probes]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise SettingError(f"transfer.probes must have names of their own, got {twice[0]!r} twice.")
+
+    @property
+    def all_probes(self) -> list[Probe]:
+        """The probes, in the order of their figures."""
+        own: list[Probe | None] = [self.paper, self.tuned, self.nearest]
+        return [probe for probe in (*own, *self.probes) if probe is not None]
+
+    def passes_over(self, bench: Bench) -> str | None:
+        """Return why there is nothing to measure: no probe, or no extractors."""
+        return super().passes_over(bench) or ("all its probes are left out" if not self.all_probes else None)
+
+    def check(self, bench: Bench) -> None:
+        """Check labels, extractors and controls.
+
+        Raises:
+            DataError: A split has no labels, or there are fewer than two classes.
+            SettingError: An extractor cannot be used, or there can be no random-weights control.
+        """
+        check_labels(bench, self.name)
+        bench.check_networks()
+        if self.random_weights and bench.controls:
+            bench.control(self.seed)  # fails now if it would fail after the training
+
+    def metrics(self, bench: Bench) -> Mapping[str, Best | None]:
+        """Return the accuracies of the trained extractors."""
+        names = [
+            self.figure("accuracy", 0.0, subject=each, protocol=p.name).name
+            for p in self.all_probes
+            for each in bench.networks
+        ]
+        return dict.fromkeys(names, "max")
+
+    def run(self, bench: Bench) -> Outcome:
+        """Return the accuracies and those of the controls."""
+        sources, labels = self._sources(bench)
+        named = {f"{each.subject} ({each.weights}{each.condition and ', '}{each.condition})": each for each in sources}
+
+        def judge() -> list[tuple[str, dict[str, Judgement]]]:
+            return [
+                (
+                    probe.name,
+                    probe.judge(
+                        {name: source.train for name, source in named.items()},
+                        labels["train"],
+                        {name: source.test for name, source in named.items()},
+                        labels["test"],
+                        num_classes=bench.data.num_classes,
+                        seed=self.seed,
+                        report=bench.report,
+                    ),
+                )
+                for probe in self.all_probes
+            ]
+
+        judged = on_first_process(judge)
+        images = len(labels["test"])
+        figures = [
+            figure
+            for probe, judgements in judged
+            for name, judgement in judgements.items()
+            for figure in self._figures(named[name], probe, judgement, images)
+        ]
+        if bench.controls:
+            figures = [*stronger_controls(figures), self._chance(labels, images)]
+        details = {
+            "features": {source.subject: source.train.shape[1] for source in sources},
+            "found": {
+                probe: {name: each.details for name, each in found.items() if each.details} for probe, found in judged
+            },
+            "classes_in_one_split_only": classes_in_one_split(bench, labels["train"], labels["test"]),
+        }
+        return Outcome(figures, details, tables=[self._table(bench, figures)])
+
+    def _sources(self, bench: Bench) -> tuple[list[_Source], dict[Split, Tensor]]:
+        """Return all sets of features in the order of their figures, and the labels."""
+        kinds: list[tuple[Weights, BatchNorm, str]] = [("trained", self.batch_norm, "")]
+        if bench.controls and self.random_weights:
+            normalised = any(has_statistics(network) for network in bench.control(self.seed).networks.values())
+            kinds += [("random", "running", FRESH if normalised else "")]
+            kinds += [("random", "real", ESTIMATED)] if normalised else []
+        if bench.controls and self.raw_pixels:
+            kinds += [("none", "running", "")]
+        sources: list[_Source] = []
+        labels: dict[Split, Tensor] = {}
+        for weights, batch_norm, condition in kinds:
+            found = {
+                split: bench.features(
+                    split, weights=weights, batch_norm=batch_norm, seed=self.seed, pool=self.pool
+                ).known()
+                for split in SPLITS
+            }
+            labels = {split: each.labels for split, each in found.items()}
+            sources += [
+                _Source(name, weights, condition, train, found["test"].matrices[name])
+                for name, train in found["train"].matrices.items()
+            ]
+        for split, known in labels.items():
+            if not len(known):
+                raise DataError(f"{bench.data.name}: at least one {split} image must have a label, got none.")
+        return sources, labels
+
+    def _figures(self, source: _Source, probe: str, judgement: Judgement, images: int) -> list[Figure]:
+        about = {"subject": source.subject, "protocol": probe, "weights": source.weights, "images": images}
+        about |= {"condition": source.condition}
+        return [
+            self.figure("accuracy", judgement.accuracy, seconds=judgement.seconds, **about),
+            *(
+                self.figure("accuracy", accuracy, axis=judgement.axis, at=float(at), **about)
+                for at, accuracy in judgement.curve.items()
+            ),
+        ]
+
+    def _chance(self, labels: Mapping[Split, Tensor], images: int) -> Figure:
+        accuracy = majority_accuracy(labels["train"], labels["test"])
+        return self.figure("accuracy", accuracy, subject=CHANCE, weights="none", images=images)
+
+    def _table(self, bench: Bench, figures: Sequence[Figure]) -> Table:
+        """Return a table with a row per extractor and probe, the controls and the printed figures beside it."""
+        values = {figure.name: figure.value for figure in figures if not figure.is_point}
+        printed = {name: figure.value for name, figure in bench.published.items() if name in values}
+        table = Table(title=f"Transfer on {bench.data.name}: accuracy on frozen features")
+        for column in ("Extractor", "Probe"):
+            table.add_column(column, no_wrap=True)
+        controls = ("Random weights", "Raw pixels", "Chance") if bench.controls else ()
+        for column in ("Accuracy", *controls, *(("Paper",) if printed else ()), "Seconds"):
+            table.add_column(column, justify="right")
+        for figure in figures:
+            if figure.weights != "trained" or figure.is_point:
+                continue
+            names = [figure.name]
+            if controls:
+                names.append(f"{self.name}/{figure.subject}/{figure.protocol}/random_weights/accuracy")
+                names += [f"{self.name}/{PIXELS}/{figure.protocol}/accuracy", f"{self.name}/{CHANCE}/accuracy"]
+            beside = [values.get(name) for name in names] + ([printed.get(figure.name)] if printed else [])
+            cells = ("-" if value is None else f"{value:.4f}" for value in beside)
+            table.add_row(figure.subject, figure.protocol, *cells, f"{figure.seconds or 0:.1f}")
+        return table
+
+
+def _details(found: Mapping[str, Judgement]) -> dict[str, Mapping[str, Any]]:
+    return {name: each.details for name, each in found.items() if each.details}
+
+
+def stronger_controls(figures: Sequence[Figure]) -> list[Figure]:
+    """Return the figures, and for each pair of random-weights controls the stronger one without a condition."""
+    found: list[Figure] = []
+    for figure in figures:
+        found.append(figure)
+        if figure.condition != ESTIMATED or figure.is_point:
+            continue
+        pair = [
+            each
+            for each in figures
+            if (each.subject, each.protocol) == (figure.subject, figure.protocol) and each.weights == "random"
+        ]
+        alone = max((each for each in pair if not each.is_point), key=lambda each: each.value)
+        found += [replace(each, condition="") for each in pair if each.condition == alone.condition]
+    return found
+
+
+def check_labels(bench: Bench, what: str) -> None:
+    """Check that a probe has something to learn: labels in both splits, and two classes among those of training.
+
+    Args:
+        bench: With the data.
+        what: Name of the measurement that needs them.
+
+    Raises:
+        DataError: It has not.
+    """
+    remedy = f"or switch it off with --{what}.enabled=false"
+    if bench.without_images():
+        raise DataError(
+            f"{what} needs a data module that declares labelled images, got {bench.described_data}, {remedy}."
+        )
+    data = bench.data
+    if data.label_kind == "none":
+        raise DataError(
+            f"{what} needs labels, and the data set {data.name} has none. Use a labelled data set {remedy}."
+        )
+    for split in SPLITS:
+        seen = _some_labels(bench, split, enough=2 if split == "train" else 1)
+        if not seen:
+            raise DataError(
+                f"{what} needs labels, and no {split} image of {data.name} has one. Use a labelled data set {remedy}."
+            )
+        if split == "train" and data.label_kind == "classes" and len(seen) < 2:
+            raise DataError(
+                f"{what} needs two classes or more, and all training images of {data.name} are of one: every accuracy "
+                f"would be 1. Use a data set with more classes {remedy}."
+            )
+
+
+def _some_labels(bench: Bench, split: Split, enough: int) -> set[int]:
+    """Return labels that are in a split; no more are looked for once there are enough."""
+    seen: set[int] = set()
+    for _, labels in bench.data.evaluation_batches(split, torch.device("cpu")):
+        seen |= set(labels[labels >= 0].unique().tolist())
+        if len(seen) >= enough:
+            break
+    return set().union(*gather_objects(seen))
+
+
+def classes_in_one_split(bench: Bench, train: Tensor, test: Tensor) -> dict[Split, list[str]]:
+    """Return the names of classes that only one split has images of, and warn of them."""
+    if train.ndim > 1:
+        return {}
+    in_train, in_test = set(train.unique().tolist()), set(test.unique().tolist())
+    names = getattr(bench.data, "classes", None) or [str(label) for label in range(bench.data.num_classes)]
+    alone: dict[Split, set[int]] = {"train": in_train - in_test, "test": in_test - in_train}
+    found: dict[Split, list[str]] = {
+        split: [names[label] for label in sorted(own)] for split, own in alone.items() if own
+    }
+    for split, own in found.items():
+        shown = ", ".join(own[:10]) + (", ..." if len(own) > 10 else "")
+        logger.warning("%s: only the %s split has images of %s.", bench.data.name, split, shown)
+    return found

@@ -1,0 +1,122 @@
+"""The one way to the terminal: nothing that is shown can end or change a run.
+
+Names that a user chose are shown as they are, never read as markup. Where nobody reads the output any more, as behind a
+closed pipe, or its encoding lacks a letter, the work goes on.
+"""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def console() -> "Console":
+    """Return a console on standard output as it is now, which reads no markup."""
+    # Imported before Lightning, rich has Python's cache of types take its Union[float, int] for Lightning's
+    # Union[int, float]: `--trainer.limit_train_batches=1`, one batch, would then be 1.0, all of them.
+    from rich.console import Console
+
+    return Console(markup=False, highlight=False, emoji=False)
+
+
+def show(*what: Any, soft_wrap: bool = False) -> None:
+    """Print texts or rich's tables; where nobody can read them, nothing happens."""
+    with forgiving_output():
+        console().print(*what, soft_wrap=soft_wrap)
+
+
+class _Forgiving:
+    """A text stream whose reader may go away: from then on it writes to nowhere.
+
+    Args:
+        stream: What it writes to.
+        says_so: Where to say, once, that nothing is written any more; nowhere if None.
+    """
+
+    def __init__(self, stream: Any, says_so: "_Forgiving | None" = None) -> None:
+        self._stream = stream
+        self._says_so = says_so
+        self._gone = False
+
+    def write(self, text: str) -> int:
+        """Write, as far as somebody reads."""
+        self._try(self._stream.write, text)
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Write lines, as far as somebody reads."""
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        """Flush, as far as somebody reads."""
+        self._try(self._stream.flush)
+
+    def _try(self, do: Any, *arguments: str) -> None:
+        if self._gone:
+            return
+        try:
+            try:
+                do(*arguments)
+            except UnicodeEncodeError:
+                encoding = self._stream.encoding or "ascii"
+                do(*(text.encode(encoding, "replace").decode(encoding) for text in arguments))
+        except BlockingIOError:
+            pass  # a reader that is too slow, and asked not to be waited for, misses some
+        except Exception as error:  # closed or full, in one way or another
+            self._gone = True
+            self._drop(error)
+
+    def _drop(self, error: Exception) -> None:
+        """Let what others write to the same descriptor go nowhere, too; say so where that can still be said."""
+        with contextlib.suppress(Exception):
+            descriptor = self._stream.fileno()
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, descriptor)
+            os.close(nowhere)
+        if self._says_so is not None:
+            why = "nobody reads the output any more" if isinstance(error, BrokenPipeError) else "the output is lost"
+            self._says_so.write(f"gan-lightning: {why} ({error}); the work goes on.\n")
+            self._says_so.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _open_standard_descriptors() -> None:
+    """Let no file that is opened later be taken for an output that was closed before the process began."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest one that is free
+
+
+@contextlib.contextmanager
+def forgiving_output() -> Iterator[None]:
+    """Let whatever is printed meanwhile, by anybody, fail without harm."""
+    before = sys.stdout, sys.stderr
+    if isinstance(before[0], _Forgiving) or isinstance(before[1], _Forgiving):
+        yield
+        return
+    with contextlib.ExitStack() as stack:
+        if None in before:  # as behind `>&-`
+            _open_standard_descriptors()
+        out, err = (
+            stack.enter_context(Path(os.devnull).open("w", encoding="utf-8")) if stream is None else stream
+            for stream in before
+        )
+        errors = _Forgiving(err)
+        output = _Forgiving(out, says_so=errors)
+        sys.stdout, sys.stderr = output, errors
+        try:
+            yield
+        finally:
+            output.flush()
+            errors.flush()
+            sys.stdout, sys.stderr = before

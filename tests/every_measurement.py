@@ -1,0 +1,159 @@
+"""Every measurement with settings that make it quick, and a small model and data set that all of them can measure."""
+
+import random
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from gan_lightning.evaluation import (
+    DepthProtocol,
+    NearestProbe,
+    PaperProbe,
+    SmallClassifier,
+    TensorImages,
+    TunedProbe,
+)
+from gan_lightning.interfaces import LinearHead
+from gan_lightning.measurements import (
+    MEASUREMENTS,
+    Anatomy,
+    Embedding,
+    Figure,
+    Filters,
+    FrozenDepth,
+    IterativeFeeding,
+    Measurement,
+    Neighbours,
+    Outcome,
+    Quality,
+    Reconstruction,
+    Samples,
+    Similarity,
+    SyntheticData,
+    Transfer,
+    Variations,
+)
+
+TUNED = TunedProbe(strengths=(0.1,))
+
+
+@contextmanager
+def one_strength() -> Iterator[None]:
+    """Let the anatomy's probe try one strength instead of seven."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gan_lightning.measurements.anatomy.TUNED", TUNED)
+        yield
+
+
+def quick(folder: Path) -> list[Measurement]:
+    """Return every measurement, switched on; a classifier is kept in `folder`."""
+    network = SmallClassifier(width=2, feature_dim=4, steps=20, batch_size=8, cache_dir=str(folder))
+    found: list[Measurement] = [
+        Transfer(paper=PaperProbe(epochs=2), tuned=TUNED, nearest=NearestProbe()),
+        Anatomy(probes=True, generated=16, images=12),
+        FrozenDepth(enabled=True, protocol=DepthProtocol(epochs=1, batch_size=8)),
+        Quality(enabled=True, network=network, images=16, neighbours=2),
+        Reconstruction(images=3),
+        Samples(columns=3),
+        Filters(),
+        Neighbours(enabled=True, count=2, queries=3, batch_norm="real"),
+        IterativeFeeding(enabled=True, rounds=2, images=2, measured=6, batch_norm="real"),
+        Similarity(enabled=True, images=8, copies=2, pairs=1),
+        Variations(enabled=True, noise=(0.3, 1.0), copies=2, images=2, measured=6),
+        Embedding(enabled=True, images=12, perplexity=3.0),
+        SyntheticData(enabled=True, budgets=(4, 6), copies=2, steps=4, batch_size=4, width=2, seeds=2),
+    ]
+    assert [type(each) for each in found] == list(MEASUREMENTS)
+    return found
+
+
+def stripes() -> TensorImages:
+    """Return images that are bright above (class 0) or below (class 1), the classes of some unknown."""
+    rng = torch.Generator().manual_seed(0)
+    labels = torch.arange(40) % 2
+    images = 0.3 * torch.randn(40, 1, 8, 8, generator=rng)
+    images[labels == 0, :, :4] += 0.5
+    images[labels == 1, :, 4:] += 0.5
+    labels[[3, 30]] = -1
+    images = images.clamp(-1, 1)
+    splits = {"train": (images[:24], labels[:24]), "test": (images[24:], labels[24:])}
+    return TensorImages("stripes", **splits, num_classes=2, batch_size=4)
+
+
+class Everything(nn.Module):
+    """Declares all that a model can, for images of 8x8, and draws from every random state without being asked to.
+
+    Weights, buffers, modes and frozen layers differ from those of a new network.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(
+            OrderedDict(
+                conv1=nn.Sequential(nn.Conv2d(1, 4, 3, 2, 1, bias=False), nn.BatchNorm2d(4), nn.LeakyReLU(0.2)),
+                conv2=nn.Sequential(nn.Conv2d(4, 6, 3, 2, 1), nn.Dropout(0.5), nn.LeakyReLU(0.2), nn.Flatten()),
+            )
+        )
+        self.latents = nn.Linear(24, 3)
+        self.discriminator = nn.Sequential(nn.Flatten(), nn.Linear(64, 5), nn.Tanh())
+        self.logit = nn.Linear(5, 1)
+        self.generators = nn.ModuleList(
+            nn.Sequential(nn.Linear(3, 64), nn.BatchNorm1d(64), nn.Unflatten(1, (1, 8, 8)), nn.Tanh()) for _ in range(2)
+        )
+
+    def extractors(self) -> dict[str, nn.Module]:
+        return {"encoder": self.encoder, "discriminator": self.discriminator}
+
+    def heads(self) -> dict[str, LinearHead]:
+        return {
+            "encoder": LinearHead(self.latents.weight, "encoding"),
+            "discriminator": LinearHead(self.logit.weight, "discrimination"),
+        }
+
+    def generate(self, count: int, rng: torch.Generator | None = None) -> torch.Tensor:
+        unasked()
+        return torch.stack([generator(self.sample_latents(count, rng)) for generator in self.generators])
+
+    def encode(self, images: torch.Tensor) -> torch.Tensor:
+        unasked()
+        return self.latents(self.encoder(images))
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        return self.generators[0](latents)
+
+    def sample_latents(self, count: int, rng: torch.Generator | None = None) -> torch.Tensor:
+        return torch.randn(count, 3, generator=rng)
+
+    def real_logits(self, images: torch.Tensor) -> torch.Tensor:
+        return self.logit(self.discriminator(images))[:, 0]
+
+
+def unasked() -> None:
+    """Draw from the random states that all code shares."""
+    _ = random.random(), np.random.rand(), torch.rand(())  # noqa: NPY002 (the global one)
+
+
+def everything() -> Everything:
+    """Return a model as if trained, always the same."""
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        model = Everything()
+        for name, buffer in model.named_buffers():
+            if buffer.is_floating_point():
+                buffer.uniform_(0.5, 1.5) if "var" in name else buffer.normal_(std=0.2)
+    model.train()
+    model.discriminator.eval()
+    model.latents.bias.requires_grad_(False)
+    return model
+
+
+def timeless(outcome: Outcome) -> list[Figure]:
+    """Return figures without what differs from time to time."""
+    return [replace(figure, seconds=None) for figure in outcome.figures]

@@ -1,0 +1,54 @@
+"""In what order the command line reads its arguments."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gan_lightning.cli.naming import classes_first
+
+CLASSES = {"--data": "Digits", "--model": "my_pkg.MyGAN", "--trainer.logger": "CSVLogger"}
+
+
+@given(st.sampled_from(list(CLASSES)), st.lists(st.sampled_from("abc"), min_size=1, max_size=3), st.booleans())
+def test_a_class_comes_before_its_settings_whose_order_stays(name, settings, apart):
+    given_class = [name, CLASSES[name]] if apart else [f"{name}={CLASSES[name]}"]
+    options = [f"{name}.{setting}={number}" for number, setting in enumerate(settings)]
+    ordered = [*given_class, *options]
+    for place in range(len(options) + 1):
+        assert classes_first([*options[:place], *given_class, *options[place:]]) == ordered
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--data=Digits", "--data.limit=80", "--data=MNIST"],
+        ["--config", "a.yaml", "--data.limit=80", "--config=b.yaml"],
+        ["--transfer.paper.epochs=3", "--transfer.paper=null"],
+        ["--trainer.logger.x=1", "--trainer.logger=false"],
+        ["--transfer.seed=1", "--transfer=own.yaml"],
+        ["--trainer.callbacks.monitor=x", "--trainer.callbacks+=EarlyStopping"],
+        ["--print_config"],
+        [],
+    ],
+)
+def test_what_has_an_order_of_its_own_keeps_it(arguments):
+    assert classes_first(arguments) == arguments
+
+
+def test_classes_within_classes_come_after_these():
+    shuffled = ["--model.update.rate=1", "--model.update=Inverse", "--model.width=4", "--model=MGAN"]
+    assert classes_first(shuffled) == [
+        "--model=MGAN",
+        "--model.update=Inverse",
+        "--model.update.rate=1",
+        "--model.width=4",
+    ]
+
+
+def test_a_configuration_still_overrides_what_stands_before_it(tmp_path):
+    names, config = ["--data.limit=80"], tmp_path / "own.yaml"
+    config.write_text("data:\n  class_path: Digits\n  init_args: {limit: 100}\n")
+    file = f"--config={config}"
+    assert classes_first([*names, file]) == ["--data=Digits", *names, file]
+    assert classes_first([*names, file, "--data=MNIST"]) == ["--data=MNIST", *names, file, "--data=MNIST"]
+    assert classes_first([file, *names, "--data=MNIST"]) == [file, "--data=MNIST", *names]
