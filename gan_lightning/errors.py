@@ -27,6 +27,10 @@ class WriteError(UserError):
     """A file could not be written, as on a full disk; the message names it, the reason and what is left."""
 
 
+class MeasurementError(UserError):
+    """A measurement of a finished model failed; all others are written, and the message names it and why."""
+
+
 class NonFiniteError(UserError):
     """A loss or a weight became NaN or infinite; the message names it, the step and the last good checkpoint."""
 

@@ -62,11 +62,17 @@ class Figure:
     at: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what no reader could draw.
+        """Make numbers of other packages plain ones, and refuse what no reader could draw.
 
         Raises:
-            DataError: The value is NaN or infinite.
+            DataError: A part has another type, the value is NaN or infinite, or a point has no place.
         """
+        for part in fields(self):
+            object.__setattr__(self, part.name, _plain_part(part.name, getattr(self, part.name)))
+        if self.is_point != (self.at is not None):
+            raise DataError(
+                f"a figure must have both axis and at, or neither, got {self.axis!r} and {self.at} ({self.name})."
+            )
         if not math.isfinite(self.value):
             raise DataError(
                 f"{self.name} must be finite, got {self.value}; look for a diverged training run or too few images."
@@ -121,12 +127,21 @@ class RunFigures:
     passed_over: Mapping[str, str] = field(default_factory=dict)
     published: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
-    def with_measured(self, name: str, section: Section, figures: Sequence[Figure]) -> "RunFigures":
-        """Return this with a measurement added; its earlier figures of the same epochs give way."""
+    def with_measured(
+        self, name: str, section: Section, figures: Sequence[Figure], said: str | None = None
+    ) -> "RunFigures":
+        """Return this with a measurement added; its earlier figures of the same epochs give way.
+
+        Args:
+            name: The measurement's.
+            section: What is said of it.
+            figures: What it found.
+            said: Under which name the section stands; by default the measurement's.
+        """
         epochs = {figure.epoch for figure in figures}
         kept = [each for each in self.figures if each.measurement != name or each.epoch not in epochs]
         passed_over = {other: why for other, why in self.passed_over.items() if other != name}
-        sections = {**self.sections, name: section}
+        sections = {**self.sections, said or name: section}
         return replace(self, figures=[*kept, *figures], sections=sections, passed_over=passed_over)
 
 
@@ -154,22 +169,22 @@ def write_figures(path: Path, run: RunFigures) -> None:
         "passed_over": run.passed_over,
         "measurements": {name: vars(section) for name, section in run.sections.items()},
     }
-    text = json.dumps(_finite(head), indent=2, allow_nan=False)
+    text = json.dumps(finite(head), indent=2, allow_nan=False)
     rows = ",\n".join(f"    {json.dumps(_row(figure), allow_nan=False)}" for figure in run.figures)
     write_text(path, f'{text.removesuffix(chr(10) + "}")},\n  "figures": [\n{rows}\n  ]\n}}\n')
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """Return what JSON can hold: numbers that it has no word for become texts, and other objects what is in them."""
     if isinstance(value, Mapping):
-        return {str(key): _finite(each) for key, each in value.items()}
+        return {str(key): finite(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(each) for each in value]
+        return [finite(each) for each in value]
     if value is None or isinstance(value, str | bool | int):
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
-    return _finite(plain(value))
+    return finite(plain(value))
 
 
 def _row(figure: Figure) -> dict[str, Any]:
@@ -200,34 +215,46 @@ def read_figures(path: Path) -> RunFigures:
         figures = [_figure(row) for row in content.pop("figures")]
         sections = {name: Section(**section) for name, section in content.pop("measurements").items()}
         published, passed_over = dict(content.pop("published")), dict(content.pop("passed_over"))
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+    except (DataError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DataError(f"'{path}' is garbled: {type(error).__name__}: {error}.") from error
     del content["schema_version"]
     return RunFigures(content, figures, sections, passed_over, published)
 
 
-_KINDS: Mapping[str, tuple[type, ...]] = {
-    **dict.fromkeys(("measurement", "metric", "subject", "protocol", "weights", "condition", "split", "axis"), (str,)),
-    **dict.fromkeys(("value", "seconds", "at"), (int, float)),
-    **dict.fromkeys(("images", "epoch", "batches"), (int,)),
+_NUMBERS: Mapping[str, type] = {
+    **dict.fromkeys(("value", "seconds", "at"), float),
+    **dict.fromkeys(("images", "epoch", "batches"), int),
 }
 
 
+_WORDS = {str: "a text", float: "a number", int: "a whole number"}
+
+
+def _plain_part(part: str, value: Any) -> Any:
+    """Return a part of a figure as a plain text or number.
+
+    Raises:
+        DataError: It is neither, or a number that JSON has no word for.
+    """
+    wanted = _NUMBERS.get(part, str)
+    if value is None and part not in ("value", "measurement", "metric"):
+        return None if wanted is not str else ""
+    if wanted is str:
+        if isinstance(value, str) and (part != "weights" or value in get_args(Weights)):
+            return value
+    elif not isinstance(value, str | bool):
+        try:
+            number = wanted(value)
+        except (TypeError, ValueError, OverflowError):
+            number = None
+        if number is not None and (part == "value" or math.isfinite(number)) and (wanted is float or number == value):
+            return number
+    kind = f"one of {', '.join(get_args(Weights))}" if part == "weights" else _WORDS[wanted]
+    raise DataError(f"a figure's {part} must be {kind}, got {value!r}.")
+
+
 def _figure(row: Mapping[str, Any]) -> Figure:
-    values: dict[str, Any] = {}
-    for name, value in row.items():
-        if name == "name":
-            continue
-        kinds = _KINDS.get(name, ())
-        is_one = isinstance(value, kinds) and not isinstance(value, bool)
-        if is_one and float in kinds:
-            value = float(value)
-        if not is_one or (isinstance(value, float) and not math.isfinite(value)):
-            raise ValueError(f"a figure has {value!r} for {name}")
-        values[name] = value
-    if values.get("weights", "trained") not in get_args(Weights):
-        raise ValueError(f"a figure has {values['weights']!r} for weights")
-    figure = Figure(**values)
-    if figure.is_point != (figure.at is not None):
-        raise ValueError(f"a figure has {figure.at!r} for at, and {figure.axis!r} for axis")
-    return figure
+    parts = {each.name for each in fields(Figure)}
+    if unknown := sorted(row.keys() - parts - {"name"}):
+        raise DataError(f"a figure has no {unknown[0]!r}.")
+    return Figure(**{name: _plain_part(name, value) for name, value in row.items() if name != "name"})

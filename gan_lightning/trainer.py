@@ -5,6 +5,7 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch import LightningDataModule, LightningModule
 
+from gan_lightning.callbacks.contract import complete
 from gan_lightning.callbacks.interruption import Interruption
 from gan_lightning.callbacks.measure import Measure
 from gan_lightning.errors import SettingError
@@ -50,6 +51,18 @@ class Trainer(pl.Trainer):
         finally:
             self._measures = False
 
+    def test(self, model: LightningModule | None = None, *arguments: Any, **settings: Any) -> Any:
+        """Test as Lightning does, a model without `test_step`, too."""
+        if model is not None:
+            complete(model)
+        return super().test(model, *arguments, **settings)
+
+    def predict(self, model: LightningModule | None = None, *arguments: Any, **settings: Any) -> Any:
+        """Predict as Lightning does; of a model without `predict_step` the features of its extractors."""
+        if model is not None:
+            complete(model)
+        return super().predict(model, *arguments, **settings)
+
     @property
     def task(self) -> str | None:
         """What the trainer does: Lightning's name for it, or `measure`."""
@@ -61,7 +74,7 @@ class Trainer(pl.Trainer):
             callbacks = [each for each in self.callbacks if isinstance(each, Interruption | Measure)]  # type: ignore[attr-defined]
             for callback in callbacks:
                 if isinstance(callback, Measure):
-                    callback.check_any()
+                    callback.check_any(self)
                 callback.on_test_start(self, self.lightning_module)
             for callback in callbacks:
                 callback.on_test_end(self, self.lightning_module)

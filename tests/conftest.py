@@ -7,10 +7,19 @@ import os
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is loaded, here and in the processes that tests start
 
+import functools
+import gc
 import importlib
+import importlib.metadata
 
 from hypothesis import settings
 from jaxtyping import install_import_hook
+
+# Until all is loaded, collecting garbage would only go through it again and again: a third of the time.
+gc.disable()
+
+# Each of the many trainers looks through all installed packages for callbacks.
+importlib.metadata.entry_points = functools.cache(importlib.metadata.entry_points)
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # What is first loaded under the hook is compiled anew in every process, which takes seconds.
@@ -22,3 +31,9 @@ install_import_hook("gan_lightning", "beartype.beartype")
 # The first example pays for imports, and a busy machine is no failure.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+def pytest_collection_finish():
+    """Collect garbage from here on, and leave alone what has been loaded."""
+    gc.freeze()
+    gc.enable()

@@ -41,7 +41,7 @@ from gan_lightning.measurements import (
     Variations,
 )
 
-TUNED = TunedProbe(strengths=(0.1,))
+TUNED = TunedProbe(strengths=(1.0,), gradient_tolerance=0.1)
 
 
 @contextmanager
@@ -57,7 +57,7 @@ def quick(folder: Path) -> list[Measurement]:
     network = SmallClassifier(width=2, feature_dim=4, steps=20, batch_size=8, cache_dir=str(folder))
     found: list[Measurement] = [
         Transfer(paper=PaperProbe(epochs=2), tuned=TUNED, nearest=NearestProbe()),
-        Anatomy(probes=True, generated=16, images=12),
+        Anatomy(probes=True, generated=8, images=12),
         FrozenDepth(enabled=True, protocol=DepthProtocol(epochs=1, batch_size=8)),
         Quality(enabled=True, network=network, images=16, neighbours=2),
         Reconstruction(images=3),
@@ -68,7 +68,7 @@ def quick(folder: Path) -> list[Measurement]:
         Similarity(enabled=True, images=8, copies=2, pairs=1),
         Variations(enabled=True, noise=(0.3, 1.0), copies=2, images=2, measured=6),
         Embedding(enabled=True, images=12, perplexity=3.0),
-        SyntheticData(enabled=True, budgets=(4, 6), copies=2, steps=4, batch_size=4, width=2, seeds=2),
+        SyntheticData(enabled=True, budgets=(4, 6), copies=2, steps=4, batch_size=4, width=2, seeds=1),
     ]
     assert [type(each) for each in found] == list(MEASUREMENTS)
     return found

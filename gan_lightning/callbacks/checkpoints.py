@@ -72,6 +72,7 @@ class Checkpoints(ModelCheckpoint):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save what the epoch's end or its last batch asks for."""
         # A training that `max_steps` ends within an epoch has saved at the batch, before what the epoch's end does.
+        self._check_monitor(trainer)
         due, self._due = self._due or self._last_global_step_saved == trainer.global_step > 0, False
         if self._should_save_on_train_epoch_end(trainer) and self._epoch_asks(trainer):
             due = True
@@ -104,6 +105,22 @@ class Checkpoints(ModelCheckpoint):
 
     def _here(self, path: str) -> str:
         return path if self.dirpath is None else str(Path(self.dirpath, Path(path).name))
+
+    def _check_monitor(self, trainer: Trainer) -> None:
+        """Check, after the first validation, that what chooses checkpoints is logged; Lightning would keep none.
+
+        Raises:
+            SettingError: It is not.
+        """
+        every, candidates = trainer.check_val_every_n_epoch, self._monitor_candidates(trainer)
+        validated = trainer.is_last_batch and every is not None and (trainer.current_epoch + 1) % every == 0
+        dry = bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
+        if self.monitor is None or self.monitor in candidates or not validated or dry:
+            return
+        raise SettingError(
+            f"checkpoint.monitor must be logged by the end of an epoch, got '{self.monitor}', which is not. One of "
+            f"{', '.join(sorted(candidates))}, or from what a measurement gives every epoch."
+        )
 
     def _epoch_asks(self, trainer: Trainer) -> bool:
         every = self._every_n_epochs

@@ -1,5 +1,6 @@
 """Where what was measured goes: the run's folder, the loggers, the monitors and the terminal, in this order."""
 
+import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -17,8 +18,8 @@ from rich.table import Table
 from gan_lightning.callbacks.counting import batches_done
 from gan_lightning.callbacks.run_folder import git_commit, run_folder, write_picture
 from gan_lightning.callbacks.wandb_run import log_curves
-from gan_lightning.errors import DataError
-from gan_lightning.figures import FILE, Figure, RunFigures, Section, metrics, read_figures, write_figures
+from gan_lightning.errors import SettingError
+from gan_lightning.figures import FILE, Figure, RunFigures, Section, finite, metrics, read_figures, write_figures
 from gan_lightning.files import whole_file, writing_folder
 from gan_lightning.interfaces import LabelledImages
 from gan_lightning.measurements.base import ClassImages, Outcome
@@ -51,7 +52,8 @@ def deliver(
         outcome: What it found, its figures stamped with the epoch.
         epoch: Epochs of training that the model has had.
         seconds: Wall time that it took.
-        earlier: Its figures of earlier epochs, which stand beside those of now.
+        earlier: Its figures so far; those of other epochs stand beside those of now, and what has been logged is not
+            logged again.
         final: Whether it was measured of a finished model. While training no tables are shown, and pictures bear the
             epoch.
         logs: Whether the loggers are told.
@@ -59,7 +61,7 @@ def deliver(
     """
     if not trainer.is_global_zero:
         return
-    folder = run_folder(trainer)
+    folder, dated = run_folder(trainer), not final
     if folder is not None:
         about = {
             "measured": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -69,8 +71,12 @@ def deliver(
             "git_commit": git_commit(),
         }
         section = Section(dict(settings), about, outcome.details)
-        run = run_so_far(trainer, pl_module, folder).with_measured(name, section, [*earlier, *outcome.figures])
-        write_figures(folder / FILE, run)
+        run = run_so_far(trainer, pl_module, folder)
+        # What is said and drawn of a finished run's last epoch stays, beside that of an earlier one.
+        dated = dated or (trainer.state.fn != "fit" and _is_earlier(run, epoch))
+        before = [figure for figure in earlier if figure.epoch != epoch]
+        said = f"{name}, epoch {epoch}" if dated and final else name
+        write_figures(folder / FILE, run.with_measured(name, section, [*before, *outcome.figures], said))
         if outcome.arrays:
             with whole_file(folder / f"{name}.npz") as path:
                 np.savez(
@@ -78,7 +84,7 @@ def deliver(
                 )
         for data_set, images in outcome.data_sets.items():
             write_data_set(folder / name / data_set, images)
-    suffix = "" if final or epoch is None else f"-epoch-{epoch - 1:04d}"
+    suffix = "" if not dated or epoch is None else f"-epoch-{epoch - 1:04d}"
     for picture_name, picture in outcome.pictures.items():
         whole_name = f"{name}-{picture_name}" if picture_name else name
         key = f"{name}/{picture_name}" if picture_name else name
@@ -88,6 +94,12 @@ def deliver(
         log_figures(trainer, [each for each in outcome.figures if (each.name, each.at, each.value) not in logged])
     if final and shows and (tables := tables_of(name, outcome)):
         show(*tables)
+
+
+def _is_earlier(run: RunFigures, epoch: int | None) -> bool:
+    """Return whether a finished run is measured as it was in the middle of its training."""
+    last = run.about.get("epochs")
+    return epoch is not None and isinstance(last, int) and epoch < last
 
 
 def log_figures(trainer: Trainer, figures: Sequence[Figure]) -> None:
@@ -111,11 +123,38 @@ def show_to_monitors(pl_module: LightningModule, figures: Sequence[Figure]) -> N
 
 
 def read_run(folder: Path) -> RunFigures | None:
-    """Return what a run's folder holds of figures; None where there is no file that this version reads."""
-    try:
-        return read_figures(folder / FILE)
-    except DataError:
-        return None
+    """Return what a run's folder holds of figures; None where there is no file.
+
+    Raises:
+        DataError: There is one that this version does not read: it is left as it is.
+    """
+    return read_figures(folder / FILE) if (folder / FILE).exists() else None
+
+
+PLUMBING = {"root", "cache_dir", "download", "verify", "evaluation_batch_size"}
+"""Settings of a data set that say where it comes from, not what it is."""
+
+
+def check_same_data(folder: Path, data: object) -> None:
+    """Check that a finished run is measured on its own data: its figures would else be replaced by others'.
+
+    Raises:
+        SettingError: Another data set is given, or other settings of it; names them.
+        DataError: The run's figures cannot be read.
+    """
+    run = read_run(folder)
+    if run is None:
+        return
+    # As the file has them: tuples are lists there.
+    here = json.loads(json.dumps(finite({"data": data_name(data), **data_settings(data)})))
+    there = {"data": run.about.get("data"), **run.about.get("data_settings", {})}
+    for name in sorted((here.keys() | there.keys()) - PLUMBING):
+        if here.get(name) != there.get(name):
+            setting = name if name == "data" else f"data.{name}"
+            raise SettingError(
+                f"{setting} must be {there.get(name)!r}, as the run had it, got {here.get(name)!r}: figures of other "
+                "data would replace the run's. Measure other data from Python, with a Bench."
+            )
 
 
 def run_so_far(trainer: Trainer, pl_module: LightningModule, folder: Path) -> RunFigures:
@@ -144,12 +183,17 @@ def about_run(trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
     return {
         "model": type(pl_module).__name__,
         "model_settings": dict(pl_module.hparams),
-        "data": data.name if isinstance(data, LabelledImages) else type(data).__name__,
+        "data": data_name(data),
         "data_settings": data_settings(data),
         "seed": int(os.environ["PL_GLOBAL_SEED"]) if "PL_GLOBAL_SEED" in os.environ else None,
         "epochs": trainer.current_epoch if fitted else None,
         "batches": batches_done(trainer) if fitted else None,
     }
+
+
+def data_name(data: object) -> str:
+    """Return what figures say of a data set."""
+    return data.name if isinstance(data, LabelledImages) else type(data).__name__
 
 
 def data_settings(data: object) -> Mapping[str, Any]:

@@ -1,6 +1,7 @@
 """When measurements are made: while a model trains, after every fit, and under `test`; never how."""
 
 import logging
+import re
 import time
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,12 +15,12 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from gan_lightning.callbacks.contract import check_model
 from gan_lightning.callbacks.counting import batches_done, counts_in, is_last_epoch
-from gan_lightning.callbacks.delivery import deliver, read_run, show_to_monitors, write_passed_over
+from gan_lightning.callbacks.delivery import check_same_data, deliver, read_run, show_to_monitors, write_passed_over
 from gan_lightning.callbacks.interruption import interruption
 from gan_lightning.callbacks.progress import progress_bars
 from gan_lightning.callbacks.run_folder import RunFolder, is_dry_run, run_folder
 from gan_lightning.checkpoints import read_checkpoint
-from gan_lightning.errors import SettingError
+from gan_lightning.errors import MeasurementError, SettingError
 from gan_lightning.figures import Best, Figure
 from gan_lightning.measurements.base import Measurement, Outcome
 from gan_lightning.measurements.bench import Bench
@@ -31,7 +32,14 @@ SWITCHED_OFF = "it is switched off"
 """Why a measurement is not made that nobody asked for."""
 
 
-class _ToldToEndError(Exception):
+RESERVED = {
+    *("run", "data", "model", "trainer", "checkpoint", "features", "speed", "density_ratio", "subproblem"),
+    *("measurements", "curve", "train", "val", "test", "checkpoints", "pictures", "metrics", "config", "figures"),
+}
+"""Names that settings, metrics or files of a run have already."""
+
+
+class _ToldToEndError(BaseException):
     """The run was told to end while it was measured."""
 
 
@@ -84,7 +92,8 @@ class Measure(Callback):
         self._lasting, self._chosen = {}, []
         bench = self._bench(trainer, pl_module, epoch=None, controls=True)
         for measurement in self.measurements:
-            _check_enabled(measurement)
+            if stage == "fit":
+                _check_enabled(measurement)
             reason = SWITCHED_OFF if not measurement.enabled else measurement.passes_over(bench)
             if reason is not None:
                 self.passed_over[measurement.name] = reason
@@ -141,12 +150,14 @@ class Measure(Callback):
         self.history = [Figure(**figure) for figure in state_dict["history"]]
         self.due = state_dict["due"]
 
-    def check_any(self) -> None:
-        """Check that something is measured at all.
+    def check_any(self, trainer: Trainer) -> None:
+        """Check that something is measured at all, and on the run's own data.
 
         Raises:
-            SettingError: All measurements are passed over; says why.
+            SettingError: All measurements are passed over, or the data are others; says why.
         """
+        if (folder := run_folder(trainer)) is not None:
+            check_same_data(folder, getattr(trainer, "datamodule", None))
         reasons = {name: why for name, why in self.passed_over.items() if why != SWITCHED_OFF}
         if not self._chosen:
             said = "; ".join(f"{name}: {why}" for name, why in reasons.items()) or "all measurements are switched off"
@@ -161,7 +172,13 @@ class Measure(Callback):
         bench = self._bench(trainer, pl_module, epoch=epochs, controls=False)
         try:
             for measurement in due:
-                outcome = self._measured(trainer, pl_module, bench, measurement, final=False)
+                try:
+                    outcome = self._measured(trainer, pl_module, bench, measurement, final=False)
+                except Exception as error:
+                    if measurement.name in self._watched or trainer.world_size > 1:
+                        raise
+                    logger.exception("%s cannot be measured after %d epochs.", measurement.name, epochs, exc_info=error)
+                    continue
                 if monitored:
                     show_to_monitors(pl_module, outcome.figures)
         except _ToldToEndError:
@@ -176,16 +193,30 @@ class Measure(Callback):
     def _finished(self, trainer: Trainer, pl_module: LightningModule, epoch: int | None, batches: int | None) -> None:
         write_passed_over(trainer, pl_module, self.passed_over)
         bench = self._bench(trainer, pl_module, epoch=epoch, controls=True, batches=batches)
+        failed: dict[str, Exception] = {}
         for measurement in self._chosen:
-            self._measured(trainer, pl_module, bench, measurement, final=True)
+            try:
+                self._measured(trainer, pl_module, bench, measurement, final=True)
+            except Exception as error:
+                if trainer.world_size > 1:  # the others would wait for this process
+                    raise
+                logger.exception("%s cannot be measured.", measurement.name, exc_info=error)
+                failed[measurement.name] = error
+        if failed:
+            self.passed_over |= {name: f"it failed: {type(error).__name__}: {error}" for name, error in failed.items()}
+            write_passed_over(trainer, pl_module, self.passed_over)
+            name, first = next(iter(failed.items()))
+            raise MeasurementError(
+                f"{name} could not be measured ({type(first).__name__}: {first}). Everything else is done and written; "
+                "measure it again with gan-lightning measure once it is mended."
+            ) from first
 
     def _measured(
         self, trainer: Trainer, pl_module: LightningModule, bench: Bench, measurement: Measurement, *, final: bool
     ) -> Outcome:
         """Make one measurement; what it found is written before the next one begins."""
         started = time.perf_counter()
-        known = [figure for figure in self.history if figure.measurement == measurement.name]
-        earlier = [figure for figure in known if figure.epoch != bench.epoch]
+        earlier = [figure for figure in self.history if figure.measurement == measurement.name]
         with self._progress(trainer, bench, may_stop=not final and not self._watched):
             outcome = self.outcomes[measurement.name] = bench.run(measurement)
         if not final:
@@ -256,7 +287,7 @@ class Measure(Callback):
         return watched
 
 
-def in_order(measurements: Sequence[Measurement]) -> list[Measurement]:
+def in_order(measurements: Sequence[object]) -> list[Measurement]:
     """Return measurements in an order in which each comes after those that it follows.
 
     Raises:
@@ -264,11 +295,15 @@ def in_order(measurements: Sequence[Measurement]) -> list[Measurement]:
     """
     by_name: dict[str, Measurement] = {}
     for measurement in measurements:
-        name = getattr(measurement, "name", None)
-        if not isinstance(name, str) or not name:
+        if not isinstance(measurement, Measurement):
             raise SettingError(
-                f"a measurement must have a name, which its figures are called by, got {type(measurement).__name__} "
-                "without one. Give the class an attribute `name`."
+                f"Measure must be given measurements, one by one, got {measurement!r}: Measure(Transfer(), Anatomy())."
+            )
+        name = getattr(measurement, "name", None)
+        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z][\w-]*", name) or name in RESERVED:
+            raise SettingError(
+                f"a measurement must have a name of letters, digits and underscores that is no other group's, got "
+                f"{name!r} of {type(measurement).__name__}. Give the class an attribute `name`."
             )
         if name in by_name:
             raise SettingError(f"measurements must have names of their own, got {name!r} twice. Leave one out.")

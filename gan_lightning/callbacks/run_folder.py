@@ -26,7 +26,7 @@ from gan_lightning.callbacks.checkpoints import link, saved_files
 from gan_lightning.callbacks.interruption import Interrupted
 from gan_lightning.callbacks.metrics_file import MetricsFile, first_rows, pending_rows
 from gan_lightning.callbacks.wandb_run import RUN, describe_to_wandb
-from gan_lightning.errors import SettingError
+from gan_lightning.errors import MeasurementError, SettingError
 from gan_lightning.files import SCHEMA_VERSION, remove_abandoned, whole_file, write_json, write_text
 from gan_lightning.locks import is_locked, lock
 from gan_lightning.terminal import show
@@ -158,7 +158,9 @@ class RunFolder(Callback):
         """Note why the run ended."""
         told = isinstance(exception, KeyboardInterrupt | Interrupted | SIGTERMException)
         with contextlib.suppress(OSError):  # on a full disk the error itself is what has to be seen
-            self.end(trainer, "interrupted" if told else "failed", f"{type(exception).__name__}: {exception}")
+            trained = isinstance(exception, MeasurementError)
+            status = "finished" if trained else "interrupted" if told else "failed"
+            self.end(trainer, status, f"{type(exception).__name__}: {exception}")
             if self._logger is not None:
                 self._logger.finalize("failed")
         # Lightning would have it make its folder before it asks whether another run can begin.
@@ -208,6 +210,7 @@ class RunFolder(Callback):
             "versions": {name: _version(name) for name in _PACKAGES},
             "git_commit": git_commit(),
             "resumed_from": str(trainer.ckpt_path) if trainer.state.fn == "fit" and trainer.ckpt_path else None,
+            "data": getattr(getattr(trainer, "datamodule", None), "about", None),
             "wandb": None,
         }
         self._started = time.monotonic()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_lightning.errors import SettingError
-from gan_lightning.evaluation.features import as_extractor
+from gan_lightning.evaluation.features import FunctionExtractor, as_extractor
 from gan_lightning.interfaces import HasExtractors, HasHeads, LinearHead
 
 
@@ -61,6 +61,8 @@ def control_of(
             one, other = (_extractors(each) for each in pair)
             fixes = f"{type(model).__name__}.__init__ loads or fixes them."
             for name in (each for each in networks if each in one):
+                if not has_weights(one[name]) and not isinstance(one[name], FunctionExtractor):
+                    continue
                 if has_weights(one[name]) and same_weights(one[name], other[name]):
                     reasons.append(f"The weights of {name!r} do not depend on the seed: {fixes}")
                     continue

@@ -116,6 +116,8 @@ class Measurement(ABC):
     def passes_over(self, bench: "Bench") -> str | None:
         """Return why there is nothing to measure here, as half a sentence; None where there is."""
         for interface in self.needs:
+            if interface is HasExtractors and not bench.networks and isinstance(bench.model, HasExtractors):
+                return f"extractors() of {bench.subject} gives none"
             if not bench.has(interface):
                 return f"{bench.subject} declares no {METHODS.get(interface, interface.__name__)}"
         return None
@@ -166,3 +168,39 @@ class Measurement(ABC):
         for setting, value in settings.items():
             if not value >= least:
                 raise SettingError(f"{self.name}.{setting} must be at least {least}, got {value}.")
+
+
+def check_outcome(name: str, outcome: object) -> None:
+    """Check what a measurement has given.
+
+    Args:
+        name: The measurement's.
+        outcome: What its `run` has returned.
+
+    Raises:
+        SettingError: It is no outcome, a figure is another measurement's or stands twice, or a picture is none.
+    """
+    if not isinstance(outcome, Outcome):
+        raise SettingError(f"{name}.run must return an Outcome, got {type(outcome).__name__}.")
+    seen = set()
+    for figure in outcome.figures:
+        key = (figure.name, figure.axis, figure.at)
+        if figure.measurement != name:
+            raise SettingError(
+                f"{name} must give figures of its own, got {figure.name}: make them by self.figure(...)."
+            )
+        if key in seen:
+            raise SettingError(
+                f"{name} must give each figure once, got {figure.name} twice. Tell them apart by condition."
+            )
+        seen.add(key)
+    for picture_name, picture in outcome.pictures.items():
+        shape = tuple(picture.shape) if isinstance(picture, Tensor) else None
+        if shape is None or len(shape) != 3 or shape[0] != 3 or not picture.isfinite().all():
+            raise SettingError(
+                f"{name}'s picture {picture_name!r} must be a finite tensor (3, height, width) in [0, 1], got "
+                f"{type(picture).__name__ if shape is None else shape}."
+            )
+    for array_name, array in outcome.arrays.items():
+        if not isinstance(array, Tensor):
+            raise SettingError(f"{name}'s array {array_name!r} must be a tensor, got {type(array).__name__}.")

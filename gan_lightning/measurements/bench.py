@@ -40,7 +40,7 @@ from gan_lightning.interfaces import (
     Split,
     lacking,
 )
-from gan_lightning.measurements.base import Measurement, Outcome
+from gan_lightning.measurements.base import Measurement, Outcome, check_outcome
 from gan_lightning.measurements.extraction import CACHE, BatchNorm, Extraction, Features, Source, WatchedBatches
 from gan_lightning.measurements.undisturbed import drawing_from, same_random_numbers
 from gan_lightning.processes import gather_objects, gather_rows
@@ -113,6 +113,8 @@ class Bench:
                     f"{what} must be named like networks, got {unknown} beside {sorted(self.networks)}. Name each like "
                     "the network that it belongs to."
                 )
+        if wrong := [name for name in networks if not isinstance(name, str) or not name or "/" in name]:
+            raise SettingError(f"networks must have names, texts without a slash, got {wrong[0]!r}. Rename it.")
         if reserved := sorted({PIXELS, CHANCE} & self.networks.keys()):
             raise SettingError(f"networks must not be called {reserved[0]!r}, which is a control's name. Rename it.")
         self._data = data if isinstance(data, LabelledImages) else None
@@ -201,6 +203,8 @@ class Bench:
         """Make a measurement that has been checked."""
         with self.undisturbed():
             found = measurement.run(self)
+        check_outcome(measurement.name, found)
+        self._extraction.check_untouched(measurement.name)
         figures = [replace(figure, epoch=self.epoch, batches=self.batches_trained) for figure in found.figures]
         self.outcomes[measurement.name] = outcome = replace(found, figures=figures)
         return outcome

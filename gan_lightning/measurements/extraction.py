@@ -9,6 +9,7 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from gan_lightning.errors import SettingError
 from gan_lightning.evaluation.features import estimate_batch_norm_statistics, extract_features
 from gan_lightning.evaluation.probes.probe import Progress
 from gan_lightning.figures import Weights
@@ -90,6 +91,7 @@ class Extraction:
         """Of the splits that have been read, on all processes."""
         self._kept: OrderedDict[Key, Tensor] = OrderedDict()
         self._statistics: dict[tuple[Source, str], Mapping[str, Tensor]] = {}
+        self._versions: dict[int, int] = {}
 
     def features(
         self, split: Split, networks: Mapping[str, nn.Module], source: Source, pool: int | None
@@ -136,7 +138,24 @@ class Extraction:
         for each, buffer in network.named_buffers():
             buffer.copy_(self._statistics[source, name][each])
 
+    def check_untouched(self, by: str) -> None:
+        """Check that nobody has written into features or labels: others share them.
+
+        Args:
+            by: Who had them in hand.
+
+        Raises:
+            SettingError: Somebody has; all that is kept is forgotten.
+        """
+        tensors = [*self._kept.values(), *self.labels.values()]
+        if any(self._versions.get(id(tensor), tensor._version) != tensor._version for tensor in tensors):
+            self._kept.clear()
+            self.labels.clear()
+            raise SettingError(f"{by} must leave features and labels as they are, but wrote into them. Work on a copy.")
+        self._versions = {id(tensor): tensor._version for tensor in tensors}
+
     def _keep(self, key: Key, matrix: Tensor) -> None:
         self._kept[key] = matrix
+        self._versions[id(matrix)] = matrix._version
         while sum(kept.numel() * kept.element_size() for kept in self._kept.values()) > self.most_bytes:
             self._kept.popitem(last=False)

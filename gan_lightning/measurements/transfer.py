@@ -89,6 +89,12 @@ class Transfer(Measurement):
         super().__post_init__()
         if self.pool is not None:
             self.at_least(1, pool=self.pool)
+        for probe in self.all_probes:
+            if not isinstance(getattr(probe, "name", None), str):
+                raise SettingError(
+                    f"transfer.probes must have names, which their figures are called by, got {type(probe).__name__} "
+                    "without one. Give the class an attribute `name`."
+                )
         names = [probe.name for probe in self.all_probes]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise SettingError(f"transfer.probes must have names of their own, got {twice[0]!r} twice.")

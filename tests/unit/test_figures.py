@@ -80,10 +80,10 @@ def test_numbers_that_json_has_no_word_for_do_not_break_the_file(tmp_path):
         ("[]", "has schema version None, and this version of the package reads"),
         ('{"schema_version": 1}', "has schema version 1"),
         ('{"schema_version": 2}', "is garbled"),
-        ('{"schema_version": 2, "measurements": {}, "published": {}, "passed_over": {}, "figures": [{"value": true}]}',
-         "is garbled: .* a figure has True for value"),
+        ('{"schema_version": 2, "measurements": {}, "published": {}, "passed_over": {}, "figures": [{"value": true, '
+         '"metric": "x", "measurement": "m"}]}', "is garbled: .*a figure's value must be a number, got True"),
         ('{"schema_version": 2, "measurements": {}, "published": {}, "passed_over": {}, "figures": [{"value": NaN, '
-         '"metric": "x", "measurement": "m"}]}', "is garbled: .*nan for value"),
+         '"metric": "x", "measurement": "m"}]}', "is garbled: .*m/x must be finite, got nan"),
     ],
 )  # fmt: skip
 def test_a_file_that_cannot_be_read_says_why(tmp_path, content, message):
@@ -92,3 +92,15 @@ def test_a_file_that_cannot_be_read_says_why(tmp_path, content, message):
         read_figures(tmp_path / "figures.json")
     with pytest.raises(DataError, match="cannot be read: No such file"):
         read_figures(tmp_path / "other.json")
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"axis": "round"}, "must have both axis and at, or neither"),
+        ({"at": 1.0}, "must have both axis and at, or neither"),
+    ],
+)
+def test_a_figure_that_no_reader_would_take_is_refused_when_it_is_made(parts, message):
+    with pytest.raises(DataError, match=message):
+        Figure(measurement="m", metric="x", value=1.0, **parts)

@@ -102,6 +102,8 @@ class Probe(ABC):
             accuracy = self.accuracy(
                 train[name], train_labels, test[name], test_labels, num_classes=num_classes, seed=seed, name=name
             )
+            if not isinstance(accuracy, int | float) or not 0 <= accuracy <= 1:
+                raise SettingError(f"the probe {self.name} must return an accuracy in [0, 1], got {accuracy!r}.")
             found[name] = Judgement(accuracy, time.perf_counter() - started)
             report(f"probes: {self.name}", done, len(train))
         return found

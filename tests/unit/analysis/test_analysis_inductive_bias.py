@@ -157,7 +157,7 @@ def test_random_products_estimate_trace_and_effective_rank():
     network, inputs = small()
     bias = InductiveBias(network, inputs)
     exact = bias.spectrum()
-    estimated = bias.estimated_spectrum(300, torch.Generator().manual_seed(0))
+    estimated = bias.estimated_spectrum(100, torch.Generator().manual_seed(0))
     assert 1 < exact.effective_rank < 20
     assert_close(estimated.trace, exact.trace, rtol=0.1, atol=0)
     assert_close(estimated.effective_rank, exact.effective_rank, rtol=0.2, atol=0)

@@ -66,8 +66,9 @@ THREE = ToyGAN(
 )
 
 
-@pytest.mark.parametrize("solver", ["gradient", "closed_form"])
-@pytest.mark.parametrize("settings", [ToyGAN(), THREE], ids=["2 dimensions", "3 dimensions"])
+@pytest.mark.parametrize(
+    ("solver", "settings"), [("gradient", ToyGAN()), ("closed_form", THREE)], ids=["2 dimensions", "3 dimensions"]
+)
 def test_the_mean_converges_to_the_datas_and_the_covariance_does_not(solver, settings):
     history = train_toy(ToyGAN(**vars(settings) | {"solver": solver}))
     errors = history.errors()

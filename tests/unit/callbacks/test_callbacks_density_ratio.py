@@ -125,9 +125,9 @@ def models():
 def test_looking_on_changes_nothing_in_any_model():
     for (watched, size), (alone, _) in zip(models(), models(), strict=True):
         monitor = DensityRatioMonitor(every_n_batches=1)
-        fit(watched, monitor, data=Noise(size=size), max_epochs=1)
-        fit(alone, data=Noise(size=size), max_epochs=1)
-        assert len(monitor.history) == 3, type(watched)
+        fit(watched, monitor, data=Noise(10, size), max_epochs=1)
+        fit(alone, data=Noise(10, size), max_epochs=1)
+        assert len(monitor.history) == 2, type(watched)
         assert_close(watched.state_dict(), alone.state_dict(), rtol=0, atol=0)
         assert all(layer.training for layer in watched.modules())
 

@@ -11,10 +11,11 @@ from lightning.pytorch.loggers.logger import DummyLogger
 from torch import nn
 
 from gan_lightning.callbacks import Checkpoints, Interruption, Measure, RunFolder
+from gan_lightning.callbacks.measure import in_order
 from gan_lightning.data import Digits
-from gan_lightning.errors import DataError, SettingError
+from gan_lightning.errors import DataError, MeasurementError, SettingError
 from gan_lightning.evaluation import PaperProbe
-from gan_lightning.figures import read_figures
+from gan_lightning.figures import Figure, read_figures
 from gan_lightning.interfaces import EncodesImages
 from gan_lightning.measurements import Bench, Measurement, Outcome, Transfer
 from gan_lightning.trainer import Trainer as OurTrainer
@@ -56,6 +57,17 @@ class NeedsAnEncoder(Measurement):
 
     def run(self, bench):
         raise AssertionError("it must have been passed over")
+
+
+def figure(measurement: str, value: float) -> Figure:
+    return Figure(measurement=measurement, metric="x", value=value)
+
+
+def drawn(picture: torch.Tensor) -> Outcome:
+    """Return an outcome with a picture that nobody has looked at."""
+    outcome = Outcome()
+    object.__setattr__(outcome, "pictures", {"p": picture})
+    return outcome
 
 
 class Own(LightningModule):
@@ -327,16 +339,11 @@ def test_early_stopping_by_a_figure_stops(tmp_path):
 
 
 def test_measurements_need_names_of_their_own_and_follow_each_other_in_no_circle():
-    class Nameless(WeightNorm):
-        name = ""
-
     class Back(WeightNorm):
         follows = ("ratio",)
 
     with pytest.raises(SettingError, match="measurements must have names of their own, got 'transfer' twice"):
         Measure(QUICK, EACH)
-    with pytest.raises(SettingError, match="a measurement must have a name"):
-        Measure(Nameless())
     with pytest.raises(SettingError, match="must not follow each other in a circle"):
         Measure(Back(), Ratio())
 
@@ -385,3 +392,122 @@ def test_the_last_epoch_stands_once_in_the_file_where_a_checkpoint_has_had_it_me
     fit(tmp_path, RunFolder(str(tmp_path / "runs")), measure, saving, epochs=2, enable_checkpointing=True)
     rows = read_figures(folder(tmp_path) / "figures.json").figures
     assert [figure.epoch for figure in rows] == [1, 2]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fails(WeightNorm):
+    name = "fails"
+
+    def run(self, bench):
+        raise ZeroDivisionError("nothing to divide by")
+
+
+def test_a_measurement_that_fails_takes_nothing_else_with_it(tmp_path, caplog):
+    every = {"every_n_epochs": 1}
+    callbacks = RunFolder(str(tmp_path / "runs")), Measure(Fails(**every), WeightNorm(**every))
+    with pytest.raises(MeasurementError, match=r"fails could not be measured .ZeroDivisionError: nothing to divide by"):
+        fit(tmp_path, *callbacks, epochs=2)
+    assert "fails cannot be measured after 1 epochs." in caplog.text
+    run = read_figures(folder(tmp_path) / "figures.json")
+    assert [figure.epoch for figure in run.figures] == [1, 2]
+    assert run.passed_over["fails"] == "it failed: ZeroDivisionError: nothing to divide by"
+    about = json.loads((folder(tmp_path) / "run.json").read_text())
+    assert (about["status"], about["error"][:16]) == ("finished", "MeasurementError")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "message"),
+    [
+        ({"x": 1.0}, "odd.run must return an Outcome, got dict"),
+        (Outcome([figure("odd", 1.0), figure("odd", 2.0)]), "odd must give each figure once, got odd/x twice"),
+        (Outcome([figure("transfer", 1.0)]), "odd must give figures of its own, got transfer/x"),
+        (drawn(torch.zeros(5, 2, 2)), r"odd's picture 'p' must be .* got \(5, 2, 2\)"),
+        (drawn(torch.full((3, 2, 2), torch.nan)), "odd's picture 'p' must be a finite tensor"),
+    ],
+)  # fmt: skip
+def test_what_a_measurement_may_not_give_is_named(outcome, message):
+    class Odd(WeightNorm):
+        name = "odd"
+
+        def run(self, bench):
+            return outcome
+
+    with pytest.raises(SettingError, match=message):
+        Bench.of_model(Own(), None).measure(Odd())
+
+
+@pytest.mark.parametrize("name", ["", "../evil", "a/b", "my thing", "data", "features", 3])
+def test_a_name_that_could_be_mistaken_or_lead_elsewhere_is_refused(name):
+    kind = type("Named", (WeightNorm,), {"name": name})
+    with pytest.raises(SettingError, match="a measurement must have a name of letters, digits and underscores"):
+        Measure(kind())
+
+
+def test_a_class_in_a_measurements_place_is_refused():
+    with pytest.raises(SettingError, match="Measure must be given measurements, one by one"):
+        in_order([Transfer])
+    with pytest.raises(SettingError, match="Measure must be given measurements, one by one"):
+        in_order([[Transfer()]])
+
+
+def test_who_writes_into_shared_features_is_named():
+    class InPlace(Measurement):
+        name = "in_place"
+
+        def run(self, bench):
+            bench.features("test").matrices["own"].mul_(0)
+            return Outcome()
+
+    data = digits()
+    data.setup("fit")
+    bench = Bench.of_model(Own(), data)
+    with pytest.raises(SettingError, match="in_place must leave features and labels as they are"):
+        bench.measure(InPlace())
+    assert bench.features("test").matrices["own"].abs().sum() > 0
+
+
+def test_a_file_of_figures_that_cannot_be_read_is_left_as_it_is(tmp_path):
+    fit(
+        tmp_path,
+        RunFolder(str(tmp_path / "runs")),
+        Measure(QUICK),
+        Checkpoints(save_last="link"),
+        enable_checkpointing=True,
+    )
+    run = folder(tmp_path)
+    (run / "figures.json").write_text('{"schema_version": 99}')
+    keeper = RunFolder()
+    keeper.finished = run
+    made = trainer(tmp_path, keeper, Measure(WeightNorm()), kind=OurTrainer)
+    with pytest.raises(DataError, match="has schema version 99"):
+        made.measure(Own(), digits(), ckpt_path=str(run / "checkpoints/last.ckpt"))
+    assert (run / "figures.json").read_text() == '{"schema_version": 99}'
+
+
+def test_an_earlier_epoch_of_a_finished_run_is_measured_beside_the_last_one_and_on_its_own_data_alone(tmp_path):
+    saving = Checkpoints(save_last="link", save_top_k=-1, filename="{epoch}")
+    fit(tmp_path, RunFolder(str(tmp_path / "runs")), Measure(WeightNorm()), saving, epochs=2, enable_checkpointing=True)
+    run = folder(tmp_path)
+    picture = (run / "pictures/weight_norm.png").stat().st_mtime_ns
+
+    def measure(data):
+        keeper = RunFolder()
+        keeper.finished = run
+        made = trainer(tmp_path, keeper, Measure(WeightNorm()), kind=OurTrainer)
+        made.measure(Own(), data, ckpt_path=str(run / "checkpoints/epoch=0.ckpt"))
+
+    measure(digits())
+    found = read_figures(run / "figures.json")
+    assert sorted(figure.epoch for figure in found.figures) == [1, 2]
+    assert {"weight_norm", "weight_norm, epoch 1"} <= set(found.sections)
+    assert found.sections["weight_norm"].about["stage"] == "fit"
+    assert (run / "pictures/weight_norm.png").stat().st_mtime_ns == picture
+    assert (run / "pictures/weight_norm-epoch-0000.png").is_file()
+    with pytest.raises(SettingError, match=r"data.limit must be 40, as the run had it, got 30"):
+        measure(Digits(limit=30, batch_size=20, image_size=8))
+
+
+def test_a_checkpoint_whose_metric_nobody_logs_is_refused_after_the_first_epoch(tmp_path):
+    saving = Checkpoints(monitor="transfr/x", dirpath=str(tmp_path / "saved"))
+    with pytest.raises(SettingError, match=r"checkpoint.monitor must be logged by the end of an epoch, got"):
+        fit(tmp_path, saving, epochs=3, enable_checkpointing=True)

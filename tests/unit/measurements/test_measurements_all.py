@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -169,6 +170,12 @@ def test_while_training_there_are_the_figures_that_were_named_before_and_nothing
         assert all(replace(figure, epoch=None, batches=None) in whole for figure in timeless(outcome)), name
 
 
+def test_what_takes_long_is_off_by_default():
+    quick_ones = {"transfer", "anatomy", "reconstruction", "samples", "filters"}
+    assert {kind.name for kind in MEASUREMENTS if kind().enabled} == quick_ones
+    assert {kind.name for kind in MEASUREMENTS if kind().every_n_epochs} == {"samples"}
+
+
 def test_what_there_is_nothing_to_measure_of_is_passed_over_with_its_reason():
     bare = nn.Linear(4, 4)
     for data in (stripes(), None):
@@ -202,7 +209,6 @@ def some_data() -> Iterator[tuple[str, object]]:
     yield "no label is known", tensors(nothing)
     yield "one class", tensors({split: torch.zeros_like(each) for split, each in labels.items()})
     yield "one image", tensors(labels, 1)
-    yield "three images", tensors(labels, 3)
     yield "a class without images", tensors(labels, classes=3)
 
 
@@ -236,7 +242,7 @@ def test_a_measurement_ends_at_once_where_the_progress_raises_and_is_made_again_
     folder, tmp_path, measured
 ):
     model = everything()
-    before = state_of(model)
+    before, out = state_of(model), sys.stdout
     silent = set()
     for place, each in enumerate(quick(folder)):
 
@@ -251,6 +257,8 @@ def test_a_measurement_ends_at_once_where_the_progress_raises_and_is_made_again_
             silent.add(each.name)
             continue
         assert all(0 <= done <= total and what for what, done, total in told), each.name
+        assert told[-1][1] == told[-1][2], each.name
+        assert sys.stdout is out, each.name
         for last in sorted({1, len(told) // 2 or 1}):
             calls: list[tuple[str, int, int]] = []
             bench = Bench.of_model(model, stripes(), progress=partial(told_to, calls, last=last))
@@ -258,6 +266,7 @@ def test_a_measurement_ends_at_once_where_the_progress_raises_and_is_made_again_
                 bench.measure(anew(last))
             assert calls == told[:last], each.name
             assert changes(model, before) == [], each.name
+            assert sys.stdout is out, each.name
         bench.report_to(None)
         assert_same(bench.measure(each), measured[each.name], each.name)
     assert silent == DRAW_ONLY

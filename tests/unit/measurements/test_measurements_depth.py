@@ -26,7 +26,6 @@ from gan_lightning.nets.fold import fold_batch_norm
 
 CPU = torch.device("cpu")
 QUICK = DepthProtocol(learning_rate=0.05, batch_size=16, epochs=2)
-STAGES = ("conv1", "conv2")
 
 
 def network(seed: int = 0) -> nn.Sequential:
@@ -118,23 +117,6 @@ def test_images_without_a_label_are_left_out():
     assert {figure.images for figure in found.figures} == {22}
 
 
-def test_while_training_the_figures_are_those_that_were_announced():
-    bench, depth = Bench({"it": network()}, stripes(), controls=False), FrozenDepth(protocol=QUICK, every_n_epochs=1)
-    announced = depth.metrics(bench)
-    assert announced == dict.fromkeys((f"depth/it/{stage}/accuracy" for stage in STAGES), "max")
-    assert metrics(bench.measure(depth).figures).keys() == announced.keys()
-
-
-def test_measuring_changes_nothing():
-    trained = network().train()
-    before, state = copy.deepcopy(trained.state_dict()), torch.get_rng_state()
-    measured({"it": trained}, batch_norm="real")
-    assert all(torch.equal(tensor, trained.state_dict()[name]) for name, tensor in before.items())
-    assert all(layer.training for layer in trained.modules())
-    assert all(weight.requires_grad for weight in trained.parameters())
-    assert torch.equal(torch.get_rng_state(), state)
-
-
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_weights_of_any_precision_are_measured(dtype):
     assert len(measured({"it": network().to(dtype)})) == 4
@@ -151,8 +133,7 @@ def test_mgans_discriminator_takes_part():
 # Bad input
 
 
-def test_it_is_off_by_default_and_what_has_no_stages_is_passed_over():
-    assert not FrozenDepth().enabled
+def test_what_has_no_stages_is_passed_over():
     assert "sequence of stages" in FrozenDepth().passes_over(Bench({"flat": nn.Flatten()}, stripes()))
 
 

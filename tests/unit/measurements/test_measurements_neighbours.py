@@ -81,9 +81,7 @@ def test_while_training_there_are_no_pictures_and_statistics_may_be_those_of_rea
     assert again.figures[0].value == found[1].figures[0].value
 
 
-def test_models_without_extractors_and_runs_without_images_are_passed_over():
-    assert not Neighbours().enabled
-    assert Neighbours().passes_over(Bench.of_model(nn.Linear(1, 1), data())) == "Linear declares no extractors()"
+def test_runs_without_images_are_passed_over():
     assert "data set that declares its images" in Neighbours().passes_over(Bench({"mine": network()}, None))
 
 
@@ -91,9 +89,6 @@ def test_what_cannot_be_found_is_refused():
     bench = Bench({"mine": network()}, data())
     with pytest.raises(SettingError, match=r"neighbours\.count must be at most 40, the number of training .*, got 41"):
         bench.measure(Neighbours(count=41))
-    for setting in ("count", "queries"):
-        with pytest.raises(SettingError, match=rf"neighbours\.{setting} must be at least 1, got 0"):
-            Neighbours(**{setting: 0})
     broken = network()
     broken[1].bias.data.fill_(float("inf"))
     with pytest.raises((DataError, SettingError), match="mine"):

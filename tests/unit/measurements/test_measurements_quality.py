@@ -172,12 +172,6 @@ def test_without_curves_of_both_there_is_no_such_picture(history, epoch):
     assert "and-features" not in outcome.pictures
 
 
-def test_a_measurement_of_finished_models_follows_that_of_the_features_and_is_off_by_default():
-    assert Quality.follows == ("transfer",)
-    assert not Quality().enabled
-    assert quality().passes_over(Bench.of_model(nn.Linear(1, 1), data())) == "Linear declares no generate()"
-
-
 def test_a_judge_of_other_classes_and_a_split_with_too_few_others_are_no_obstacle():
     outcome = Bench.of_model(Makes(1), data(test=70)).measure(quality(network=Projection(classes=5)))
     assert [len(counts) for counts in outcome.details["generated"]["class_counts"]] == [5]
@@ -196,9 +190,3 @@ def test_what_cannot_be_judged_is_refused_before_training():
         DataError, match=r"quality needs a data module that declares images, got none\. .*quality\.enab"
     ):
         Bench.of_model(Makes(), None).measure(quality())
-
-
-@pytest.mark.parametrize(("setting", "least"), [("images", 2), ("neighbours", 0), ("every_n_epochs", 0)])
-def test_settings_are_checked(setting, least):
-    with pytest.raises(SettingError, match=rf"quality\.{setting} must be at least {least}, got {least - 1}"):
-        Quality(**{setting: least - 1})

@@ -1,9 +1,7 @@
-import pytest
 import torch
 from torch import nn
 from torch.testing import assert_close
 
-from gan_lightning.errors import SettingError
 from gan_lightning.measurements import Bench
 from gan_lightning.measurements.samples import Samples
 
@@ -42,15 +40,3 @@ def test_several_generators_have_a_row_each_and_one_has_as_many_as_asked_for():
 def test_while_training_they_are_drawn_too_from_the_same_latents():
     assert Samples().every_n_epochs == 1
     assert torch.equal(drawn(2, controls=False)[0], drawn(2)[0])
-
-
-def test_a_model_that_generates_nothing_is_passed_over():
-    assert Samples().passes_over(Bench.of_model(nn.Linear(1, 1), None)) == "Linear declares no generate()"
-
-
-@pytest.mark.parametrize("setting", ["columns", "rows"])
-def test_settings_are_checked(setting):
-    with pytest.raises(SettingError, match=rf"samples\.{setting} must be at least 1, got 0"):
-        Samples(**{setting: 0})
-    with pytest.raises(SettingError, match=r"samples\.every_n_epochs must be at least 0, got -1"):
-        Samples(every_n_epochs=-1)

@@ -10,7 +10,7 @@ from gan_lightning.measurements import Bench, Transfer
 from gan_lightning.measurements.transfer import ESTIMATED, FRESH
 
 PAPER = PaperProbe(learning_rate=0.01, batch_size=16, epochs=2)
-TUNED = TunedProbe(strengths=(0.1, 0.01))
+TUNED = TunedProbe(strengths=(0.1,))
 BOTH = Transfer(paper=PAPER, tuned=TUNED)
 
 
