@@ -30,7 +30,8 @@ $(VENV)/.test: $(VENV)/.base
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 # W&B's search engine as a user's `[sweeps]` would get it, but without its ceiling on numpy, which the tests show it
 # does not need: with it, everything else would be tested with numpy 1 alone.
-	$(BIN)/python -m pip install --quiet --no-deps 'sweeps>=0.3' 'jsonref>=1'
+	$(BIN)/python -m pip install --quiet 'jsonref>=1' 'jsonschema>=4'
+	$(BIN)/python -m pip install --quiet --no-deps 'sweeps>=0.3'
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.test

@@ -46,7 +46,7 @@ TUNED = TunedProbe(strengths=(1.0,), gradient_tolerance=0.1)
 
 @contextmanager
 def one_strength() -> Iterator[None]:
-    """Let the anatomy's probe try one strength instead of seven."""
+    """Let the anatomy's probe try one strength instead of seven, and not for long."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("gan_lightning.measurements.anatomy.TUNED", TUNED)
         yield

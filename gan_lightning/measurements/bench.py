@@ -351,14 +351,7 @@ class Bench:
     def statistics(
         self, networks: Mapping[str, nn.Module], weights: Weights, batch_norm: BatchNorm, seed: int = 0
     ) -> Iterator[None]:
-        """Let networks use the batch-norm statistics asked for; what they had comes back.
-
-        Args:
-            networks: Of `sources`, under their names.
-            weights: As they have.
-            batch_norm: "running" leaves everything as it is.
-            seed: Of random weights.
-        """
+        """Let networks of `sources` use the batch-norm statistics asked for; what they had comes back."""
         with self._extraction.statistics(networks, Source(weights, batch_norm, seed if weights == "random" else 0)):
             yield
 

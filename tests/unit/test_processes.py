@@ -1,9 +1,9 @@
 """Two processes on the CPU must see what one sees."""
 
-import multiprocessing
 import os
 import pickle
 from dataclasses import dataclass, replace
+from multiprocessing import forkserver
 from pathlib import Path
 
 import exact_training
@@ -263,8 +263,11 @@ def process(rank: int, folder: str) -> None:
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
     folder = tmp_path_factory.mktemp("processes")
-    multiprocessing.set_forkserver_preload(PRELOADED)
-    mp.start_processes(process, (str(folder),), nprocs=2, start_method="forkserver")
+    forkserver.set_forkserver_preload(PRELOADED)
+    try:
+        mp.start_processes(process, (str(folder),), nprocs=2, start_method="forkserver")
+    finally:
+        forkserver._forkserver._stop()  # it would wait for more to do until all tests have run
     results = [pickle.loads((folder / f"{rank}.pickle").read_bytes()) for rank in (0, 1)]
     return [{**result, "folder": folder} for result in results]
 
