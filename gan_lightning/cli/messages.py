@@ -64,11 +64,19 @@ def user_error(exception: BaseException | None) -> UserError | None:
             return WriteError(f"{file} could not be written or read: {exception.strerror}. {remedy(exception)}.")
         if follows and isinstance(exception, MisconfigurationException):  # Lightning's own, which names its arguments
             return SettingError(f"trainer: {exception}")
+        if follows and isinstance(exception, ValueError) and _of_lightning(exception):
+            return SettingError(f"trainer: {' '.join(str(exception).split())}")
         if follows and isinstance(exception, RuntimeError) and (wrong := _other_weights(exception)):
             return wrong
         follows = follows and exception.__cause__ is not None
         exception = exception.__cause__ or exception.__context__
     return exception
+
+
+def _of_lightning(error: BaseException) -> bool:
+    """Return whether Lightning itself has raised an error, of one of its own arguments."""
+    frames = [frame for frame, _ in walk_tb(error.__traceback__)]
+    return bool(frames) and str(frames[-1].f_globals.get("__name__", "")).startswith("lightning.")
 
 
 def _of_logger(error: BaseException) -> SettingError | None:

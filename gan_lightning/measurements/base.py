@@ -15,8 +15,9 @@ A measurement of your own is one class:
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass, field, fields
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 from jaxtyping import Integer
 from rich.table import Table
@@ -112,6 +113,11 @@ class Measurement(ABC):
             SettingError: A setting is out of range.
         """
         self.at_least(0, every_n_epochs=self.every_n_epochs)
+        for setting, values in _choices(type(self)).items():
+            if (value := getattr(self, setting)) not in values:
+                raise SettingError(
+                    f"{self.name}.{setting} must be one of {', '.join(map(str, values))}, got {value!r}."
+                )
 
     def passes_over(self, bench: "Bench") -> str | None:
         """Return why there is nothing to measure here, as half a sentence; None where there is."""
@@ -168,6 +174,16 @@ class Measurement(ABC):
         for setting, value in settings.items():
             if not value >= least:
                 raise SettingError(f"{self.name}.{setting} must be at least {least}, got {value}.")
+
+
+@cache
+def _choices(kind: type[Measurement]) -> Mapping[str, tuple[Any, ...]]:
+    """Return the values of each setting that has a few alone."""
+    try:
+        hints = get_type_hints(kind)
+    except (NameError, TypeError):  # of what is imported for type checkers alone
+        return {}
+    return {each.name: get_args(hints[each.name]) for each in fields(kind) if get_origin(hints[each.name]) is Literal}
 
 
 def check_outcome(name: str, outcome: object) -> None:

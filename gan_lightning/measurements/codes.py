@@ -68,7 +68,8 @@ def check_classes(bench: Bench, measurement: str, remedy: str = "") -> None:
     if bench.data.label_kind != "classes":
         raise DataError(
             f"{measurement} needs a class per image, and the data set {bench.data.name} has labels of the kind "
-            f"'{bench.data.label_kind}'. Use a data set with classes{remedy}."
+            f"'{bench.data.label_kind}'. Use a data set with classes{remedy}, or leave it out "
+            f"with --{measurement}.enabled=false."
         )
 
 

@@ -49,12 +49,13 @@ def opened(browser, ablation, tmp_path, write_run):
         context = browser.new_context(java_script_enabled=script, **settings)
         contexts.append(context)
         page = context.new_page()
+        page.set_default_timeout(240_000)
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", lambda request: None if is_local(request.url) else complaints.append(request.url))
         page.goto(path.as_uri())
         if script:
-            page.wait_for_selector("html[data-ready='1']", timeout=30_000)
+            page.wait_for_selector("html[data-ready='1']", timeout=240_000)
         return page
 
     yield open_page
@@ -81,7 +82,7 @@ def marks(page, chart: str) -> list[str]:
 
 def wait_until(condition) -> None:
     """Wait for a chart, which draws by itself; the page's policy forbids Playwright's own way of waiting."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 240
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.05)

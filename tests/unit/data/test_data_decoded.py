@@ -128,7 +128,7 @@ def test_a_damaged_cache_is_noticed_and_built_again(tmp_path, files, decodings, 
 
 
 def test_two_that_build_the_same_cache_at_once_both_end_well(tmp_path, files, monkeypatch):
-    both_decoding = threading.Barrier(2, timeout=30)
+    both_decoding = threading.Barrier(2, timeout=240)
 
     def at_once(file, **how):
         if file == files[0]:

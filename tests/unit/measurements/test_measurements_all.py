@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_origin, get_type_hints
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -293,12 +294,28 @@ def numeric(kind: type[Measurement]) -> Iterator[tuple[str, Any]]:
 
 
 @pytest.mark.parametrize("kind", MEASUREMENTS, ids=lambda kind: kind.name)
-def test_settings_out_of_range_are_refused_with_their_names(kind):
-    refused = list(numeric(kind))
+def test_settings_out_of_range_are_refused_with_their_names(kind, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # which would refuse some by their type
+    words = [(name, "reel") for name, hint in get_type_hints(kind).items() if get_origin(hint) is Literal]
+    refused = [*numeric(kind), *words]
     assert ("every_n_epochs", -1) in refused
     for setting, value in refused:
         with pytest.raises(SettingError, match=rf"^{kind.name}\.{setting} must .*got "):
             kind(**{setting: value})
+
+
+def test_annotations_of_what_is_imported_for_type_checkers_alone_are_no_obstacle():
+    @dataclass(frozen=True, kw_only=True)
+    class Own(Measurement):
+        name = "own"
+        of: "NotImported | None" = None  # noqa: F821
+
+        def run(self, bench: Bench) -> Outcome:
+            return Outcome()
+
+    with pytest.raises(SettingError, match=r"^own\.every_n_epochs must be at least 0, got -1"):
+        Own(every_n_epochs=-1)
+    assert Own().of is None
 
 
 def test_networks_alone_are_measured_without_a_model(folder, measured):
