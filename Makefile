@@ -9,7 +9,7 @@ demo: $(VENV)/.base
 	$(BIN)/gan-lightning fit --config configs/quickstart.yaml
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest -n 2 -m "not slow"
 
 test-slow: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow --durations=10

@@ -13,7 +13,7 @@ from gan_lightning.measurements import MEASUREMENTS, Bench, Outcome
 from gan_lightning.trainer import Trainer
 
 
-class Autoencoder(Everything, LightningModule):
+class OwnAutoencoder(Everything, LightningModule):
     """Learns to reconstruct, so that weights and statistics of batch norm move."""
 
     def configure_optimizers(self):
@@ -55,17 +55,17 @@ def test_all_measurements_agree_to_the_last_digit_whenever_they_are_made(tmp_pat
         return {name: timeless(outcome) for name, outcome in outcomes.items()}
 
     seed_everything(0)
-    model, after_fit, saving = Autoencoder(), every(), Checkpoints(save_last="link")
+    model, after_fit, saving = OwnAutoencoder(), every(), Checkpoints(save_last="link")
     with one_strength():
         trainer(after_fit, saving, RunFolder(str(tmp_path / "fit"))).fit(model, datamodule=Stripes())
         (run,) = (tmp_path / "fit").glob("*/*")
         last = str(run / "checkpoints/last.ckpt")
         under_test, of_the_run = every(), every()
-        trainer(under_test).test(Autoencoder(), Stripes(), ckpt_path=last, verbose=False)
+        trainer(under_test).test(OwnAutoencoder(), Stripes(), ckpt_path=last, verbose=False)
         keeper = RunFolder()
         keeper.finished = run
         written = read_figures(run / "figures.json").figures
-        trainer(of_the_run, keeper).measure(Autoencoder(), Stripes(), ckpt_path=last)
+        trainer(of_the_run, keeper).measure(OwnAutoencoder(), Stripes(), ckpt_path=last)
         bench = Bench.of_model(model, Stripes(), epoch=2, batches=6)
         from_python = {each.name: bench.measure(each) for each in quick(tmp_path / "judges")}
     fitted = found(after_fit.outcomes)
@@ -81,4 +81,4 @@ def test_all_measurements_agree_to_the_last_digit_whenever_they_are_made(tmp_pat
     pictures = {path.name for path in (run / "pictures").iterdir()}
     assert {f"{name}.png" for name in ("samples", "reconstruction", "anatomy", "feeding", "embedding")} < pictures
     assert "Transfer on stripes" in capsys.readouterr().out
-    assert_close(model.state_dict(), Autoencoder.load_from_checkpoint(last).state_dict(), rtol=0, atol=0)
+    assert_close(model.state_dict(), OwnAutoencoder.load_from_checkpoint(last).state_dict(), rtol=0, atol=0)
