@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from gan_lightning.errors import DataError
-from gan_lightning.files import SCHEMA_VERSION, plain, write_text
+from gan_lightning.files import SCHEMA_VERSION, plain, read_json, write_text
 
 FILE = "figures.json"
 """Name of the file in a run's folder."""
@@ -22,6 +22,15 @@ Weights = Literal["trained", "random", "none"]
 
 Best = Literal["min", "max"]
 """Which value of a metric is best, as `ModelCheckpoint` and `EarlyStopping` have it."""
+
+PIXELS, CHANCE = "pixels", "chance"
+"""Subjects of figures that are of no network: the raw pixels, and answering without looking."""
+
+HEAD_EPOCH = "head epoch"
+"""What the curve of a probe's head runs over."""
+
+PLUMBING = {"root", "cache_dir", "download", "verify", "evaluation_batch_size"}
+"""Settings of a data set that say where it comes from, not what it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,12 +209,7 @@ def read_figures(path: Path) -> RunFigures:
     Raises:
         DataError: The file is missing, cut off, of another version, or its rows are no figures; says which.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"'{path}' cannot be read: {error.strerror}.") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"'{path}' is cut off or damaged: {error}.") from error
+    content = read_json(path)
     if not isinstance(content, dict) or content.get("schema_version") != SCHEMA_VERSION:
         version = content.get("schema_version") if isinstance(content, dict) else None
         raise DataError(

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from gan_lightning.errors import SettingError
+from gan_lightning.errors import DataError, SettingError
 from gan_lightning.locks import lock, locked
 
 SCHEMA_VERSION = 2
@@ -159,6 +159,20 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write a JSON file, whole or not at all."""
     write_text(path, json.dumps(value, indent=2, default=plain) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Return what a JSON file holds.
+
+    Raises:
+        DataError: The file is missing, cut off, or no JSON; says which.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"'{path}' cannot be read: {error.strerror}.") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"'{path}' is cut off or damaged: {error}.") from error
 
 
 def plain(value: object) -> object:

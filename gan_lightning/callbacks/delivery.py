@@ -19,7 +19,17 @@ from gan_lightning.callbacks.counting import batches_done
 from gan_lightning.callbacks.run_folder import git_commit, run_folder, write_picture
 from gan_lightning.callbacks.wandb_run import log_curves
 from gan_lightning.errors import SettingError
-from gan_lightning.figures import FILE, Figure, RunFigures, Section, finite, metrics, read_figures, write_figures
+from gan_lightning.figures import (
+    FILE,
+    PLUMBING,
+    Figure,
+    RunFigures,
+    Section,
+    finite,
+    metrics,
+    read_figures,
+    write_figures,
+)
 from gan_lightning.files import whole_file, writing_folder
 from gan_lightning.interfaces import LabelledImages
 from gan_lightning.measurements.base import ClassImages, Outcome
@@ -129,10 +139,6 @@ def read_run(folder: Path) -> RunFigures | None:
         DataError: There is one that this version does not read: it is left as it is.
     """
     return read_figures(folder / FILE) if (folder / FILE).exists() else None
-
-
-PLUMBING = {"root", "cache_dir", "download", "verify", "evaluation_batch_size"}
-"""Settings of a data set that say where it comes from, not what it is."""
 
 
 def check_same_data(folder: Path, data: object) -> None:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from gan_lightning.dashboard.comparison import Comparison, Row
-from gan_lightning.dashboard.rows import CHANCE, PIXELS, Tables
+from gan_lightning.dashboard.rows import Tables
+from gan_lightning.figures import CHANCE, PIXELS
 
 Spec = dict[str, Any]
 """A piece of Vega-Lite."""

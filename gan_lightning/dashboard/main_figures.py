@@ -7,7 +7,8 @@ from typing import Any
 from gan_lightning.dashboard.charts import Chart, against_x, curve_chart, difference_chart, extractors
 from gan_lightning.dashboard.comparison import Comparison, Row
 from gan_lightning.dashboard.markup import boxes, csv_button, details, marks, section, setting_columns, table
-from gan_lightning.dashboard.rows import ACCURACY, ALL_SEEDS, CHANCE, HEAD_EPOCH, PIXELS, Tables
+from gan_lightning.dashboard.rows import ACCURACY, ALL_SEEDS, Tables
+from gan_lightning.figures import CHANCE, HEAD_EPOCH, PIXELS
 
 ACCURACIES, DIFFERENCES, CURVES = "accuracy.csv", "difference.csv", "epochs.csv"
 INTERVALS = "95% intervals are Student's t over seeds; ticks are single seeds."

@@ -14,8 +14,8 @@ from types import NoneType
 from typing import Any
 
 from gan_lightning.errors import DataError
-from gan_lightning.figures import FILE, Figure, RunFigures, final_figures, read_figures
-from gan_lightning.files import SCHEMA_VERSION
+from gan_lightning.figures import FILE, PLUMBING, Figure, RunFigures, final_figures, read_figures
+from gan_lightning.files import SCHEMA_VERSION, read_json
 
 TRAINING_EPOCH = "training epoch"
 """The axis of a figure that was measured several times while training."""
@@ -29,9 +29,6 @@ COLUMNS = {
 
 _OTHER_NAMES = COLUMNS | {"method", "data", "epochs", "batches", "precision", "processes"}
 """Names that a setting of the model's cannot have beside these."""
-
-_PLUMBING = {"root", "cache_dir", "download", "verify", "evaluation_batch_size"}
-"""Settings of a data set that say where it comes from, not what it is."""
 
 _WHEN = {"enabled", "every_n_epochs"}
 """Settings of a measurement that say when it is made, not what it gives."""
@@ -249,11 +246,9 @@ def _typed(content: Mapping[str, Any], name: str, *types: type) -> Any:
 
 def _read_json(path: Path) -> Mapping[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise _UnusableError(f"{path.name} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise _UnusableError(f"{path.name} is cut off or damaged: {error}") from error
+        content = read_json(path)
+    except DataError as error:
+        raise _UnusableError(str(error).replace(f"'{path}'", path.name).removesuffix(".")) from error
     if not isinstance(content, dict):
         raise _UnusableError(f"{path.name} holds no mapping")
     return content
@@ -273,7 +268,7 @@ def _settings(measured: Mapping[str, Any], about: Mapping[str, Any]) -> Iterator
         # A width by one name, whether the model or its networks have it.
         own = "base_width" if name == "networks.base_width" else name
         yield f"model.{own}" if own in _OTHER_NAMES else own, value
-    data = {name: value for name, value in measured.get("data_settings", {}).items() if name not in _PLUMBING}
+    data = {name: value for name, value in measured.get("data_settings", {}).items() if name not in PLUMBING}
     yield from _flat(data, "data.")
     of_run = {"precision": about.get("precision"), "processes": about.get("processes")}
     yield from _flat({"epochs": measured.get("epochs"), "batches": measured.get("batches"), **of_run})

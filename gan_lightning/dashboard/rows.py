@@ -8,11 +8,10 @@ from typing import Any
 from gan_lightning.dashboard.comparison import Comparison, Group, Row, text_of
 from gan_lightning.dashboard.reading import Run
 from gan_lightning.dashboard.statistics import Estimate, estimate, paired_difference
-from gan_lightning.figures import Figure
+from gan_lightning.figures import HEAD_EPOCH, Figure
 
 ALL_SEEDS = "all"
-TRANSFER, ACCURACY, HEAD_EPOCH = "transfer", "accuracy", "head epoch"
-PIXELS, CHANCE = "pixels", "chance"
+TRANSFER, ACCURACY = "transfer", "accuracy"
 _PREFERRED_PAIR = ("classifier", "discriminator")
 _PROBES = ("paper", "tuned", "nearest")
 

@@ -25,7 +25,7 @@ from gan_lightning.evaluation.features import (
     reconstruction_statistics,
 )
 from gan_lightning.evaluation.probes.probe import Progress
-from gan_lightning.figures import Figure, Weights
+from gan_lightning.figures import CHANCE, PIXELS, Figure, Weights
 from gan_lightning.interfaces import (
     EncodesImages,
     GeneratesImages,
@@ -49,9 +49,6 @@ from gan_lightning.published import Published, published_for
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-PIXELS, CHANCE = "pixels", "chance"
-"""Subjects of figures that are of no network: the raw pixels, and answering without looking."""
 
 AT_ONCE = 256
 """Images that a model encodes or decodes at a time."""

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from gan_lightning.errors import DataError, SettingError
 from gan_lightning.evaluation.pictures import rows_picture
-from gan_lightning.figures import Best, Figure
+from gan_lightning.figures import PIXELS, Best, Figure
 from gan_lightning.interfaces import EncodesImages, Split
 from gan_lightning.measurements.base import Measurement, Outcome
-from gan_lightning.measurements.bench import PIXELS, BatchNorm, Bench
+from gan_lightning.measurements.bench import BatchNorm, Bench
 from gan_lightning.measurements.codes import (
     check_classes,
     check_noise,

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from rich.table import Table
@@ -13,10 +13,10 @@ from gan_lightning.errors import DataError, SettingError
 from gan_lightning.evaluation.features import has_statistics
 from gan_lightning.evaluation.probes import PAPER, TUNED, Judgement, NearestProbe, PaperProbe, Probe, TunedProbe
 from gan_lightning.evaluation.probes.probe import majority_accuracy
-from gan_lightning.figures import Best, Figure, Weights
+from gan_lightning.figures import CHANCE, PIXELS, Best, Figure, Weights
 from gan_lightning.interfaces import HasExtractors, Split
 from gan_lightning.measurements.base import Measurement, Outcome
-from gan_lightning.measurements.bench import CHANCE, PIXELS, BatchNorm, Bench
+from gan_lightning.measurements.bench import BatchNorm, Bench
 from gan_lightning.processes import gather_objects, on_first_process
 
 logger = logging.getLogger(__name__)
@@ -229,16 +229,13 @@ class Transfer(Measurement):
                 continue
             names = [figure.name]
             if controls:
-                names.append(f"{self.name}/{figure.subject}/{figure.protocol}/random_weights/accuracy")
-                names += [f"{self.name}/{PIXELS}/{figure.protocol}/accuracy", f"{self.name}/{CHANCE}/accuracy"]
+                pixels = replace(figure, subject=PIXELS, weights="none")
+                chance = replace(pixels, subject=CHANCE, protocol="")
+                names += [each.name for each in (replace(figure, weights="random"), pixels, chance)]
             beside = [values.get(name) for name in names] + ([printed.get(figure.name)] if printed else [])
             cells = ("-" if value is None else f"{value:.4f}" for value in beside)
             table.add_row(figure.subject, figure.protocol, *cells, f"{figure.seconds or 0:.1f}")
         return table
-
-
-def _details(found: Mapping[str, Judgement]) -> dict[str, Mapping[str, Any]]:
-    return {name: each.details for name, each in found.items() if each.details}
 
 
 def stronger_controls(figures: Sequence[Figure]) -> list[Figure]:

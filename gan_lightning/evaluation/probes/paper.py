@@ -26,12 +26,10 @@ from gan_lightning.evaluation.probes.probe import (
     checked_labels,
     cross_entropy,
 )
+from gan_lightning.figures import HEAD_EPOCH
 
 INITIAL_STD = 0.02
 """Table 1, "Weight, bias initialization": N(0, 0.02)."""
-
-HEAD_EPOCH = "head epoch"
-"""What the curve of a head runs over."""
 
 
 @dataclass(frozen=True)
