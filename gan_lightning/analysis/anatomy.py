@@ -30,6 +30,7 @@ from torch import Tensor
 from gan_lightning.errors import DataError, SettingError
 from gan_lightning.evaluation import Probe, Progress
 from gan_lightning.evaluation.probes.probe import TestLabels, TrainLabels
+from gan_lightning.evaluation.tensors import is_known
 from gan_lightning.interfaces import HeadTask, LinearHead, Split
 from gan_lightning.processes import on_first_process
 
@@ -567,7 +568,7 @@ def _images_anatomy(
 
 def _known(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Return what has a label."""
-    known = labels >= 0 if labels.ndim == 1 else (labels >= 0).any(dim=1)
+    known = is_known(labels)
     return features[known], labels[known]
 
 

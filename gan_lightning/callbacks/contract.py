@@ -64,9 +64,18 @@ class ModelContract(Callback):
             SettingError: A method does not do what `interfaces` says of it.
         """
         if stage in ("fit", "test", "predict"):
-            # Lightning tells a model its device before it takes it there, and latents are drawn where it says it is.
-            pl_module.to(trainer.strategy.root_device)
-            check_model(pl_module, getattr(trainer, "datamodule", None))
+            try_model(trainer, pl_module)
+
+
+def try_model(trainer: Trainer, pl_module: LightningModule) -> None:
+    """Check a trainer's model, on its data and its device, before the trainer has taken it there.
+
+    Raises:
+        SettingError: As `check_model`.
+    """
+    # Lightning tells a model its device before it takes it there, and latents are drawn where it says it is.
+    pl_module.to(trainer.strategy.root_device)
+    check_model(pl_module, getattr(trainer, "datamodule", None))
 
 
 def check_model(model: nn.Module, data: object, device: torch.device | None = None) -> None:

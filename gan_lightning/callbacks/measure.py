@@ -5,7 +5,7 @@ import re
 import time
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import MISSING, asdict, fields
+from dataclasses import asdict, fields
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from gan_lightning.callbacks.contract import check_model
+from gan_lightning.callbacks.contract import try_model
 from gan_lightning.callbacks.counting import batches_done, counts_in, is_last_epoch
 from gan_lightning.callbacks.delivery import check_same_data, deliver, read_run, show_to_monitors, write_passed_over
 from gan_lightning.callbacks.interruption import interruption
@@ -22,7 +22,7 @@ from gan_lightning.callbacks.run_folder import RunFolder, is_dry_run, run_folder
 from gan_lightning.checkpoints import read_checkpoint
 from gan_lightning.errors import MeasurementError, SettingError
 from gan_lightning.figures import Best, Figure
-from gan_lightning.measurements.base import Measurement, Outcome
+from gan_lightning.measurements.base import Measurement, Outcome, default_of
 from gan_lightning.measurements.bench import Bench
 
 logger = logging.getLogger(__name__)
@@ -83,9 +83,7 @@ class Measure(Callback):
         """
         if stage not in ("fit", "test", "predict"):
             return
-        # Lightning tells a model its device before it takes it there, and latents are drawn where it says it is.
-        pl_module.to(trainer.strategy.root_device)
-        check_model(pl_module, getattr(trainer, "datamodule", None))
+        try_model(trainer, pl_module)
         if stage == "predict" or is_dry_run(trainer):
             return
         self.outcomes, self.passed_over, self.history, self.due = {}, {}, [], None
@@ -97,7 +95,7 @@ class Measure(Callback):
             reason = SWITCHED_OFF if not measurement.enabled else measurement.passes_over(bench)
             if reason is not None:
                 self.passed_over[measurement.name] = reason
-                if measurement.enabled and not _on_by_default(measurement):
+                if measurement.enabled and not default_of(measurement, "enabled"):
                     logger.warning("%s is passed over: %s.", measurement.name, reason)
                 continue
             with bench.undisturbed():
@@ -315,19 +313,9 @@ def in_order(measurements: Sequence[object]) -> list[Measurement]:
         raise SettingError(f"measurements must not follow each other in a circle, got {error.args[1]}.") from error
 
 
-def _default(measurement: Measurement, setting: str) -> Any:
-    """Return the default of a setting; None where it has none."""
-    default = next(field.default for field in fields(measurement) if field.name == setting)
-    return None if default is MISSING else default
-
-
-def _on_by_default(measurement: Measurement) -> bool:
-    return bool(_default(measurement, "enabled"))
-
-
 def _check_enabled(measurement: Measurement) -> None:
     """Refuse a measurement that is asked for every n epochs, and switched off."""
-    asked = measurement.every_n_epochs not in (0, _default(measurement, "every_n_epochs"))
+    asked = measurement.every_n_epochs not in (0, default_of(measurement, "every_n_epochs"))
     if asked and not measurement.enabled:
         raise SettingError(
             f"{measurement.name}.every_n_epochs must be 0 where {measurement.name}.enabled is false, got "

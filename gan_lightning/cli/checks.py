@@ -50,26 +50,31 @@ def check_values(settings: Any, name: str = "", parameters: Mapping[str, inspect
 
 def parameters_of(class_path: Any) -> Mapping[str, inspect.Parameter]:
     """Return the parameters of a class by its import path; none where it has no signature."""
-    if not isinstance(class_path, str):
-        return {}
-    module, _, class_name = class_path.rpartition(".")
+    kind = _class_at(class_path)
     try:
-        return inspect.signature(getattr(import_module(module), class_name)).parameters
-    except (ImportError, AttributeError, ValueError):  # a function, or a class without a signature
+        return {} if kind is None else inspect.signature(kind).parameters
+    except (AttributeError, ValueError):
         return {}
 
 
 def declared_by(class_path: Any) -> set[str]:
     """Return the attributes that a class declares, by its import path; not those that its objects get when made."""
-    if not isinstance(class_path, str):
-        return set()
-    module, _, class_name = class_path.rpartition(".")
-    try:
-        kind = getattr(import_module(module), class_name)
-    except (ImportError, AttributeError, ValueError):
+    kind = _class_at(class_path)
+    if kind is None:
         return set()
     annotated = {name for base in getattr(kind, "__mro__", ()) for name in vars(base).get("__annotations__", {})}
     return annotated | set(dir(kind))
+
+
+def _class_at(class_path: Any) -> Any:
+    """Return what an import path leads to; None where it leads nowhere, or is none."""
+    if not isinstance(class_path, str):
+        return None
+    module, _, name = class_path.rpartition(".")
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError):
+        return None
 
 
 def _takes_none(parameter: inspect.Parameter) -> bool:

@@ -6,7 +6,6 @@ gan-lightning measure RUN --feeding.rounds=20    `feeding` alone is measured, of
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import yaml
 
 from gan_lightning.errors import SettingError
 from gan_lightning.measurements import MEASUREMENTS
+from gan_lightning.measurements.base import default_of
 from gan_lightning.yaml_files import CONFIG_OPTIONS, SUFFIXES
 
 GROUPS = {kind.name: kind for kind in MEASUREMENTS}
@@ -30,7 +30,7 @@ def with_named(arguments: Sequence[str]) -> list[str]:
     """
     if not arguments:
         return []
-    named = [name for name in _named(arguments[1:]) if name in GROUPS and not _on_by_default(name)]
+    named = [name for name in _named(arguments[1:]) if name in GROUPS and not default_of(GROUPS[name], "enabled")]
     return [arguments[0], *_switches(named, arguments[1:], on=True), *arguments[1:]]
 
 
@@ -160,10 +160,6 @@ def _content(config: Path) -> dict[Any, Any]:
     except Exception:
         return {}  # the parser says what is wrong with it
     return content if isinstance(content, dict) else {}
-
-
-def _on_by_default(name: str) -> bool:
-    return bool(next(field.default for field in fields(GROUPS[name]) if field.name == "enabled"))
 
 
 def _switches(named: Sequence[str], options: Sequence[str], *, on: bool) -> list[str]:

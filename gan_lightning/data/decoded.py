@@ -11,7 +11,6 @@ import logging
 import os
 import re
 import stat
-import uuid
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +26,7 @@ from torch import Tensor
 from gan_lightning.data.picture import REMEDY, read_square, read_whole
 from gan_lightning.data.reading import expanded, reading, reason, shown
 from gan_lightning.errors import SettingError
-from gan_lightning.files import user_cache
+from gan_lightning.files import user_cache, whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -133,29 +132,22 @@ def build(
     """
     from rich.progress import track
 
-    unfinished = cache.with_suffix(f".{uuid.uuid4().hex}.part")
     checksums, sizes, brightest = [], [], 0
-    try:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        with unfinished.open("wb") as stream, ThreadPoolExecutor() as pool:
-            for start in track(
-                range(0, len(files), CHUNK),
-                description=f"Decoding {len(files):,} images",
-                disable=len(files) < WORTH_A_PROGRESS_BAR,
-                transient=True,
-            ):
-                images = list(pool.map(decode, files[start : start + CHUNK]))
-                pixels = b"".join(image.tobytes() for image in images)
-                checksums.append(zlib.crc32(pixels))
-                sizes += [image.shape[1:] for image in images]
-                brightest = max(brightest, *(int(image.max()) for image in images))
-                stream.write(pixels)
-            trailer = np.array(sizes, "<u4").tobytes() + np.array(checksums, "<u4").tobytes()
-            stream.write(trailer + np.array(zlib.crc32(trailer), "<u4").tobytes())
-        unfinished.replace(cache)
-    finally:
-        if unfinished.exists():
-            unfinished.unlink()
+    with whole_file(cache) as unfinished, unfinished.open("wb") as stream, ThreadPoolExecutor() as pool:
+        for start in track(
+            range(0, len(files), CHUNK),
+            description=f"Decoding {len(files):,} images",
+            disable=len(files) < WORTH_A_PROGRESS_BAR,
+            transient=True,
+        ):
+            images = list(pool.map(decode, files[start : start + CHUNK]))
+            pixels = b"".join(image.tobytes() for image in images)
+            checksums.append(zlib.crc32(pixels))
+            sizes += [image.shape[1:] for image in images]
+            brightest = max(brightest, *(int(image.max()) for image in images))
+            stream.write(pixels)
+        trailer = np.array(sizes, "<u4").tobytes() + np.array(checksums, "<u4").tobytes()
+        stream.write(trailer + np.array(zlib.crc32(trailer), "<u4").tobytes())
     logger.info("Decoded %d images into '%s'.", len(files), cache)
     if brightest <= DARK:
         logger.warning(

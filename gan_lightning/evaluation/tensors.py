@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 
 from gan_lightning.errors import SettingError
@@ -201,6 +202,11 @@ def check_range(split: Split, labels: Labels, num_classes: int) -> None:
             f"{split} labels must be from 0 to {highest}, or -1 where not known, got {lowest} to {largest}. "
             "Number the classes from 0, and set num_classes."
         )
+
+
+def is_known(labels: Labels) -> Bool[Tensor, " images"]:
+    """Return of which images something is known: the class, or an attribute at least."""
+    return labels >= 0 if labels.ndim == 1 else (labels >= 0).any(dim=1)
 
 
 def form(labels: Labels) -> str:

@@ -15,7 +15,7 @@ A measurement of your own is one class:
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
@@ -174,6 +174,12 @@ class Measurement(ABC):
         for setting, value in settings.items():
             if not value >= least:
                 raise SettingError(f"{self.name}.{setting} must be at least {least}, got {value}.")
+
+
+def default_of(measurement: Measurement | type[Measurement], setting: str) -> Any:
+    """Return the default of a measurement's setting; None where it has none."""
+    default = next(each.default for each in fields(measurement) if each.name == setting)
+    return None if default is MISSING else default
 
 
 @cache

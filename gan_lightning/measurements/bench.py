@@ -25,6 +25,7 @@ from gan_lightning.evaluation.features import (
     reconstruction_statistics,
 )
 from gan_lightning.evaluation.probes.probe import Progress
+from gan_lightning.evaluation.tensors import is_known
 from gan_lightning.figures import CHANCE, PIXELS, Figure, Weights
 from gan_lightning.interfaces import (
     EncodesImages,
@@ -255,7 +256,7 @@ class Bench:
         images, labels, found = [], [], 0
         for batch, batch_labels in self.batches(split):
             if labelled:
-                known = batch_labels >= 0 if batch_labels.ndim == 1 else (batch_labels >= 0).any(dim=1)
+                known = is_known(batch_labels)
                 batch, batch_labels = batch[known], batch_labels[known]
             images.append(batch)
             labels.append(batch_labels.to(batch.device))

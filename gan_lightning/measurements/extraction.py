@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from gan_lightning.errors import SettingError
 from gan_lightning.evaluation.features import estimate_batch_norm_statistics, extract_features
 from gan_lightning.evaluation.probes.probe import Progress
+from gan_lightning.evaluation.tensors import is_known
 from gan_lightning.figures import Weights
 from gan_lightning.interfaces import ImageBatches, Images, Labels, Split
 
@@ -36,7 +37,7 @@ class Features:
 
     def known(self) -> "Features":
         """Return those of the images of which something is known."""
-        known = self.labels >= 0 if self.labels.ndim == 1 else (self.labels >= 0).any(dim=1)
+        known = is_known(self.labels)
         if known.all():
             return self
         return Features({name: matrix[known] for name, matrix in self.matrices.items()}, self.labels[known])

@@ -13,7 +13,7 @@ A probe of your own is one class:
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -23,6 +23,7 @@ from jaxtyping import Float, Integer
 from torch import Tensor
 
 from gan_lightning.errors import DataError, SettingError
+from gan_lightning.evaluation.tensors import is_known
 
 TrainLabels = Integer[Tensor, " train"] | Integer[Tensor, "train attributes"]
 TestLabels = Integer[Tensor, " test"] | Integer[Tensor, "test attributes"]
@@ -96,16 +97,33 @@ class Probe(ABC):
         report: Progress,
     ) -> dict[str, Judgement]:
         """Return what is found of each set of features, under its name; the arguments are those of `accuracy`."""
-        found = {}
-        for done, name in enumerate(train, start=1):
-            started = time.perf_counter()
+
+        def judge_one(name: str) -> tuple[float, Mapping[str, Any]]:
             accuracy = self.accuracy(
                 train[name], train_labels, test[name], test_labels, num_classes=num_classes, seed=seed, name=name
             )
             if not isinstance(accuracy, int | float) or not 0 <= accuracy <= 1:
                 raise SettingError(f"the probe {self.name} must return an accuracy in [0, 1], got {accuracy!r}.")
-            found[name] = Judgement(accuracy, time.perf_counter() - started)
-            report(f"probes: {self.name}", done, len(train))
+            return accuracy, {}
+
+        return self.one_by_one(train, judge_one, report)
+
+    def one_by_one(
+        self, names: Collection[str], judge_one: Callable[[str], tuple[float, Mapping[str, Any]]], report: Progress
+    ) -> dict[str, Judgement]:
+        """Return what is found of each set of features in turn, with the time that each took.
+
+        Args:
+            names: Of the sets.
+            judge_one: Returns the accuracy of a set, and what else there is to say.
+            report: Told after each set.
+        """
+        found = {}
+        for done, name in enumerate(names, start=1):
+            started = time.perf_counter()
+            accuracy, details = judge_one(name)
+            found[name] = Judgement(accuracy, time.perf_counter() - started, details=details)
+            report(f"probes: {self.name}", done, len(names))
         return found
 
 
@@ -161,7 +179,7 @@ def checked_labels(
             "extract both splits with the same extractors."
         )
     for split, features, labels in (("train", train, train_labels), ("test", test, test_labels)):
-        unknown_images = labels < 0 if labels.ndim == 1 else (labels < 0).all(dim=1)
+        unknown_images = ~is_known(labels)
         if len(labels) == 0 or unknown_images.any():
             raise SettingError(
                 f"{split}_labels must be of one image or more, each with a known label, got {len(labels)} "

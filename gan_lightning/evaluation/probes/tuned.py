@@ -4,7 +4,6 @@ It standardises the features, so that it answers what they hold, whatever their 
 """
 
 import logging
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import inf
@@ -98,10 +97,9 @@ class TunedProbe(Probe):
         report: Progress,
     ) -> dict[str, Judgement]:
         """Return what is found of each set of features, and the strength that was chosen."""
-        found = {}
-        for done, name in enumerate(train, start=1):
-            started = time.perf_counter()
-            probe = logistic_probe(
+
+        def judge_one(name: str) -> tuple[float, Mapping[str, float]]:
+            found = logistic_probe(
                 train[name],
                 train_labels,
                 test[name],
@@ -111,10 +109,9 @@ class TunedProbe(Probe):
                 seed=seed,
                 name=name,
             )
-            seconds = time.perf_counter() - started
-            found[name] = Judgement(probe.accuracy, seconds, details={"strength": probe.strength})
-            report("probes: tuned", done, len(train))
-        return found
+            return found.accuracy, {"strength": found.strength}
+
+        return self.one_by_one(train, judge_one, report)
 
 
 TUNED = TunedProbe()
