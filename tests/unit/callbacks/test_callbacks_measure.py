@@ -115,6 +115,12 @@ def folder(tmp_path: Path) -> Path:
     return found
 
 
+def finished_run(tmp_path: Path) -> Path:
+    keeping = [RunFolder(str(tmp_path / "runs")), Checkpoints(save_last="link")]
+    fit(tmp_path, *keeping, Measure(QUICK), enable_checkpointing=True)
+    return folder(tmp_path)
+
+
 def values(run: Path) -> dict:
     return {(f.name, f.epoch, f.at): f.value for f in read_figures(run / "figures.json").figures}
 
@@ -361,14 +367,7 @@ def test_a_dry_run_measures_nothing(tmp_path):
 
 
 def test_a_finished_run_is_measured_into_its_own_folder_and_its_other_figures_stay(tmp_path):
-    fit(
-        tmp_path,
-        RunFolder(str(tmp_path / "runs")),
-        Measure(QUICK),
-        Checkpoints(save_last="link"),
-        enable_checkpointing=True,
-    )
-    run = folder(tmp_path)
+    run = finished_run(tmp_path)
     before = values(run)
     keeper = RunFolder()
     keeper.finished = run
@@ -467,14 +466,7 @@ def test_who_writes_into_shared_features_is_named():
 
 
 def test_a_file_of_figures_that_cannot_be_read_is_left_as_it_is(tmp_path):
-    fit(
-        tmp_path,
-        RunFolder(str(tmp_path / "runs")),
-        Measure(QUICK),
-        Checkpoints(save_last="link"),
-        enable_checkpointing=True,
-    )
-    run = folder(tmp_path)
+    run = finished_run(tmp_path)
     (run / "figures.json").write_text('{"schema_version": 99}')
     keeper = RunFolder()
     keeper.finished = run
