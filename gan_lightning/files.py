@@ -6,6 +6,7 @@ import platform
 import shutil
 import tempfile
 import time
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass
@@ -47,7 +48,7 @@ LONG_AGO = 24 * 3600.0
 """Seconds without a change after which nobody writes any more, where locks cannot say."""
 
 _LOCK = ".lock"
-"""The file in such a folder that whoever writes holds locked; it names the system whose locks these are."""
+"""The file in such a folder that whoever writes holds locked."""
 
 
 @contextmanager
@@ -79,7 +80,7 @@ def writing_folder(beside: Path) -> Iterator[Path]:
     beside.mkdir(parents=True, exist_ok=True)
     _remove_abandoned_once(beside.absolute())
     while True:
-        with tempfile.TemporaryDirectory(dir=beside, prefix=WRITING, ignore_cleanup_errors=True) as name:
+        with tempfile.TemporaryDirectory(dir=beside, prefix=_ours(), ignore_cleanup_errors=True) as name:
             folder = Path(name)
             try:
                 held = lock(folder / _LOCK, waits=False)
@@ -91,7 +92,6 @@ def writing_folder(beside: Path) -> Iterator[Path]:
             if held is None:
                 continue  # another process has removed it: before it is locked it looks abandoned
             try:
-                os.write(held, _system().encode())
                 yield folder
             finally:
                 os.close(held)
@@ -101,8 +101,8 @@ def writing_folder(beside: Path) -> Iterator[Path]:
 def remove_abandoned(beside: Path) -> None:
     """Remove what killed processes were writing into a folder, where it is certain that nobody writes there any more.
 
-    That is so where the lock of whoever wrote is free, on the running system that it was taken on, or where nothing
-    has changed for a day.
+    That is so where a folder of the running system, as its name says, can be locked: a process that was killed before
+    it locked it, or while it removed it, counts, too. Elsewhere it is so when nothing has changed for a day.
     """
     for folder in beside.glob(f"{WRITING}*"):
         with suppress(OSError):
@@ -110,16 +110,21 @@ def remove_abandoned(beside: Path) -> None:
 
 
 def _remove_if_abandoned(folder: Path) -> None:
-    file = folder / _LOCK
-    if not file.exists():  # of an older version, or where there are no locks
-        if _unchanged_for(folder) > LONG_AGO:
-            shutil.rmtree(folder, ignore_errors=True)
+    old = _unchanged_for(folder) > LONG_AGO
+    if folder.is_symlink() or not (old or folder.name.startswith(_ours())):
         return
-    with locked(file, waits=False) as held:
-        if held is None:
-            return
-        if file.read_text(encoding="utf-8") == _system() or _unchanged_for(folder) > LONG_AGO:
+    try:
+        with locked(folder / _LOCK, waits=False) as held:
+            if held is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+    except OSError:  # there are no locks here
+        if old:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _ours() -> str:
+    """Return how the names of these folders begin on the running system, whose locks its processes see."""
+    return f"{WRITING}{_system()}-"
 
 
 def _unchanged_for(folder: Path) -> float:
@@ -129,11 +134,12 @@ def _unchanged_for(folder: Path) -> float:
 
 @cache
 def _system() -> str:
-    """Return a name of the running system, whose processes see each other's locks in any case."""
+    """Return a short name of the running system since it was started."""
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
+        name = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
     except OSError:
-        return platform.node()
+        name = platform.node()
+    return f"{zlib.crc32(name.encode()):08x}"
 
 
 @cache

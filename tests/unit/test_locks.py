@@ -36,6 +36,15 @@ def unfinished(folder: Path) -> list[Path]:
     return list(folder.glob(f"{WRITING}*"))
 
 
+def no_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    import fcntl
+
+    def refuses(*_: object) -> None:
+        raise OSError("no locks here")
+
+    monkeypatch.setattr(fcntl, "flock", refuses)
+
+
 def test_a_lock_is_held_by_one_and_free_when_its_descriptor_is_closed(tmp_path):
     file = tmp_path / "it"
     with locked(file) as held:
@@ -81,25 +90,37 @@ def test_what_a_killed_process_was_writing_is_removed_and_what_a_living_one_writ
     assert [path.name for path in tmp_path.iterdir()] == ["other"]
 
 
+@pytest.mark.parametrize("locked_once", [False, True])
 @pytest.mark.parametrize(
-    ("lock_says", "changed", "removed"),
+    ("prefix", "changed", "removed"),
     [
-        (None, 0.0, False),  # of a version without locks, or where there are none: perhaps it is being written
-        (None, 2 * files.LONG_AGO, True),
-        ("", 0.0, False),
-        ("another system", 0.0, False),  # whose locks may not be seen here
-        ("another system", 2 * files.LONG_AGO, True),
-        ("this one", 0.0, True),
+        (WRITING, 0.0, False),  # of another version: perhaps it is being written
+        (WRITING, 2 * files.LONG_AGO, True),
+        (f"{WRITING}another-system-", 0.0, False),  # whose locks may not be seen here
+        (f"{WRITING}another-system-", 2 * files.LONG_AGO, True),
+        (files._ours(), 0.0, True),
     ],
 )
-def test_where_locks_cannot_say_only_what_has_not_changed_for_long_is_removed(tmp_path, lock_says, changed, removed):
-    folder = tmp_path / f"{WRITING}it"
+def test_only_what_is_of_this_system_or_has_not_changed_for_long_is_removed(
+    tmp_path, prefix, changed, removed, locked_once
+):
+    folder = tmp_path / f"{prefix}it"
     folder.mkdir()
     (folder / "part").write_text("half")
-    if lock_says is not None:
-        (folder / ".lock").write_text(files._system() if lock_says == "this one" else lock_says)
+    if locked_once:  # a process may be killed before it locks the folder, or when it has begun to remove it
+        (folder / ".lock").touch()
     for path in (*folder.iterdir(), folder):
         os.utime(path, (time.time() - changed,) * 2)
+    remove_abandoned(tmp_path)
+    assert folder.exists() != removed
+
+
+@pytest.mark.parametrize(("changed", "removed"), [(0.0, False), (2 * files.LONG_AGO, True)])
+def test_where_there_are_no_locks_age_alone_says_that_nobody_writes(tmp_path, monkeypatch, changed, removed):
+    no_locks(monkeypatch)
+    folder = tmp_path / f"{files._ours()}it"
+    folder.mkdir()
+    os.utime(folder, (time.time() - changed,) * 2)
     remove_abandoned(tmp_path)
     assert folder.exists() != removed
 
@@ -111,21 +132,17 @@ def test_a_folder_is_cleared_before_something_is_written_into_it_and_a_link_is_l
     beside = tmp_path / "beside"
     beside.mkdir()
     (beside / f"{WRITING}link").symlink_to(elsewhere)
-    old = beside / f"{WRITING}old"
-    old.mkdir()
-    (old / ".lock").write_text(files._system())
+    (beside / f"{files._ours()}link").symlink_to(elsewhere)
+    (beside / f"{files._ours()}old").mkdir()
     with writing_folder(beside) as folder:
-        assert {path.name for path in unfinished(beside)} == {folder.name, f"{WRITING}link"}
-    assert (elsewhere / "kept").exists()
+        assert {path.name for path in unfinished(beside)} == {
+            folder.name, f"{WRITING}link", f"{files._ours()}link",
+        }  # fmt: skip
+    assert [path.name for path in elsewhere.iterdir()] == ["kept"]
 
 
 def test_a_file_is_written_where_there_are_no_locks(tmp_path, monkeypatch):
-    import fcntl
-
-    def no_locks(*_: object) -> None:
-        raise OSError("no locks here")
-
-    monkeypatch.setattr(fcntl, "flock", no_locks)
+    no_locks(monkeypatch)
     with whole_file(tmp_path / "it") as path:
         path.write_text("whole")
     assert [path.name for path in tmp_path.iterdir()] == ["it"]
