@@ -44,7 +44,7 @@ from benchmarks.training import (
     profile_of,
     training_rows,
 )
-from gan_lightning.files import write_json, write_text
+from gan_lightning.system.files import write_json, write_text
 
 GOALS: Mapping[str, Mapping[str, float]] = {
     "mgan": {"default": 1.5, "float32": 1.5, "recommended": 2.5},

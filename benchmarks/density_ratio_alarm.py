@@ -38,15 +38,15 @@ from torch import Tensor, nn
 from torchvision.utils import save_image
 
 from gan_lightning import losses
-from gan_lightning.analysis.density_ratio import (
+from gan_lightning.evaluation.curves import curves_picture
+from gan_lightning.papers.mgan.density_ratio import (
     Alarm,
     AlarmRule,
     RatioStatistics,
     log_density_ratio,
     ratio_statistics,
 )
-from gan_lightning.evaluation.charts import curves_picture
-from gan_lightning.files import write_json
+from gan_lightning.system.files import write_json
 
 MODES, RADIUS, STD = 8, 2.0, 0.1
 LATENT_DIM, WIDTH, BATCH = 8, 64, 128

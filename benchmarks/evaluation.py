@@ -18,13 +18,13 @@ from torchvision import transforms
 from benchmarks.timing import Budget, Comparison, Work, compare, synchronise
 from benchmarks.training import Settings, Size, quiet
 from gan_lightning.data import MNIST
-from gan_lightning.data.base import ImageData
+from gan_lightning.data.image_data import ImageData
 from gan_lightning.data.store import ImageStore
 from gan_lightning.errors import DataError
 from gan_lightning.evaluation import PAPER, PaperProbe, nearest_neighbours
 from gan_lightning.interfaces import LabelKind, Split
 from gan_lightning.measurements import Bench, Transfer
-from gan_lightning.models.mgan import feature_extractor
+from gan_lightning.papers.mgan.mgan import feature_extractor
 
 
 class Synthetic(ImageData):

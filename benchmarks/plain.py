@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gan_lightning.models import GAN, MGAN
+from gan_lightning.papers import GAN, MGAN
 
 
 class PlainMGAN:

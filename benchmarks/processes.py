@@ -35,8 +35,10 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, Dataset
 
-from gan_lightning.models import GAN, MGAN, DecayedAdam, TutorialNetworks, base
-from gan_lightning.models.base import AdversarialModule
+from gan_lightning.papers import GAN, MGAN, TutorialNetworks
+from gan_lightning.training import adversarial as base
+from gan_lightning.training.adversarial import AdversarialModule
+from gan_lightning.training.latents import DecayedAdam
 
 WAYS = ("once", "search", "networks", "silent", "alone", "half")
 

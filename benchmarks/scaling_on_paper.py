@@ -22,19 +22,19 @@ from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
 
-from gan_lightning.models import (
+from gan_lightning.papers import (
     GAN,
     MGAN,
     Autoencoder,
     BiGAN,
-    DecayedAdam,
     ImageNetworks,
     LatentRegressor,
     PermutationInvariantNetworks,
     SelfExGAN,
     TutorialNetworks,
 )
-from gan_lightning.models.base import AdversarialModule
+from gan_lightning.training.adversarial import AdversarialModule
+from gan_lightning.training.latents import DecayedAdam
 
 TUTORIAL = DecayedAdam(weight_decay=0.0, final_share=1.0)
 

@@ -16,7 +16,9 @@ from lightning.pytorch import LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback
 from torch.utils.data import DataLoader, TensorDataset
 
-from gan_lightning.models import GAN, DecayedAdam, Direct, GeneratorUpdate, InverseExamples, TutorialNetworks
+from gan_lightning.papers import GAN, InverseExamples, TutorialNetworks
+from gan_lightning.training.generator_updates import Direct, GeneratorUpdate
+from gan_lightning.training.latents import DecayedAdam
 
 WARM_UP = 2
 """Batches of each fit that are not timed."""

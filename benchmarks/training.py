@@ -16,8 +16,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.plain import BareDCGAN, PlainDCGAN, PlainMGAN
 from benchmarks.timing import Budget, Comparison, Turns, Work, matmul_rate, synchronise
-from gan_lightning.callbacks import Acceleration
-from gan_lightning.models import GAN, MGAN, DecayedAdam, TutorialNetworks
+from gan_lightning.papers import GAN, MGAN, TutorialNetworks
+from gan_lightning.training.acceleration import Acceleration
+from gan_lightning.training.latents import DecayedAdam
 
 Precision = Literal["32-true", "bf16-mixed", "64-true"]
 BATCHES = 4
@@ -117,7 +118,7 @@ class MGANSize:
 
 @dataclass(frozen=True)
 class DCGANSize:
-    """The sizes of `configs/dcgan/celeba.yaml`.
+    """The sizes of `configs/subproblem/dcgan_celeba.yaml`.
 
     Attributes:
         base_width: Maps after D's first convolution.

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from gan_lightning import __version__
 from gan_lightning.errors import UserError, exit_with
-from gan_lightning.terminal import forgiving_output
+from gan_lightning.system.terminal import forgiving_output
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -24,16 +24,16 @@ def _main(arguments: list[str]) -> None:
         except UserError as error:
             exit_with(error)
     else:
-        from gan_lightning.cli import run
+        from gan_lightning.cli.command import run
 
         run(arguments)
 
 
 def _light_command(name: str) -> Callable[[list[str]], int]:
     if name == "sweep":
-        from gan_lightning.sweeps.command import main
+        from gan_lightning.sweeps.sweep_command import main
     else:
-        from gan_lightning.dashboard.command import main
+        from gan_lightning.dashboard.dashboard_command import main
     return main
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from gan_lightning.errors import DataError
-from gan_lightning.files import SCHEMA_VERSION, plain, read_json, write_text
+from gan_lightning.system.files import SCHEMA_VERSION, plain, read_json, write_text
 
 FILE = "figures.json"
 """Name of the file in a run's folder."""

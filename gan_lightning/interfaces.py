@@ -1,9 +1,9 @@
 """All that the parts of the framework know of each other.
 
 A model declares what others may do with it (`HasExtractors`, `HasHeads`, `GeneratesImages`, `EncodesImages`,
-`JudgesImages`, `HasHotParts`); a data set declares what it holds (`LabelledImages`). Callbacks and evaluations are
-written against these and against nothing else, so a model of your own takes part by having the methods: there is
-nothing to inherit from.
+`JudgesImages`, `HasPublishedFigures`, `HasHotParts`); a data set declares what it holds (`LabelledImages`). Callbacks
+and evaluations are written against these and against nothing else, so a model of your own takes part by having the
+methods: there is nothing to inherit from.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -100,6 +100,34 @@ class JudgesImages(Protocol):
         """Return D's output before the sigmoid, positive where D takes an image for real; None where there is no D.
 
         The networks are in the mode that they are in, and so is their batch norm.
+        """
+
+
+@dataclass(frozen=True)
+class PublishedFigure:
+    """A figure that a paper prints.
+
+    Attributes:
+        value: As printed; accuracies in [0, 1].
+        source: Paper and table.
+    """
+
+    value: float
+    source: str
+
+
+@runtime_checkable
+class HasPublishedFigures(Protocol):
+    """A model whose paper prints figures, which stand beside ours in tables and on the dashboard."""
+
+    def published_figures(self, data: str) -> Mapping[str, PublishedFigure]:
+        """Return what the paper prints for these settings on a data set, under the names of our figures.
+
+        Settings that a table does not name, such as a reduced width, do not hide its figures: what differs from the
+        paper is the reader's to see in the run's configuration.
+
+        Args:
+            data: The data set's `name`.
         """
 
 

@@ -12,18 +12,10 @@ import pytest
 import torch
 from torch import nn
 
-from gan_lightning.evaluation import (
-    DepthProtocol,
-    NearestProbe,
-    PaperProbe,
-    SmallClassifier,
-    TensorImages,
-    TunedProbe,
-)
+from gan_lightning.cli.naming import KINDS
+from gan_lightning.evaluation import DepthProtocol, NearestProbe, PaperProbe, SmallClassifier, TensorImages, TunedProbe
 from gan_lightning.interfaces import LinearHead
 from gan_lightning.measurements import (
-    MEASUREMENTS,
-    Anatomy,
     Embedding,
     Figure,
     Filters,
@@ -40,6 +32,7 @@ from gan_lightning.measurements import (
     Transfer,
     Variations,
 )
+from gan_lightning.papers import Anatomy
 
 TUNED = TunedProbe(strengths=(1.0,), gradient_tolerance=0.1)
 
@@ -48,7 +41,7 @@ TUNED = TunedProbe(strengths=(1.0,), gradient_tolerance=0.1)
 def one_strength() -> Iterator[None]:
     """Let the anatomy's probe try one strength instead of seven, and not for long."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gan_lightning.measurements.anatomy.TUNED", TUNED)
+        patch.setattr("gan_lightning.papers.mgan.anatomy.TUNED", TUNED)
         yield
 
 
@@ -57,7 +50,6 @@ def quick(folder: Path) -> list[Measurement]:
     network = SmallClassifier(width=2, feature_dim=4, steps=20, batch_size=8, cache_dir=str(folder))
     found: list[Measurement] = [
         Transfer(paper=PaperProbe(epochs=2), tuned=TUNED, nearest=NearestProbe()),
-        Anatomy(probes=True, generated=8, images=12),
         FrozenDepth(enabled=True, protocol=DepthProtocol(epochs=1, batch_size=8)),
         Quality(enabled=True, network=network, images=16, neighbours=2),
         Reconstruction(images=3),
@@ -69,8 +61,9 @@ def quick(folder: Path) -> list[Measurement]:
         Variations(enabled=True, noise=(0.3, 1.0), copies=2, images=2, measured=6),
         Embedding(enabled=True, images=12, perplexity=3.0),
         SyntheticData(enabled=True, budgets=(4, 6), copies=2, steps=4, batch_size=4, width=2, seeds=1),
+        Anatomy(probes=True, generated=8, images=12),
     ]
-    assert [type(each) for each in found] == list(MEASUREMENTS)
+    assert [type(each) for each in found] == list(KINDS)
     return found
 
 

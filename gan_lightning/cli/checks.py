@@ -10,8 +10,8 @@ from typing import Any, get_args
 from jsonargparse import Namespace
 from lightning.pytorch import LightningModule, Trainer
 
-from gan_lightning.checkpoints import Checkpoint, read_checkpoint
 from gan_lightning.errors import SettingError
+from gan_lightning.runs.checkpoint_files import Checkpoint, read_checkpoint
 
 
 def check_values(settings: Any, name: str = "", parameters: Mapping[str, inspect.Parameter] | None = None) -> None:

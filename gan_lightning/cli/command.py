@@ -11,8 +11,12 @@ from pathlib import Path
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from gan_lightning.callbacks.interruption import Interrupted, ends_when_told
-from gan_lightning.callbacks.process_watch import (
+from gan_lightning.cli.messages import user_error
+from gan_lightning.cli.naming import classes_first, measure_arguments, with_named
+from gan_lightning.cli.parser import GanCLI
+from gan_lightning.errors import exit_with
+from gan_lightning.runs.interruption import Interrupted, ends_when_told
+from gan_lightning.runs.process_watch import (
     FIRST_HAS_ENDED,
     GRACE,
     another_was_killed,
@@ -20,12 +24,8 @@ from gan_lightning.callbacks.process_watch import (
     first_has_ended,
     started_by_first,
 )
-from gan_lightning.cli.messages import user_error
-from gan_lightning.cli.naming import classes_first, measure_arguments, with_named
-from gan_lightning.cli.parser import GanCLI
-from gan_lightning.errors import exit_with
-from gan_lightning.signals import BY_SIGNAL
-from gan_lightning.yaml_files import check_arguments
+from gan_lightning.system.signals import BY_SIGNAL
+from gan_lightning.system.yaml_files import check_arguments
 
 
 def run(arguments: list[str]) -> None:

@@ -10,8 +10,8 @@ from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from gan_lightning.checkpoints import DISK_ERRORS, remedy
 from gan_lightning.errors import SettingError, UserError, WriteError
+from gan_lightning.runs.checkpoint_files import DISK_ERRORS, remedy
 
 MOST_OF_A_LINE = 300
 """Characters that are shown of what torch says of weights that do not fit."""

@@ -13,10 +13,13 @@ import yaml
 
 from gan_lightning.errors import SettingError
 from gan_lightning.measurements import MEASUREMENTS
-from gan_lightning.measurements.base import default_of
-from gan_lightning.yaml_files import CONFIG_OPTIONS, SUFFIXES
+from gan_lightning.measurements.measurement import Measurement, default_of
+from gan_lightning.papers import Anatomy
+from gan_lightning.system.yaml_files import CONFIG_OPTIONS, SUFFIXES
 
-GROUPS = {kind.name: kind for kind in MEASUREMENTS}
+KINDS: tuple[type[Measurement], ...] = (*MEASUREMENTS, Anatomy)
+
+GROUPS = {kind.name: kind for kind in KINDS}
 """The measurements that have groups of settings of their own, by these."""
 
 OWN = "measurements"

@@ -15,27 +15,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-import gan_lightning.data
-import gan_lightning.models  # noqa: F401 (imported, so that --model and --data know the classes by their short names)
-from gan_lightning import __version__
-from gan_lightning.callbacks import (
-    Acceleration,
-    Checkpoints,
-    DensityRatioMonitor,
-    FeatureWriter,
-    FiniteGuard,
-    Interruption,
-    LossBar,
-    Measure,
-    ProcessWatch,
-    RandomStreams,
-    RunFolder,
-    StepCount,
-    SubproblemMonitor,
-)
-from gan_lightning.callbacks.contract import complete
-from gan_lightning.callbacks.last_run import last_checkpoint
-from gan_lightning.callbacks.wandb_run import go_on_in_wandb
+from gan_lightning import __version__, data, papers
 from gan_lightning.cli.checks import (
     check_manual_optimization,
     check_not_past_the_end,
@@ -46,10 +26,30 @@ from gan_lightning.cli.checks import (
 )
 from gan_lightning.cli.messages import refused_settings, user_error
 from gan_lightning.cli.naming import GROUPS, OWN
+from gan_lightning.cli.sweep_point import WANDB_POINT, check_swept, swept_parameters
 from gan_lightning.errors import SettingError
 from gan_lightning.measurements import Measurement
-from gan_lightning.swept import WANDB_POINT, check_swept, swept_parameters
-from gan_lightning.trainer import Trainer
+from gan_lightning.papers import DensityRatioMonitor, SubproblemMonitor
+from gan_lightning.runs import (
+    Checkpoints,
+    FeatureWriter,
+    FiniteGuard,
+    Interruption,
+    LossBar,
+    Measure,
+    ProcessWatch,
+    RandomStreams,
+    RunFolder,
+    StepCount,
+)
+from gan_lightning.runs.contract import complete
+from gan_lightning.runs.last_run import last_checkpoint
+from gan_lightning.runs.trainer import Trainer
+from gan_lightning.runs.wandb_run import go_on_in_wandb
+from gan_lightning.training.acceleration import Acceleration
+
+KNOWN = [getattr(package, name) for package in (data, papers) for name in package.__all__]
+"""Imported, so that `--model` and `--data` know the classes by their short names."""
 
 LINKED = ("channels", "image_size", "num_classes")
 """What the data set tells the model, where the model asks for it."""

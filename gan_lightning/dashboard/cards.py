@@ -14,7 +14,7 @@ from urllib.parse import quote
 from gan_lightning.dashboard.charts import Chart, losses_chart
 from gan_lightning.dashboard.comparison import Comparison, Row, text_of
 from gan_lightning.dashboard.markup import boxes, csv_button, details, facts, marks, number, section
-from gan_lightning.dashboard.reading import Found, Run
+from gan_lightning.dashboard.run_folders import Found, Run
 from gan_lightning.figures import Figure
 
 RUNS = "runs.csv"

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gan_lightning.dashboard.reading import Run
+from gan_lightning.dashboard.run_folders import Run
 from gan_lightning.errors import SettingError
 
 METHOD, DATA, BATCHES = "method", "data", "batches"

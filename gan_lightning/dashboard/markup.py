@@ -9,8 +9,8 @@ from typing import Any
 
 from gan_lightning.dashboard.charts import Chart
 from gan_lightning.dashboard.comparison import Comparison, Row, text_of
-from gan_lightning.dashboard.reading import COLUMNS
 from gan_lightning.dashboard.rows import ALL_SEEDS
+from gan_lightning.dashboard.run_folders import COLUMNS
 
 NOTHING = "-"
 _TEXTS = {"x", "variant", "figure", "extractor", "probe", "weights", "axis", "what"}

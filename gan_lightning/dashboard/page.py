@@ -15,8 +15,8 @@ from gan_lightning.dashboard.charts import Chart
 from gan_lightning.dashboard.comparison import Comparison, Row, compare
 from gan_lightning.dashboard.every_figure import every_figure
 from gan_lightning.dashboard.main_figures import ACCURACIES, CURVES, DIFFERENCES, glance, main_figures, unequal
-from gan_lightning.dashboard.reading import Found
 from gan_lightning.dashboard.rows import tabulate
+from gan_lightning.dashboard.run_folders import Found
 from gan_lightning.errors import SettingError
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gan_lightning.dashboard.comparison import Comparison, Group, Row, text_of
-from gan_lightning.dashboard.reading import Run
+from gan_lightning.dashboard.run_folders import Run
 from gan_lightning.dashboard.statistics import Estimate, estimate, paired_difference
 from gan_lightning.figures import HEAD_EPOCH, Figure
 

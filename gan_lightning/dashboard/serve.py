@@ -9,7 +9,7 @@ from pathlib import Path
 from threading import Lock
 from urllib.parse import urlsplit
 
-from gan_lightning.dashboard.reading import folders_of
+from gan_lightning.dashboard.run_folders import folders_of
 from gan_lightning.errors import SettingError, UserError
 from gan_lightning.figures import FILE
 

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from jaxtyping import Int64
 
-from gan_lightning.data.base import ImageData
 from gan_lightning.data.decoded import decoded
+from gan_lightning.data.image_data import ImageData
 from gan_lightning.data.reading import reading, shown
 from gan_lightning.data.store import ImageStore
 from gan_lightning.errors import DataError, SettingError

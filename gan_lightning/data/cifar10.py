@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Integer
 
-from gan_lightning.data.base import ImageData
+from gan_lightning.data.image_data import ImageData
 from gan_lightning.data.reading import reading, shown
 from gan_lightning.data.store import ImageStore
 from gan_lightning.interfaces import Split

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from gan_lightning.data.base import ImageData
 from gan_lightning.data.cifar10 import read_batches
+from gan_lightning.data.image_data import ImageData
 from gan_lightning.data.store import ImageStore
 from gan_lightning.interfaces import Split
 

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from gan_lightning.data.base import ImageData
 from gan_lightning.data.decoded import decoded, decoded_whole
+from gan_lightning.data.image_data import ImageData
 from gan_lightning.data.labels_file import labels_of, read_rows
 from gan_lightning.data.listing import HIDDEN, Content, Labelled, content_of, count_files, each_once, suffix_of
 from gan_lightning.data.reading import counted, expanded, named, reading, shown

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gan_lightning.errors import SettingError
 from gan_lightning.interfaces import Labels
-from gan_lightning.processes import process_count, process_rank
+from gan_lightning.system.processes import process_count, process_rank
 
 Pixels = UInt8[Tensor, "batch channels stored_height stored_width"]
 """Images as stored, 0 to 255."""

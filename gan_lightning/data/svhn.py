@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gan_lightning.data.base import ImageData
 from gan_lightning.data.cifar10 import whole_numbers
+from gan_lightning.data.image_data import ImageData
 from gan_lightning.data.reading import reading, shown
 from gan_lightning.data.store import ImageStore
 from gan_lightning.interfaces import Split

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from gan_lightning.data.store import Pixels
 from gan_lightning.interfaces import Images
-from gan_lightning.resizing import resized
+from gan_lightning.nets.resizing import resized
 
 Enlarge = Literal["pad", "resize"]
 BLACK = -1.0

@@ -3,10 +3,21 @@
 How good generated images are: quality.py has the figures, judges.py the networks, generation.py does both.
 """
 
-from gan_lightning.evaluation.charts import curves_picture, shares_picture
 from gan_lightning.evaluation.chosen import drawn_images
 from gan_lightning.evaluation.controls import Control, control_of, random_copy
-from gan_lightning.evaluation.depth import DEPTH, DepthProtocol, DepthRecord, frozen_depth
+from gan_lightning.evaluation.curves import curves_picture, shares_picture
+from gan_lightning.evaluation.depth_protocol import DEPTH, DepthProtocol, DepthRecord, frozen_depth
+from gan_lightning.evaluation.distribution_distances import (
+    ClassBalance,
+    QualityFigures,
+    RankCorrelation,
+    class_balance,
+    frechet_distance,
+    kernel_distance,
+    manifold_figures,
+    measure_quality,
+    rank_correlation,
+)
 from gan_lightning.evaluation.features import (
     RawPixels,
     check_extractor,
@@ -17,7 +28,7 @@ from gan_lightning.evaluation.features import (
 )
 from gan_lightning.evaluation.generation import Measured, QualityReference
 from gan_lightning.evaluation.judges import FeatureNetwork, ImportedNetwork, Inception, Judge, SmallClassifier
-from gan_lightning.evaluation.nearest import nearest_neighbours
+from gan_lightning.evaluation.neighbour_search import nearest_neighbours
 from gan_lightning.evaluation.pictures import filters_picture, neighbours_picture, reconstructions_picture
 from gan_lightning.evaluation.probes import (
     NEAREST,
@@ -37,18 +48,7 @@ from gan_lightning.evaluation.probes import (
     nearest_accuracy,
     sgd_heads,
 )
-from gan_lightning.evaluation.quality import (
-    ClassBalance,
-    QualityFigures,
-    RankCorrelation,
-    class_balance,
-    frechet_distance,
-    kernel_distance,
-    manifold_figures,
-    measure_quality,
-    rank_correlation,
-)
-from gan_lightning.evaluation.reconstruction import image_reconstruction, latent_reconstruction
+from gan_lightning.evaluation.reconstruction_errors import image_reconstruction, latent_reconstruction
 from gan_lightning.evaluation.tensors import TensorBatches, TensorImages
 
 __all__ = [

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int64, Integer
 from torch import Tensor
 
 from gan_lightning.interfaces import ImageBatches, Images, Labels
-from gan_lightning.processes import gather_objects, gather_rows, process_count, process_rank
+from gan_lightning.system.processes import gather_objects, gather_rows, process_count, process_rank
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from gan_lightning.errors import DataError, SettingError
 from gan_lightning.interfaces import EncodesImages, ImageBatches, Images
-from gan_lightning.processes import batch_norm_alone, gather_objects, gather_rows, sum_over_processes
+from gan_lightning.system.processes import batch_norm_alone, gather_objects, gather_rows, sum_over_processes
 
 
 class RawPixels(nn.Flatten):

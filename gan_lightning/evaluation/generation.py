@@ -14,10 +14,7 @@ from torch import Tensor
 
 from gan_lightning.errors import SettingError
 from gan_lightning.evaluation.chosen import ChosenImages, choose
-from gan_lightning.evaluation.features import frozen
-from gan_lightning.evaluation.judges import Judge, untold
-from gan_lightning.evaluation.probes.probe import Progress
-from gan_lightning.evaluation.quality import (
+from gan_lightning.evaluation.distribution_distances import (
     DISTANCES,
     MANIFOLD,
     ClassBalance,
@@ -27,9 +24,12 @@ from gan_lightning.evaluation.quality import (
     class_balance,
     measure_quality,
 )
+from gan_lightning.evaluation.features import frozen
+from gan_lightning.evaluation.judges import Judge, untold
+from gan_lightning.evaluation.probes.probe import Progress
 from gan_lightning.interfaces import LabelledImages, Split
-from gan_lightning.processes import gather_objects, gather_rows, on_first_process, process_count, process_rank
-from gan_lightning.resizing import resized
+from gan_lightning.nets.resizing import resized
+from gan_lightning.system.processes import gather_objects, gather_rows, on_first_process, process_count, process_rank
 
 AT_ONCE = 500
 """Images that are generated and judged at a time."""

@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from gan_lightning.errors import DataError, SettingError
 from gan_lightning.evaluation.chosen import ChosenImages, choose
 from gan_lightning.evaluation.probes.probe import Progress
-from gan_lightning.files import user_cache, whole_file
-from gan_lightning.imported import imported_network, layer_outputs, tried_on_images
 from gan_lightning.interfaces import Images, LabelledImages
-from gan_lightning.processes import gather_objects, gather_rows, on_first_process
+from gan_lightning.nets.user_network import imported_network, layer_outputs, tried_on_images
+from gan_lightning.system.files import user_cache, whole_file
+from gan_lightning.system.processes import gather_objects, gather_rows, on_first_process
 
 logger = logging.getLogger(__name__)
 

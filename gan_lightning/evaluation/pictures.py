@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gan_lightning.evaluation.charts import Picture
+from gan_lightning.evaluation.curves import Picture
 from gan_lightning.interfaces import Images
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gan_lightning.errors import SettingError
 from gan_lightning.interfaces import Images, LabelKind, Labels, Split
-from gan_lightning.processes import process_count, process_rank
+from gan_lightning.system.processes import process_count, process_rank
 
 ROUNDING = 1e-3
 """How far an interpolation may go beyond [-1, 1]."""

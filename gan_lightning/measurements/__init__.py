@@ -1,13 +1,15 @@
-"""Everything that can be measured of a trained model: one file each, all of one shape."""
+"""Everything that can be measured of a trained model: one file each, all of one shape.
+
+What belongs to one paper is measured in its folder.
+"""
 
 from gan_lightning.figures import Figure
-from gan_lightning.measurements.anatomy import Anatomy
-from gan_lightning.measurements.base import Measurement, Outcome
 from gan_lightning.measurements.bench import Bench
 from gan_lightning.measurements.depth import FrozenDepth
 from gan_lightning.measurements.embedding import Embedding
 from gan_lightning.measurements.feeding import IterativeFeeding
 from gan_lightning.measurements.filters import Filters
+from gan_lightning.measurements.measurement import Measurement, Outcome
 from gan_lightning.measurements.neighbours import Neighbours
 from gan_lightning.measurements.quality import Quality
 from gan_lightning.measurements.reconstruction import Reconstruction
@@ -19,7 +21,6 @@ from gan_lightning.measurements.variations import Variations
 
 MEASUREMENTS: tuple[type[Measurement], ...] = (
     Transfer,
-    Anatomy,
     FrozenDepth,
     Quality,
     Reconstruction,
@@ -32,11 +33,10 @@ MEASUREMENTS: tuple[type[Measurement], ...] = (
     Embedding,
     SyntheticData,
 )
-"""Those that the command line knows by their names; the user's own come by their import paths."""
+"""Those that any model may be measured by. The command line knows them by their names, and papers' own beside them."""
 
 __all__ = [
     "MEASUREMENTS",
-    "Anatomy",
     "Bench",
     "Embedding",
     "Figure",

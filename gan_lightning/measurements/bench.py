@@ -32,20 +32,21 @@ from gan_lightning.interfaces import (
     GeneratesImages,
     HasExtractors,
     HasHeads,
+    HasPublishedFigures,
     ImageBatches,
     Images,
     LabelledImages,
     Labels,
     Latents,
     LinearHead,
+    PublishedFigure,
     Split,
     lacking,
 )
-from gan_lightning.measurements.base import Measurement, Outcome, check_outcome
 from gan_lightning.measurements.extraction import CACHE, BatchNorm, Extraction, Features, Source, WatchedBatches
+from gan_lightning.measurements.measurement import Measurement, Outcome, check_outcome
 from gan_lightning.measurements.undisturbed import drawing_from, same_random_numbers
-from gan_lightning.processes import gather_objects, gather_rows
-from gan_lightning.published import Published, published_for
+from gan_lightning.system.processes import gather_objects, gather_rows
 
 logger = logging.getLogger(__name__)
 
@@ -167,11 +168,11 @@ class Bench:
         return f"it needs a data set that declares its images, got {self.described_data}" if lacks else None
 
     @property
-    def published(self) -> Mapping[str, Published]:
+    def published(self) -> Mapping[str, PublishedFigure]:
         """What papers print for this model on this data set, under the names of the figures."""
-        if self.model is None or self._data is None:
+        if not isinstance(self.model, HasPublishedFigures) or self._data is None:
             return {}
-        return published_for(type(self.model).__name__, self._data.name, dict(getattr(self.model, "hparams", {})))
+        return self.model.published_figures(self._data.name)
 
     def has(self, interface: type) -> bool:
         """Return whether there is what an interface stands for."""

@@ -11,7 +11,7 @@ from jaxtyping import Float, Integer
 from torch import Tensor
 
 from gan_lightning.errors import DataError, SettingError
-from gan_lightning.evaluation.reconstruction import derangement
+from gan_lightning.evaluation.reconstruction_errors import derangement
 from gan_lightning.interfaces import Images, LabelledImages, Latents, Split
 from gan_lightning.measurements.bench import Bench
 

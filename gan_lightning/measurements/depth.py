@@ -9,7 +9,7 @@ from rich.table import Table
 from torch import nn
 
 from gan_lightning.errors import SettingError
-from gan_lightning.evaluation.depth import (
+from gan_lightning.evaluation.depth_protocol import (
     DEPTH,
     DepthProtocol,
     DepthRecord,
@@ -20,10 +20,10 @@ from gan_lightning.evaluation.depth import (
 )
 from gan_lightning.figures import Best, Figure, Weights
 from gan_lightning.interfaces import HasExtractors
-from gan_lightning.measurements.base import Measurement, Outcome
 from gan_lightning.measurements.bench import BatchNorm, Bench
+from gan_lightning.measurements.measurement import Measurement, Outcome
 from gan_lightning.measurements.transfer import SPLITS, check_labels
-from gan_lightning.nets.fold import fold_batch_norm
+from gan_lightning.nets.folding import fold_batch_norm
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,10 +19,10 @@ from gan_lightning.errors import SettingError
 from gan_lightning.evaluation import nearest_neighbours
 from gan_lightning.figures import PIXELS, Best, Figure
 from gan_lightning.interfaces import EncodesImages, Split
-from gan_lightning.measurements.base import Measurement, Outcome, Picture
 from gan_lightning.measurements.bench import BatchNorm, Bench, Progress
 from gan_lightning.measurements.codes import class_names, encoded
-from gan_lightning.processes import on_first_process
+from gan_lightning.measurements.measurement import Measurement, Outcome, Picture
+from gan_lightning.system.processes import on_first_process
 
 logger = logging.getLogger(__name__)
 

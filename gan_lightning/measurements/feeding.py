@@ -12,10 +12,10 @@ from torch import Tensor
 from gan_lightning.evaluation.pictures import rows_picture
 from gan_lightning.figures import Best, Figure
 from gan_lightning.interfaces import EncodesImages, Images, Split
-from gan_lightning.measurements.base import Measurement, Outcome
 from gan_lightning.measurements.bench import BatchNorm, Bench
 from gan_lightning.measurements.codes import check_others, decoded, distances, encoded, others
-from gan_lightning.resizing import resized
+from gan_lightning.measurements.measurement import Measurement, Outcome
+from gan_lightning.nets.resizing import resized
 
 ROUND = "round"
 """What the curves run over."""

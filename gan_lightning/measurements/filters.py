@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from gan_lightning.evaluation.features import dtype_of
 from gan_lightning.evaluation.pictures import filters_picture
 from gan_lightning.interfaces import EncodesImages, GeneratesImages, HasExtractors, Images, JudgesImages
-from gan_lightning.measurements.base import Measurement, Outcome
 from gan_lightning.measurements.bench import Bench
-from gan_lightning.resizing import resized
+from gan_lightning.measurements.measurement import Measurement, Outcome
+from gan_lightning.nets.resizing import resized
 
 MOST = 96
 """Filters that are drawn of a network: all of AlexNet's."""

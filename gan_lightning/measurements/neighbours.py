@@ -10,13 +10,13 @@ from torch import Tensor
 
 from gan_lightning.errors import SettingError
 from gan_lightning.evaluation.chosen import images_at
-from gan_lightning.evaluation.nearest import Metric, nearest_neighbours
+from gan_lightning.evaluation.neighbour_search import Metric, nearest_neighbours
 from gan_lightning.evaluation.pictures import neighbours_picture
 from gan_lightning.figures import Best
 from gan_lightning.interfaces import HasExtractors
-from gan_lightning.measurements.base import Measurement, Outcome
 from gan_lightning.measurements.bench import BatchNorm, Bench
-from gan_lightning.processes import gather_objects, on_first_process
+from gan_lightning.measurements.measurement import Measurement, Outcome
+from gan_lightning.system.processes import gather_objects, on_first_process
 
 
 @dataclass(frozen=True, kw_only=True)

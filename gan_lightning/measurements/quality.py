@@ -7,15 +7,15 @@ from typing import Any, ClassVar
 from rich.table import Table
 
 from gan_lightning.errors import DataError
-from gan_lightning.evaluation.charts import curves_picture, shares_picture
+from gan_lightning.evaluation.curves import curves_picture, shares_picture
+from gan_lightning.evaluation.distribution_distances import DISTANCES, MANIFOLD, rank_correlation
 from gan_lightning.evaluation.generation import Measured, QualityReference, figure_names
 from gan_lightning.evaluation.judges import FeatureNetwork, Judge, SmallClassifier
-from gan_lightning.evaluation.quality import DISTANCES, MANIFOLD, rank_correlation
 from gan_lightning.figures import Best, Figure
 from gan_lightning.interfaces import GeneratesImages, Split
-from gan_lightning.measurements.base import Measurement, Outcome, Picture
 from gan_lightning.measurements.bench import Bench
 from gan_lightning.measurements.codes import class_names
+from gan_lightning.measurements.measurement import Measurement, Outcome, Picture
 
 BEST: Mapping[str, Best] = {**dict.fromkeys(DISTANCES, "min"), **dict.fromkeys(MANIFOLD, "max")}
 """Which value of a figure is best; of the classes' entropies none is."""

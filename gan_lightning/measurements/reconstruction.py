@@ -8,17 +8,17 @@ import torch
 
 from gan_lightning.errors import SettingError
 from gan_lightning.evaluation.pictures import reconstructions_picture
-from gan_lightning.evaluation.reconstruction import (
+from gan_lightning.evaluation.reconstruction_errors import (
     ReconstructionDistance,
     image_reconstruction,
     latent_reconstruction,
 )
 from gan_lightning.figures import Best, Figure
 from gan_lightning.interfaces import EncodesImages, Latents
-from gan_lightning.measurements.base import Measurement, Outcome
 from gan_lightning.measurements.bench import BatchNorm, Bench
-from gan_lightning.processes import gather_objects, process_count, process_rank
-from gan_lightning.resizing import resized
+from gan_lightning.measurements.measurement import Measurement, Outcome
+from gan_lightning.nets.resizing import resized
+from gan_lightning.system.processes import gather_objects, process_count, process_rank
 
 AT_ONCE = 500
 """Latents that are decoded at a time."""

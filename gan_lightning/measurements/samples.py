@@ -5,8 +5,8 @@ from typing import ClassVar
 
 from gan_lightning.evaluation.pictures import rows_picture
 from gan_lightning.interfaces import GeneratesImages
-from gan_lightning.measurements.base import Measurement, Outcome
 from gan_lightning.measurements.bench import Bench
+from gan_lightning.measurements.measurement import Measurement, Outcome
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,16 +13,10 @@ from gan_lightning.errors import DataError, SettingError
 from gan_lightning.evaluation.pictures import rows_picture
 from gan_lightning.figures import PIXELS, Best, Figure
 from gan_lightning.interfaces import EncodesImages, Split
-from gan_lightning.measurements.base import Measurement, Outcome
 from gan_lightning.measurements.bench import BatchNorm, Bench
-from gan_lightning.measurements.codes import (
-    check_classes,
-    check_noise,
-    encoded,
-    neighbourhoods,
-    spread,
-)
-from gan_lightning.resizing import resized
+from gan_lightning.measurements.codes import check_classes, check_noise, encoded, neighbourhoods, spread
+from gan_lightning.measurements.measurement import Measurement, Outcome
+from gan_lightning.nets.resizing import resized
 
 MOST_IMAGES = 5000
 """Images that are compared, each with each: 12 million pairs."""

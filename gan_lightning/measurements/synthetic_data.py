@@ -19,18 +19,11 @@ from gan_lightning.evaluation.pictures import rows_picture
 from gan_lightning.evaluation.probes.probe import accuracy
 from gan_lightning.figures import Best, Figure
 from gan_lightning.interfaces import EncodesImages, Images
-from gan_lightning.measurements.base import ClassImages, Measurement, Outcome
 from gan_lightning.measurements.bench import AT_ONCE, BatchNorm, Bench
-from gan_lightning.measurements.codes import (
-    check_classes,
-    check_noise,
-    class_names,
-    encoded,
-    neighbourhoods,
-    spread,
-)
-from gan_lightning.processes import on_first_process
-from gan_lightning.resizing import resized
+from gan_lightning.measurements.codes import check_classes, check_noise, class_names, encoded, neighbourhoods, spread
+from gan_lightning.measurements.measurement import ClassImages, Measurement, Outcome
+from gan_lightning.nets.resizing import resized
+from gan_lightning.system.processes import on_first_process
 
 Labelled = tuple[Float[Tensor, "_images channels height width"], Int64[Tensor, " _images"]]
 """Images in [-1, 1], and their classes."""

@@ -15,9 +15,9 @@ from gan_lightning.evaluation.probes import PAPER, TUNED, Judgement, NearestProb
 from gan_lightning.evaluation.probes.probe import majority_accuracy
 from gan_lightning.figures import CHANCE, PIXELS, Best, Figure, Weights
 from gan_lightning.interfaces import HasExtractors, Split
-from gan_lightning.measurements.base import Measurement, Outcome
 from gan_lightning.measurements.bench import BatchNorm, Bench
-from gan_lightning.processes import gather_objects, on_first_process
+from gan_lightning.measurements.measurement import Measurement, Outcome
+from gan_lightning.system.processes import gather_objects, on_first_process
 
 logger = logging.getLogger(__name__)
 

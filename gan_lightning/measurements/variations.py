@@ -12,7 +12,6 @@ from gan_lightning.evaluation import nearest_neighbours
 from gan_lightning.evaluation.pictures import rows_picture
 from gan_lightning.figures import Best, Figure
 from gan_lightning.interfaces import EncodesImages, Images, Split
-from gan_lightning.measurements.base import Measurement, Outcome, Picture
 from gan_lightning.measurements.bench import BatchNorm, Bench
 from gan_lightning.measurements.codes import (
     check_noise,
@@ -24,7 +23,8 @@ from gan_lightning.measurements.codes import (
     others,
     spread,
 )
-from gan_lightning.resizing import resized
+from gan_lightning.measurements.measurement import Measurement, Outcome, Picture
+from gan_lightning.nets.resizing import resized
 
 BEST: Mapping[str, Best | None] = {
     "diversity": None,

@@ -6,7 +6,7 @@ rows, so that it reads like its table.
 
 from torch import nn
 
-from gan_lightning.nets.init import init_normal_
+from gan_lightning.nets.initialisation import init_normal_
 
 
 def conv(

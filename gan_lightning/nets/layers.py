@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gan_lightning.nets.init import init_normal_
+from gan_lightning.nets.initialisation import init_normal_
 
 
 class Affine(nn.Module):

@@ -11,10 +11,10 @@ import os
 import sys
 from typing import Any
 
-from gan_lightning.cli import GanCLI
 from gan_lightning.cli.naming import classes_first
+from gan_lightning.cli.parser import GanCLI
+from gan_lightning.cli.sweep_point import SWEEP_POINT
 from gan_lightning.errors import UserError
-from gan_lightning.swept import SWEEP_POINT
 
 
 class _ParsingOnly(GanCLI):

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from gan_lightning.cli.sweep_point import SWEEP_POINT
 from gan_lightning.errors import SettingError
-from gan_lightning.signals import SIGNALS
 from gan_lightning.sweeps.engine import next_point, random_points, trials_to_stop
 from gan_lightning.sweeps.spec import Point, Sweep
 from gan_lightning.sweeps.trials import ENDED, RECORD, Status, Trial, read_trial, read_trials, sweep_lock, trial_lock
-from gan_lightning.swept import SWEEP_POINT
+from gan_lightning.system.signals import SIGNALS
 
 POLL_SECONDS = 0.1
 EARLY_STOP_SECONDS = 2.0

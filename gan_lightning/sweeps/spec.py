@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from gan_lightning.errors import SettingError
-from gan_lightning.yaml_files import check_repeated_keys
+from gan_lightning.system.yaml_files import check_repeated_keys
 
 PROGRAM = "gan-lightning"
 METHODS = ("grid", "random", "bayes")

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gan_lightning.errors import SettingError
-from gan_lightning.files import SCHEMA_VERSION, write_json
-from gan_lightning.locks import lock
 from gan_lightning.sweeps.spec import with_environment
+from gan_lightning.system.files import SCHEMA_VERSION, write_json
+from gan_lightning.system.locks import lock
 
 Status = Literal["running", "finished", "stopped", "failed", "killed"]
 ENDED = ("finished", "stopped")

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-import gan_lightning.callbacks.run_folder
+import gan_lightning.runs.run_folder
 from gan_lightning.__main__ import main
 from gan_lightning.measurements import Transfer
 
@@ -63,7 +63,7 @@ if __name__ == "__main__":
     place, *numbers = sys.argv.pop(1).split(":")
     sys.argv[0] = str(Path(__file__).name)
     if place == "time":
-        after(gan_lightning.callbacks.run_folder, "write_json", 1, float(numbers[0]))
+        after(gan_lightning.runs.run_folder, "write_json", 1, float(numbers[0]))
     elif place == "write":
         in_write(int(numbers[0]), float(numbers[1]))
     elif place == "transfer":

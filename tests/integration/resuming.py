@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback
 
-import gan_lightning.models  # noqa: F401 (what checkpoints may hold is known with it)
+from gan_lightning import papers
 from gan_lightning.figures import FILE
+
+KNOWN = [getattr(papers, name) for name in papers.__all__]  # what checkpoints may hold is known with them
 
 
 class Dies(BaseException):

@@ -129,9 +129,9 @@ def test_what_is_wrong_with_it_is_one_line_before_the_training(gan_lightning, tm
 def test_the_messages_that_the_page_shows_are_those_that_a_mistake_gives():
     from my_package import SmallGAN, Stripes
 
-    from gan_lightning.callbacks.contract import check_model
     from gan_lightning.errors import SettingError
     from gan_lightning.interfaces import LinearHead
+    from gan_lightning.runs.contract import check_model
 
     class Flat(SmallGAN):
         def generate(self, count, rng=None):

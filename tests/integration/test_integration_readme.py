@@ -161,7 +161,7 @@ def surroundings(monkeypatch, tmp_path):
     """Give the user's own package, W&B that asks for nothing, and probes of the anatomy that are quick."""
     monkeypatch.syspath_prepend(str(USERS))
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    monkeypatch.setattr("gan_lightning.measurements.anatomy.TUNED", QUICK)
+    monkeypatch.setattr("gan_lightning.papers.mgan.anatomy.TUNED", QUICK)
 
 
 def own_pictures(folder: Path, data_root: Path) -> None:
@@ -222,7 +222,7 @@ def test_a_command_of_the_pages_runs(gan_lightning, earlier_run, data_root, tmp_
     status, printed, errors = gan_lightning(*words)
     assert status == 0, errors
     if "--print_config" in words:
-        assert "class_path: gan_lightning.models.MGAN" in printed
+        assert "class_path: gan_lightning.papers.MGAN" in printed
         return
     runs = [file.parent for file in tmp_path.glob("runs/*/*/run.json")]
     assert len(runs) == (0 if words[0] == "measure" else 2 if GOING_ON in command else 1)

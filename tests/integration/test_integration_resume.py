@@ -10,31 +10,25 @@ import torch
 from lightning.pytorch import Callback, LightningModule, seed_everything
 from resuming import At, Dies, checkpoint_of, dies, differing, same, terminate
 
-from gan_lightning.callbacks import (
-    Checkpoints,
-    DensityRatioMonitor,
-    Interruption,
-    Measure,
-    RandomStreams,
-    RunFolder,
-    SubproblemMonitor,
-)
-from gan_lightning.callbacks.interruption import Interrupted
 from gan_lightning.data import Digits
 from gan_lightning.evaluation import PaperProbe
-from gan_lightning.measurements import Anatomy, Samples, Transfer
-from gan_lightning.models import (
+from gan_lightning.measurements import Samples, Transfer
+from gan_lightning.papers import (
     GAN,
     MGAN,
+    Anatomy,
     Autoencoder,
     BiGAN,
+    DensityRatioMonitor,
     InverseExamples,
     LatentRegressor,
     PermutationInvariantNetworks,
     SelfExGAN,
+    SubproblemMonitor,
     TutorialNetworks,
 )
-from gan_lightning.trainer import Trainer
+from gan_lightning.runs import Checkpoints, Interruption, Measure, RandomStreams, RunFolder, Trainer
+from gan_lightning.runs.interruption import Interrupted
 
 MLP = PermutationInvariantNetworks(latent_dim=4, width=8)
 SMALL = {"base_width": 4, "feature_dim": 8, "generators": 2, "fake_batch_size": 8, "latent_dim": 4}
@@ -143,7 +137,7 @@ def test_a_run_that_is_told_to_end_saves_and_goes_on_as_if_it_had_not_been(tmp_p
 
 
 def test_a_second_signal_ends_a_run_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr("gan_lightning.callbacks.interruption.SAME_REQUEST", 0.0)
+    monkeypatch.setattr("gan_lightning.runs.interruption.SAME_REQUEST", 0.0)
     twice = [At(hook, 4, terminate) for hook in ("on_train_batch_start", "on_before_optimizer_step")]
     told = fit(tmp_path, "MGAN", *twice, every_n_epochs=1)
     assert json.loads((told / "run.json").read_text())["status"] == "interrupted"

@@ -14,8 +14,8 @@ from reading import values
 
 from gan_lightning.data import Digits
 from gan_lightning.measurements import Transfer
-from gan_lightning.models import MGAN
-from gan_lightning.signals import SIGNALS
+from gan_lightning.papers import MGAN
+from gan_lightning.system.signals import SIGNALS
 
 ROOT = Path(__file__).parents[2]
 TINY = [

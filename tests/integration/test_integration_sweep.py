@@ -10,11 +10,11 @@ import pytest
 import yaml
 from reading import values
 
-from gan_lightning.dashboard.command import main as dashboard
+from gan_lightning.dashboard.dashboard_command import main as dashboard
 from gan_lightning.figures import read_figures
 from gan_lightning.sweeps.check import error_of
-from gan_lightning.sweeps.command import main, points_to_check
 from gan_lightning.sweeps.spec import Point, load_sweep
+from gan_lightning.sweeps.sweep_command import main, points_to_check
 
 ROOT = Path(__file__).parents[2]
 TINY = [

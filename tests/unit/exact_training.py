@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, TensorDataset
 
-from gan_lightning.models import (
+from gan_lightning.papers import (
     GAN,
     MGAN,
     Autoencoder,
@@ -25,10 +25,10 @@ from gan_lightning.models import (
     SelfExGAN,
     TutorialNetworks,
 )
-from gan_lightning.models.base import AdversarialModule
-from gan_lightning.models.latent import LatentModule
-from gan_lightning.processes import process_count, process_rank
-from gan_lightning.updates import InverseExamples
+from gan_lightning.papers.subproblem.inverse_examples import InverseExamples
+from gan_lightning.system.processes import process_count, process_rank
+from gan_lightning.training.adversarial import AdversarialModule
+from gan_lightning.training.latents import LatentModule
 
 BATCHES, BATCH_SIZE = 3, 8
 MLP = PermutationInvariantNetworks(latent_dim=3, width=8)

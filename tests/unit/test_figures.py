@@ -7,15 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gan_lightning.errors import DataError
-from gan_lightning.figures import (
-    Figure,
-    RunFigures,
-    Section,
-    final_figures,
-    metrics,
-    read_figures,
-    write_figures,
-)
+from gan_lightning.figures import Figure, RunFigures, Section, final_figures, metrics, read_figures, write_figures
 
 text = st.text("abcé_-0.", max_size=6)
 curves = st.fixed_dictionaries({"axis": st.sampled_from(["round", "head epoch"]), "at": st.floats(-9, 9)})

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from gan_lightning.errors import SettingError
-from gan_lightning.evaluation.nearest import Metric, nearest_neighbours
+from gan_lightning.evaluation.neighbour_search import Metric, nearest_neighbours
 from gan_lightning.evaluation.probes.probe import Probe, TestLabels, TrainLabels
 
 

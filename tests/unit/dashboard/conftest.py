@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from gan_lightning.figures import Figure, RunFigures, Section, write_figures
-from gan_lightning.files import SCHEMA_VERSION
+from gan_lightning.system.files import SCHEMA_VERSION
 
 
 def accuracy(extractor: str, value: float, probe: str = "paper", **more) -> Figure:

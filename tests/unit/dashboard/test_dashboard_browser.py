@@ -11,8 +11,8 @@ import pytest
 
 from gan_lightning.dashboard.comparison import compare
 from gan_lightning.dashboard.page import build_page
-from gan_lightning.dashboard.reading import read_folder
 from gan_lightning.dashboard.rows import tabulate
+from gan_lightning.dashboard.run_folders import read_folder
 from gan_lightning.dashboard.serve import Pages, make_server
 from gan_lightning.figures import Figure
 

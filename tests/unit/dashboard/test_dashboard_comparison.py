@@ -6,11 +6,12 @@ from dataclasses import asdict
 import pytest
 
 from gan_lightning.dashboard.comparison import compare
-from gan_lightning.dashboard.reading import read_folder
 from gan_lightning.dashboard.rows import tabulate
+from gan_lightning.dashboard.run_folders import read_folder
 from gan_lightning.dashboard.statistics import estimate
 from gan_lightning.errors import SettingError
-from gan_lightning.updates import Direct, InverseExamples
+from gan_lightning.papers.subproblem.inverse_examples import InverseExamples
+from gan_lightning.training.generator_updates import Direct
 
 
 def rows(comparison, kind, **wanted):

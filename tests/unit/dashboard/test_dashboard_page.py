@@ -13,12 +13,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gan_lightning.dashboard.command import main
+from gan_lightning.dashboard.dashboard_command import main
 from gan_lightning.dashboard.page import build_page
-from gan_lightning.dashboard.reading import read_folder
+from gan_lightning.dashboard.run_folders import read_folder
 from gan_lightning.errors import SettingError
 from gan_lightning.figures import Figure
-from gan_lightning.files import SCHEMA_VERSION
+from gan_lightning.system.files import SCHEMA_VERSION
 
 
 def page_of(root) -> str:
@@ -326,7 +326,7 @@ def test_without_the_drawing_library_the_message_says_how_to_install_it(ablation
 
 def test_the_dashboard_starts_without_the_libraries_of_training(ablation):
     code = (
-        f"import sys; from gan_lightning.dashboard.command import main; main([{str(ablation)!r}]); "
+        f"import sys; from gan_lightning.dashboard.dashboard_command import main; main([{str(ablation)!r}]); "
         "print({'torch', 'lightning', 'wandb', 'torchvision'} & set(sys.modules))"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

@@ -8,7 +8,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from gan_lightning.dashboard import command
+from gan_lightning.dashboard import dashboard_command as command
 from gan_lightning.dashboard.serve import Pages, make_server
 from gan_lightning.errors import SettingError
 

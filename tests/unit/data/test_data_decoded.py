@@ -11,7 +11,7 @@ from gan_lightning.data import decoded as module
 from gan_lightning.data.decoded import decoded, decoded_whole
 from gan_lightning.data.picture import read_square, read_whole
 from gan_lightning.errors import DataError, SettingError
-from gan_lightning.files import user_cache
+from gan_lightning.system.files import user_cache
 
 
 @pytest.fixture

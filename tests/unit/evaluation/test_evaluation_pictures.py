@@ -1,12 +1,7 @@
 import torch
 from torch.testing import assert_close
 
-from gan_lightning.evaluation.pictures import (
-    filters_picture,
-    neighbours_picture,
-    reconstructions_picture,
-    rows_picture,
-)
+from gan_lightning.evaluation.pictures import filters_picture, neighbours_picture, reconstructions_picture, rows_picture
 
 
 def tiles(picture: torch.Tensor, size: int, padding: int) -> torch.Tensor:

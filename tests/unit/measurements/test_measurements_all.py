@@ -16,10 +16,11 @@ import torch
 from every_measurement import Everything, everything, one_strength, quick, stripes, timeless
 from torch import nn
 
+from gan_lightning.cli.naming import KINDS
 from gan_lightning.errors import SettingError, UserError
 from gan_lightning.evaluation import TensorImages
 from gan_lightning.figures import Figure, RunFigures, Section, read_figures, write_figures
-from gan_lightning.measurements import MEASUREMENTS, Bench, Measurement, Outcome, Samples
+from gan_lightning.measurements import Bench, Measurement, Outcome, Samples
 
 DRAW_ONLY = {"samples", "filters"}
 """Those that have pictures and no figures."""
@@ -173,15 +174,15 @@ def test_while_training_there_are_the_figures_that_were_named_before_and_nothing
 
 def test_what_takes_long_is_off_by_default():
     quick_ones = {"transfer", "anatomy", "reconstruction", "samples", "filters"}
-    assert {kind.name for kind in MEASUREMENTS if kind().enabled} == quick_ones
-    assert {kind.name for kind in MEASUREMENTS if kind().every_n_epochs} == {"samples"}
+    assert {kind.name for kind in KINDS if kind().enabled} == quick_ones
+    assert {kind.name for kind in KINDS if kind().every_n_epochs} == {"samples"}
 
 
 def test_what_there_is_nothing_to_measure_of_is_passed_over_with_its_reason():
     bare = nn.Linear(4, 4)
     for data in (stripes(), None):
         bench = Bench.of_model(bare, data)
-        for kind in MEASUREMENTS:
+        for kind in KINDS:
             reason = kind(enabled=True).passes_over(bench)
             assert reason, kind.name
             assert reason == reason.strip().rstrip("."), kind.name
@@ -293,7 +294,7 @@ def numeric(kind: type[Measurement]) -> Iterator[tuple[str, Any]]:
             yield from ((setting, value) for value in ((), (hint.__args__[0](-1),)))
 
 
-@pytest.mark.parametrize("kind", MEASUREMENTS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_settings_out_of_range_are_refused_with_their_names(kind, monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # which would refuse some by their type
     words = [(name, "reel") for name, hint in get_type_hints(kind).items() if get_origin(hint) is Literal]

@@ -13,11 +13,11 @@ from torch.testing import assert_close
 
 from gan_lightning.errors import DataError, SettingError
 from gan_lightning.evaluation import TensorImages
-from gan_lightning.measurements.base import Outcome
 from gan_lightning.measurements.bench import Bench
 from gan_lightning.measurements.codes import neighbourhoods, spread
 from gan_lightning.measurements.embedding import Embedding, agreement, colour, embeddable, embedded, scatter
 from gan_lightning.measurements.feeding import IterativeFeeding, fed
+from gan_lightning.measurements.measurement import Outcome
 from gan_lightning.measurements.similarity import Similarity, pair_distances, roc_auc
 from gan_lightning.measurements.synthetic_data import SyntheticData, balanced, classifier, sources
 from gan_lightning.measurements.variations import Variations, quality

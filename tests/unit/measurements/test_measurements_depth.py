@@ -21,8 +21,8 @@ from gan_lightning.evaluation.controls import random_copy
 from gan_lightning.figures import metrics
 from gan_lightning.measurements import Bench
 from gan_lightning.measurements.depth import FrozenDepth
-from gan_lightning.models import MGAN
-from gan_lightning.nets.fold import fold_batch_norm
+from gan_lightning.nets.folding import fold_batch_norm
+from gan_lightning.papers import MGAN
 
 CPU = torch.device("cpu")
 QUICK = DepthProtocol(learning_rate=0.05, batch_size=16, epochs=2)

@@ -6,8 +6,8 @@ from torch.testing import assert_close
 from gan_lightning.evaluation import TensorImages
 from gan_lightning.measurements import Bench
 from gan_lightning.measurements.filters import Filters, image_filters, in_order
-from gan_lightning.models import MGAN, BiGAN, PermutationInvariantNetworks
-from gan_lightning.resizing import resized
+from gan_lightning.nets.resizing import resized
+from gan_lightning.papers import MGAN, BiGAN, PermutationInvariantNetworks
 
 
 def data(channels: int = 1, size: int = 8) -> TensorImages:

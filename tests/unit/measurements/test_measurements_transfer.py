@@ -235,7 +235,7 @@ def test_settings_out_of_range_are_refused():
 
 
 def test_the_printed_table_has_a_row_per_extractor_and_probe(capsys):
-    from gan_lightning.terminal import show
+    from gan_lightning.system.terminal import show
 
     bench = Bench({"[bold]": network()}, data(), random_networks={"[bold]": random_copy(network(), 1)})
     show(*bench.measure(BOTH).tables)

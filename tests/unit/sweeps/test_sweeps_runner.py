@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 
 from gan_lightning.errors import SettingError
-from gan_lightning.files import SCHEMA_VERSION
 from gan_lightning.sweeps import engine, runner
-from gan_lightning.sweeps.command import points_to_check, refuse_run_folder
 from gan_lightning.sweeps.runner import Runner, trial_command, trial_environment
 from gan_lightning.sweeps.spec import Sweep
+from gan_lightning.sweeps.sweep_command import points_to_check, refuse_run_folder
 from gan_lightning.sweeps.trials import claim_folder, read_trial, read_trials, trial_lock
+from gan_lightning.system.files import SCHEMA_VERSION
 
 PROGRAM = """
 import csv, json, os, sys, time, pathlib
@@ -207,7 +207,7 @@ COMMAND = """
 import signal, sys
 sys.path.insert(0, sys.argv[1])
 import test_sweeps_runner as t
-from gan_lightning.sweeps import command
+from gan_lightning.sweeps import sweep_command as command
 command.load_sweep, command.check_keys = lambda path: t.sweep_over(1), lambda *_: None
 if sys.argv[3] == "nohup":
     signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -75,7 +75,7 @@ def test_run_cap_ends_a_grid_early(sweep_file):
 
 
 def test_the_label_names_classes_and_numbers_in_short():
-    model = {"class_path": "gan_lightning.models.LatentRegressor", "init_args": {"joint_weight": 0.25}}
+    model = {"class_path": "gan_lightning.papers.LatentRegressor", "init_args": {"joint_weight": 0.25}}
     point = Point(0, {"model": model, "model.init_args.generator_lr": 0.000123456, "seed_everything": 2})
     assert point.label == "model=LatentRegressor/joint_weight=0.25 generator_lr=0.0001235 seed_everything=2"
 

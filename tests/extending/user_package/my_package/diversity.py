@@ -10,7 +10,7 @@ from gan_lightning.evaluation.pictures import rows_picture
 from gan_lightning.figures import Best
 from gan_lightning.interfaces import GeneratesImages, Images
 from gan_lightning.measurements import Bench, Measurement, Outcome
-from gan_lightning.resizing import resized
+from gan_lightning.nets.resizing import resized
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,1 +1,0 @@
-"""The papers' theory as functions that can be evaluated."""

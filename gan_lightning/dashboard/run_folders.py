@@ -1,0 +1,322 @@
+"""Reads run folders as they are found: finished, failed, cut off in the middle, or of another version."""
+
+import csv
+import json
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from types import NoneType
+from typing import Any
+
+from gan_lightning.errors import DataError
+from gan_lightning.figures import FILE, PLUMBING, Figure, RunFigures, final_figures, read_figures
+from gan_lightning.system.files import SCHEMA_VERSION, read_json
+
+TRAINING_EPOCH = "training epoch"
+"""The axis of a figure that was measured several times while training."""
+
+COLUMNS = {
+    "x", "variant", "seed", "mean", "low", "high", "n", "paper", "source", "extractor", "probe", "epoch", "run",
+    "measurement", "figure", "series", "subject", "protocol", "weights", "condition", "metric", "split", "axis", "at",
+    "value",
+}  # fmt: skip
+"""What the dashboard's tables have columns of their own for."""
+
+_OTHER_NAMES = COLUMNS | {"method", "data", "epochs", "batches", "precision", "processes"}
+"""Names that a setting of the model's cannot have beside these."""
+
+_WHEN = {"enabled", "every_n_epochs"}
+"""Settings of a measurement that say when it is made, not what it gives."""
+
+_STATED = {"model", "data", "seed_everything", "run"}
+"""What a sweep may have chosen and `figures.json` states: the beginning of a key, beside the measurements', ..."""
+
+_STATED_AS = {"trainer.max_epochs", "trainer.precision", "trainer.devices"}
+"""... and the keys that have another name there."""
+
+_ABOUT = {"command": list, "wandb": dict}
+"""Types of what else of `run.json` must be as expected, or missing."""
+
+_POINTS = 120
+"""Points of a logged curve of a run; longer ones are drawn as means of as many stretches."""
+
+_OF_AN_EPOCH = re.compile(r"(.+)-epoch-(\d+)")
+"""The name of a picture that was drawn while training."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished fit.
+
+    Attributes:
+        folder: The run folder.
+        name: Its path below the folder that was read.
+        model: Class name.
+        data: Name of the data set.
+        seed: Of weights and latents.
+        settings: What else the training was told, under short names; values are text or numbers.
+        measuring: Settings of the measurements, as `<measurement>.<setting>`.
+        measured: `figures.json`.
+        published: The papers' figures for it, by the names of ours: `value` and `source`.
+        about: `run.json`.
+    """
+
+    folder: Path
+    name: str
+    model: str
+    data: str
+    seed: int | None
+    settings: Mapping[str, Any]
+    measuring: Mapping[str, Any]
+    measured: RunFigures = field(repr=False)
+    published: Mapping[str, Mapping[str, Any]] = field(repr=False)
+    about: Mapping[str, Any] = field(repr=False)
+
+    @cached_property
+    def final(self) -> Sequence[Figure]:
+        """The newest figure of each name, points of curves included."""
+        return final_figures(self.measured.figures)
+
+    @cached_property
+    def over_training(self) -> Sequence[Figure]:
+        """The figures that were measured after several epochs, as points of curves over these."""
+        known = [each for each in self.measured.figures if each.epoch is not None and not each.is_point]
+        epochs: dict[str, set[int | None]] = {}
+        for figure in known:
+            epochs.setdefault(figure.name, set()).add(figure.epoch)
+        several = [figure for figure in known if len(epochs[figure.name]) > 1]
+        return [replace(each, axis=TRAINING_EPOCH, at=float(each.epoch or 0)) for each in several]
+
+    @cached_property
+    def logged(self) -> Mapping[str, Sequence[tuple[float, float]]]:
+        """What was logged while training: (step, value) by name."""
+        path = self.folder / "metrics.csv"
+        if not path.is_file():
+            return {}
+        curves: dict[str, list[tuple[float, float]]] = {}
+        with path.open(newline="", encoding="utf-8", errors="replace") as file, suppress(csv.Error):
+            for row in csv.DictReader(file):
+                for name, text in row.items():
+                    if name not in (None, "step", "epoch") and text:
+                        try:
+                            point = float(row["step"]), float(text)
+                        except (TypeError, ValueError, KeyError):
+                            continue  # a row that was cut off
+                        if all(map(math.isfinite, point)):
+                            curves.setdefault(name, []).append(point)
+        return {name: _shortened(points) for name, points in curves.items()}
+
+    @property
+    def pictures(self) -> Sequence[Path]:
+        """The pictures of the finished model, and the newest of each that was drawn while training."""
+        found: dict[str, Path] = {}
+        newest: dict[str, tuple[int, Path]] = {}
+        for path in sorted(self.folder.glob("pictures/*.png")):
+            if (match := _OF_AN_EPOCH.fullmatch(path.stem)) is None:
+                found[path.stem] = path
+            elif (epoch := int(match[2])) >= newest.get(match[1], (0, path))[0]:
+                newest[match[1]] = epoch, path
+        found |= {f"{name}-epoch": path for name, (_, path) in newest.items()}
+        return [path for _, path in sorted(found.items())]
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Something below the folder that was not drawn, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a folder holds.
+
+    Attributes:
+        runs: Finished fits, by name.
+        left_out: What else looked like a run.
+        trials: Records of sweeps' trials, with `sweep` for the folder's name.
+    """
+
+    runs: Sequence[Run]
+    left_out: Sequence[LeftOut]
+    trials: Sequence[Mapping[str, Any]]
+
+
+class _UnusableError(Exception):
+    """Why a run is left out."""
+
+
+def read_folder(root: Path) -> Found:
+    """Read all runs and trials below a folder.
+
+    Of several runs with the same settings and seed the newest counts: as one more seed a repetition would make the
+    interval smaller than it is.
+    """
+    left_out: list[LeftOut] = []
+    run_folders, trial_folders = folders_of(root)
+    trials = dict(_read_trials(root, trial_folders, left_out))
+    kept: dict[tuple[Any, ...], list[Run]] = {}
+    for folder in sorted(run_folders, key=lambda folder: folder.name):
+        name = str(folder.relative_to(root))
+        try:
+            run = _read_run(folder, name, trials.get(folder.parent, {}).get("parameters", {}))
+        except _UnusableError as reason:
+            left_out.append(LeftOut(name, str(reason)))
+            continue
+        same = kept.setdefault((run.model, run.data, run.seed, tuple(sorted(run.settings.items()))), [])
+        for earlier in [each for each in same if _are_measured_alike(each, run)]:
+            left_out.append(LeftOut(earlier.name, f"the same settings and seed as the newer {name}"))
+            same.remove(earlier)
+        same.append(run)
+    runs = sorted((run for same in kept.values() for run in same), key=lambda run: run.name)
+    return Found(runs, sorted(left_out, key=lambda out: out.name), list(trials.values()))
+
+
+def _are_measured_alike(first: Run, second: Run) -> bool:
+    """Return whether settings of measurements agree wherever both runs have them."""
+    both = first.measuring.keys() & second.measuring.keys()
+    return all(first.measuring[name] == second.measuring[name] for name in both)
+
+
+def folders_of(root: Path) -> tuple[list[Path], list[Path]]:
+    """Return the folders of runs and those of trials; what comes and goes while runs write is passed over."""
+    runs, trials = [], []
+    for name, below, files in os.walk(root):
+        if "trial.json" in files:
+            trials.append(Path(name))
+        if "run.json" in files:
+            runs.append(Path(name))
+            below.clear()  # a run holds no runs
+        below[:] = [folder for folder in below if not folder.startswith(".")]
+    return runs, sorted(trials)
+
+
+def _read_run(folder: Path, name: str, parameters: Mapping[str, Any]) -> Run:
+    about = _read_json(folder / "run.json")
+    _check_version(about, "run.json")
+    if about.get("stage", "fit") != "fit":
+        raise _UnusableError(f"it is no training but a run of `{about['stage']}`")
+    if (status := about.get("status")) != "finished":
+        reasons = {"running": "it is still running, or was killed", "failed": f"it failed: {about.get('error')}"}
+        raise _UnusableError(reasons.get(str(status), f"it did not finish: {status}, {about.get('error')}"))
+    if not (folder / FILE).is_file():
+        raise _UnusableError(f"there is no {FILE}: nothing was measured")
+    try:
+        measured = read_figures(folder / FILE)
+    except DataError as error:
+        raise _UnusableError(str(error).replace(f"'{folder / FILE}'", FILE)) from error
+    if not measured.figures:
+        raise _UnusableError(f"{FILE} has no figures")
+    try:
+        return Run(
+            folder=folder,
+            name=name,
+            model=_typed(measured.about, "model", str),
+            data=_typed(measured.about, "data", str),
+            seed=_typed(measured.about, "seed", int, NoneType),
+            settings=dict(_settings(measured.about, about)) | dict(_swept(parameters, measured)),
+            measuring=dict(_measuring(measured)),
+            measured=measured,
+            published={
+                figure: {"value": _typed(printed, "value", int, float), "source": _typed(printed, "source", str)}
+                for figure, printed in measured.published.items()
+            },
+            about={**about, **{name: _typed(about, name, kind, NoneType) for name, kind in _ABOUT.items()}},
+        )
+    except KeyError as error:
+        raise _UnusableError(f"{FILE} lacks {error}") from error
+    except (TypeError, ValueError, AttributeError) as error:
+        raise _UnusableError(f"{FILE} is garbled: {error}") from error
+
+
+def _typed(content: Mapping[str, Any], name: str, *types: type) -> Any:
+    """Return a value that is of one of these types, and a number only if it is finite."""
+    value = content.get(name) if NoneType in types else content[name]
+    is_one = isinstance(value, types) and not isinstance(value, bool)
+    if not is_one or (isinstance(value, float) and not math.isfinite(value)):
+        raise _UnusableError(f"it has {value!r} for {name}")
+    return value
+
+
+def _read_json(path: Path) -> Mapping[str, Any]:
+    try:
+        content = read_json(path)
+    except DataError as error:
+        raise _UnusableError(str(error).replace(f"'{path}'", path.name).removesuffix(".")) from error
+    if not isinstance(content, dict):
+        raise _UnusableError(f"{path.name} holds no mapping")
+    return content
+
+
+def _check_version(content: Mapping[str, Any], name: str) -> None:
+    version = content.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise _UnusableError(
+            f"{name} has schema version {version}, and this version of the package reads {SCHEMA_VERSION}"
+        )
+
+
+def _settings(measured: Mapping[str, Any], about: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield what makes a run the run it is, but for its seed and its measurements."""
+    for name, value in _flat(measured.get("model_settings", {})):
+        # A width by one name, whether the model or its networks have it.
+        own = "base_width" if name == "networks.base_width" else name
+        yield f"model.{own}" if own in _OTHER_NAMES else own, value
+    data = {name: value for name, value in measured.get("data_settings", {}).items() if name not in PLUMBING}
+    yield from _flat(data, "data.")
+    of_run = {"precision": about.get("precision"), "processes": about.get("processes")}
+    yield from _flat({"epochs": measured.get("epochs"), "batches": measured.get("batches"), **of_run})
+
+
+def _measuring(measured: RunFigures) -> Iterator[tuple[str, Any]]:
+    """Yield the settings of the measurements."""
+    for name, section in measured.sections.items():
+        yield from _flat({own: value for own, value in section.settings.items() if own not in _WHEN}, f"{name}.")
+
+
+def _swept(parameters: Mapping[str, Any], measured: RunFigures) -> Iterator[tuple[str, Any]]:
+    """Yield what a sweep has chosen and no other file of the run states."""
+    stated = {*_STATED, *measured.sections, *measured.passed_over}
+    for name, value in parameters.items():
+        if name.partition(".")[0] not in stated and name not in _STATED_AS:
+            yield from _flat({name: value})
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, list) and value and all(isinstance(each, dict) for each in value):
+            # Things with settings of their own, such as probes; each is known by its class.
+            yield from _flat({str(each.get("class", i)): each for i, each in enumerate(value)}, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value if isinstance(value, str | int | float) or value is None else json.dumps(value)
+
+
+def _shortened(points: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]:
+    """Return a curve of at most `_POINTS` points, each the mean of a stretch."""
+    size = -(-len(points) // _POINTS)
+    stretches = [points[i : i + size] for i in range(0, len(points), size)]
+    return [(stretch[-1][0], sum(value for _, value in stretch) / len(stretch)) for stretch in stretches]
+
+
+def _read_trials(
+    root: Path, folders: Sequence[Path], left_out: list[LeftOut]
+) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+    """Yield the record of each trial by its folder."""
+    for folder in folders:
+        try:
+            trial = _read_json(folder / "trial.json")
+            _check_version(trial, "trial.json")
+            kinds = {"id": str, "index": int, "parameters": dict, "status": str}
+            known = {name: _typed(trial, name, kind) for name, kind in kinds.items()}
+            sweep = Path(os.path.abspath(folder)).parent.name  # noqa: PTH100 (the name as the user knows it, link or not)
+            yield folder, {"sweep": sweep, **known, "error": trial["error"], "seconds": trial["seconds"]}
+        except (_UnusableError, KeyError) as error:
+            left_out.append(LeftOut(str(folder.relative_to(root)), f"its trial's record is of no use: {error}"))

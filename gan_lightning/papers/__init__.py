@@ -1,0 +1,61 @@
+"""The papers, a folder each: models, theory, tables, and what is measured for one of them alone.
+
+`from gan_lightning.papers import MGAN` imports what it needs and no more: a paper's theory needs no Lightning.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gan_lightning.papers.bigan.autoencoder import Autoencoder
+    from gan_lightning.papers.bigan.bigan import BiGAN
+    from gan_lightning.papers.bigan.bigan_networks import ImageNetworks, PermutationInvariantNetworks
+    from gan_lightning.papers.bigan.gan import GAN
+    from gan_lightning.papers.bigan.latent_regressor import LatentRegressor
+    from gan_lightning.papers.mgan.anatomy import Anatomy
+    from gan_lightning.papers.mgan.density_ratio_monitor import DensityRatioMonitor
+    from gan_lightning.papers.mgan.mgan import MGAN
+    from gan_lightning.papers.selfexgan.selfexgan import SelfExGAN
+    from gan_lightning.papers.subproblem.dcgan_networks import TutorialNetworks
+    from gan_lightning.papers.subproblem.inverse_examples import InverseExamples
+    from gan_lightning.papers.subproblem.subproblem_monitor import SubproblemMonitor
+
+_MODULES = {
+    "Anatomy": "mgan.anatomy",
+    "Autoencoder": "bigan.autoencoder",
+    "BiGAN": "bigan.bigan",
+    "DensityRatioMonitor": "mgan.density_ratio_monitor",
+    "GAN": "bigan.gan",
+    "ImageNetworks": "bigan.bigan_networks",
+    "InverseExamples": "subproblem.inverse_examples",
+    "LatentRegressor": "bigan.latent_regressor",
+    "MGAN": "mgan.mgan",
+    "PermutationInvariantNetworks": "bigan.bigan_networks",
+    "SelfExGAN": "selfexgan.selfexgan",
+    "SubproblemMonitor": "subproblem.subproblem_monitor",
+    "TutorialNetworks": "subproblem.dcgan_networks",
+}
+"""The module of each public name, below this package."""
+
+__all__ = [
+    "GAN",
+    "MGAN",
+    "Anatomy",
+    "Autoencoder",
+    "BiGAN",
+    "DensityRatioMonitor",
+    "ImageNetworks",
+    "InverseExamples",
+    "LatentRegressor",
+    "PermutationInvariantNetworks",
+    "SelfExGAN",
+    "SubproblemMonitor",
+    "TutorialNetworks",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its module when it is first asked for."""
+    if name not in _MODULES:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

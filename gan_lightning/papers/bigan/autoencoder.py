@@ -1,0 +1,85 @@
+"""The autoencoder baselines: G(E(x)) close to x.
+
+Source:
+    Donahue et al. 2017, section 4.2 and Table 1: "autoencoders (Hinton & Salakhutdinov, 2006) trained directly to
+    minimize either ℓ2 or ℓ1 reconstruction error. The same architecture and optimization algorithm is used".
+
+Deviations, where the paper is silent:
+    - The error is the sum over an image's values in [-1, 1]; squared, for ℓ2.
+    - E ends in the sigmoid scaled to [-1, 1] that it has in BiGAN.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from gan_lightning import losses
+from gan_lightning.errors import SettingError
+from gan_lightning.interfaces import Images, Latents, LinearHead, PublishedFigure
+from gan_lightning.nets.heads import linear_heads
+from gan_lightning.nets.network_family import Networks
+from gan_lightning.nets.resizing import resized
+from gan_lightning.papers.bigan.table_1 import printed_in_table_1
+from gan_lightning.training.latents import DecayedAdam, LatentModule, to_latents
+
+
+class Autoencoder(LatentModule):
+    """BiGAN's generator and encoder, trained to reconstruct images.
+
+    Images larger than the generator's are resized before they are compared with what it makes.
+
+    Args:
+        channels: Channels of the images; the data set tells.
+        image_size: Height and width of the images, pixels; the data set tells. What the encoder sees.
+        networks: The architecture: `PermutationInvariantNetworks`, `ImageNetworks`, or a class of your own.
+        norm: 2 for squared differences, 1 for absolute ones.
+        optimizer: Adam's settings, the same for both networks.
+
+    Raises:
+        SettingError: If the norm is another one, or the images are smaller than the generator's.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        image_size: int,
+        networks: Networks,
+        norm: Literal[1, 2] = 2,
+        optimizer: DecayedAdam = DecayedAdam(),  # noqa: B008 (frozen)
+    ) -> None:
+        super().__init__(channels, image_size, networks, optimizer)
+        if norm not in (1, 2):
+            raise SettingError(f"model.norm must be 1 or 2, got {norm}.")
+        self.save_hyperparameters()
+        self.norm: Literal[1, 2] = norm
+        self.generator = networks.generator(channels, self.generated_size)
+        self.encoder = networks.encoder(channels, image_size)
+        self.check_networks(self.encoder)
+
+    def trained(self) -> Mapping[str, Sequence[nn.Module]]:
+        """Return G with E."""
+        return {"reconstruction_loss": [self.generator, self.encoder]}
+
+    def losses(self, real: Images, rng: torch.Generator | None = None) -> Mapping[str, Tensor]:
+        """Return the reconstruction error."""
+        reconstructed = self.generator(to_latents(self.encoder(real)))
+        real = resized(real, self.generated_size)
+        return {"reconstruction_loss": losses.reconstruction_loss(real, reconstructed, self.norm)}
+
+    def encode(self, images: Images) -> Latents:
+        """Return E(x), in [-1, 1]."""
+        return to_latents(self.encoder(resized(images, self.image_size)))
+
+    def extractors(self) -> Mapping[str, nn.Module]:
+        """Return E(x) before its sigmoid, and the layer before it."""
+        return {"encoder": self.encoder, "encoder_hidden": self.encoder[:-1]}
+
+    def published_figures(self, data: str) -> Mapping[str, PublishedFigure]:
+        """Return Table 1's accuracy."""
+        return printed_in_table_1(data, f"AE l{self.norm}", "encoder_hidden")
+
+    def heads(self) -> Mapping[str, LinearHead]:
+        """Return E's last row, where it is linear: what the latents keep of the layer before them."""
+        return linear_heads("encoding", encoder_hidden=self.encoder[-1])

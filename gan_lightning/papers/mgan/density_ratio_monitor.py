@@ -1,0 +1,256 @@
+"""When the density ratio is measured while a model trains, and what is done when it says collapse."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from gan_lightning.errors import DataError, NonFiniteError, SettingError
+from gan_lightning.evaluation import drawn_images
+from gan_lightning.evaluation.curves import curves_picture
+from gan_lightning.evaluation.features import dtype_of
+from gan_lightning.figures import Figure
+from gan_lightning.interfaces import JudgesImages, LabelledImages
+from gan_lightning.measurements.measurement import Outcome
+from gan_lightning.papers.mgan.density_ratio import (
+    Alarm,
+    AlarmRule,
+    BatchNormOfJudge,
+    judging,
+    log_density_ratio,
+    ratio_statistics,
+)
+from gan_lightning.runs.counting import batches_done
+from gan_lightning.runs.delivery import deliver
+from gan_lightning.runs.run_folder import is_dry_run
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_RULE = AlarmRule()
+
+GROUP = "density_ratio"
+"""The settings' group, and the first part of the figures' names."""
+
+DRAWN = 200
+"""Checks in the picture at most; of more, every so manieth is drawn, and each alarm."""
+
+
+class DensityRatioMonitor(Callback):
+    """Measures α(x) = p_g(x) / p_r(x), as the discriminator implies it, on always the same real images.
+
+    Logs `density_ratio/mean`, `spread`, `robust_spread`, `distance`, `q05` to `q95` and `correlation` of log α (see
+    `RatioStatistics`) and `density_ratio/alarm`, 1 where the rule says collapse, which it also says as a warning.
+    The last check and the curves are figures of the run, and `pictures/density_ratio.png` draws them. The series goes
+    on where a run is resumed. Weights, modes, batch-norm statistics and random numbers stay as they are. Models without
+    a discriminator of images are passed over, and data modules that declare no images. The ratio is that of a
+    discriminator which is trained with the logistic loss; of another loss they show changes alone.
+
+    Args:
+        every_n_batches: Batches between two checks; 0 makes none. A check costs a forward pass of D on `images`.
+        images: Real images, drawn from the training split, without augmentation.
+        seed: Of the draw.
+        batch_norm: Statistics of D's batch norm: `batch` takes those of these images, as D is trained, `running` those
+            that it has gathered, which mix real and generated images.
+        alarm: When the ratio says collapse; null never says so.
+        stop: Whether an alarm ends the training.
+
+    Raises:
+        SettingError: If a setting is out of range, or is to stop on an alarm that there is not.
+
+    Source:
+        Mao et al. 2022, Corollaries 1 to 3, and section 5.
+    """
+
+    def __init__(
+        self,
+        every_n_batches: int = 10,
+        images: int = 128,
+        seed: int = 0,
+        batch_norm: BatchNormOfJudge = "batch",
+        alarm: AlarmRule | None = DEFAULT_RULE,
+        stop: bool = False,
+    ) -> None:
+        for name, value, least in (("every_n_batches", every_n_batches, 0), ("images", images, 2)):
+            if value < least:
+                raise SettingError(f"density_ratio.{name} must be at least {least}, got {value}.")
+        if batch_norm not in ("batch", "running"):
+            raise SettingError(f"density_ratio.batch_norm must be batch or running, got '{batch_norm}'.")
+        if stop and alarm is None:
+            raise SettingError("density_ratio.stop must be false without an alarm, got true. Set density_ratio.alarm.")
+        self.every_n_batches, self.images, self.seed = every_n_batches, images, seed
+        self.batch_norm: BatchNormOfJudge = batch_norm
+        self.rule, self.stop = alarm, stop
+        self._drawn: Tensor | None = None
+        self._begin([])
+
+    def _begin(self, history: list[dict[str, float]], log_ratio: Tensor | None = None) -> None:
+        """Go on after these checks."""
+        self.history = history
+        """The checks: what was logged, `batch`, and `limit`, above which the alarm counts, where there is one."""
+        self._log_ratio = log_ratio
+        self._alarm = None if self.rule is None else Alarm(self.rule)
+        self._alarmed = False
+        for check in history:
+            if self._alarm is not None:
+                self._alarmed = self._alarm.check(check[self._alarm.rule.watch])
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Draw the images, before any training.
+
+        Raises:
+            DataError: If there is only one.
+        """
+        if stage != "fit":
+            return
+        self._begin([])
+        self._drawn = None
+        data = getattr(trainer, "datamodule", None)
+        if not self.every_n_batches or is_dry_run(trainer):
+            return
+        if not isinstance(pl_module, JudgesImages) or not isinstance(data, LabelledImages):
+            return
+        self._drawn = drawn_images(data.evaluation_batches("train", torch.device("cpu")), self.images, self.seed)
+        if len(self._drawn) < 2:
+            raise DataError(
+                f"The density ratio needs two training images, and {data.name} has {len(self._drawn)}. Use more, or "
+                "switch it off with --density_ratio.every_n_batches=0."
+            )
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the images to the model; a run that an alarm has stopped does not train on when it is resumed."""
+        if self._drawn is not None:
+            self._drawn = self._drawn.to(pl_module.device, dtype_of(pl_module))
+            if self._alarmed and self.stop:
+                trainer.should_stop = True
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
+    ) -> None:
+        """Measure, if the batch is one of those after which it is done."""
+        batches = batches_done(trainer)
+        if self._drawn is None or batches % self.every_n_batches:
+            return
+        assert isinstance(pl_module, JudgesImages)
+        with judging(pl_module, self.batch_norm):
+            logits = pl_module.real_logits(self._drawn)
+        if logits is None:
+            return
+        # Every process judges the same images, and the first one's word counts, so that all stop together.
+        logits = trainer.strategy.broadcast(logits.cpu())
+        try:
+            log_ratio = log_density_ratio(logits)
+        except NonFiniteError as error:
+            raise NonFiniteError(f"{error} Found after batch {batches}, in epoch {trainer.current_epoch}.") from error
+        metrics = ratio_statistics(log_ratio, self._log_ratio).metrics()
+        self._log_ratio = log_ratio
+        check = {"batch": float(batches), **metrics}
+        if self._alarm is not None:
+            if (limit := self._alarm.limit) is not None:
+                check["limit"] = limit
+            before, self._alarmed = self._alarmed, self._alarm.check(metrics[self._alarm.rule.watch])
+            check["alarm"] = metrics["alarm"] = float(self._alarmed)
+            if self._alarmed and not before:
+                self._warn(trainer, check, self._alarm.rule)
+            if self._alarmed and self.stop:
+                trainer.should_stop = True
+        self.history.append(check)
+        for log in trainer.loggers if trainer.is_global_zero else []:
+            log.log_metrics({f"density_ratio/{name}": value for name, value in metrics.items()}, step=batches)
+
+    def _warn(self, trainer: Trainer, check: Mapping[str, float], rule: AlarmRule) -> None:
+        if not trainer.is_global_zero:
+            return
+        figure, usual = check[rule.watch], check["limit"] / rule.factor
+        logger.warning(
+            "The density ratio says collapse after batch %d, in epoch %d: the %s of log α over %d real images is %.3g, "
+            "%.1f times the %.3g that was usual. %s",
+            batches_done(trainer),
+            trainer.current_epoch,
+            rule.watch,
+            self.images if self._drawn is None else len(self._drawn),
+            figure,
+            figure / usual,
+            usual,
+            "The training stops, as density_ratio.stop asks for."
+            if self.stop
+            else "Look at the samples; a lower learning rate of the generator may help.",
+        )
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw the curves, and write the last check and when there were alarms."""
+        if not self.history:
+            return
+        alarms = [int(check["batch"]) for check in self.history if check.get("alarm")]
+        images = 0 if self._drawn is None else len(self._drawn)
+        figures = [*self._figures(self.history[-1], images, trainer), *self._curves(images, trainer)]
+        details = {"checks": len(self.history), "alarms": alarms, "stopped": bool(self.stop and alarms)}
+        settings = {**self._settings(), "every_n_batches": self.every_n_batches, "rule": self.rule, "stop": self.stop}
+        outcome = Outcome(figures, details, {"": ratio_picture(self.history)})
+        deliver(trainer, pl_module, GROUP, settings, outcome, logs=False, shows=False)
+
+    def _figures(self, check: Mapping[str, float], images: int, trainer: Trainer, **more: Any) -> list[Figure]:
+        return [
+            Figure(
+                measurement=GROUP, metric=name, value=float(value), split="train", images=images,
+                epoch=trainer.current_epoch, batches=batches_done(trainer), **more,
+            )
+            for name, value in check.items()
+            if name not in ("batch", "limit")
+        ]  # fmt: skip
+
+    def _curves(self, images: int, trainer: Trainer) -> list[Figure]:
+        """Return the checks that are drawn as points of curves."""
+        return [
+            figure
+            for check in shown_checks(self.history)
+            for figure in self._figures(check, images, trainer, axis="batch", at=check["batch"])
+        ]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the checks so far, and log α at the last one."""
+        return {"settings": self._settings(), "history": self.history, "log_ratio": self._log_ratio}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on after the checks of a checkpoint, unless they were made in another way."""
+        if state_dict["settings"] == self._settings():
+            self._begin([dict(check) for check in state_dict["history"]], state_dict["log_ratio"])
+        else:
+            logger.warning(
+                "The checkpoint's density ratio was measured with %s, not %s: its series starts anew.",
+                state_dict["settings"],
+                self._settings(),
+            )
+
+    def _settings(self) -> dict[str, Any]:
+        return {"images": self.images, "seed": self.seed, "batch_norm": self.batch_norm}
+
+
+def shown_checks(history: list[dict[str, float]]) -> list[dict[str, float]]:
+    """Return as many checks as a picture has room for, the last one and each alarm among them."""
+    every = -(-len(history) // DRAWN)
+    return [c for i, c in enumerate(history) if i % every == 0 or i == len(history) - 1 or c.get("alarm")]
+
+
+def ratio_picture(history: list[dict[str, float]]) -> Tensor:
+    """Return the curves of log α over the batches: quantiles; spread, distance and the alarm's limit; correlation.
+
+    Args:
+        history: A check each: `batch`, the metrics, and `limit` where there is one.
+    """
+    shown = shown_checks(history)
+    panels = {
+        "quantiles of log(p_g / p_r) on real images, nats": ("q95", "q75", "q50", "q25", "q05"),
+        "its root mean square and its spread, nats": ("distance", "spread", "robust_spread", "limit"),
+        "its correlation with the check before": ("correlation",),
+    }
+    if any(check.get("alarm") for check in history):
+        panels["alarm"] = ("alarm",)
+    curves = {
+        title: {name: {int(c["batch"]): c[name] for c in shown if name in c} for name in names}
+        for title, names in panels.items()
+    }
+    known = {title: {name: curve for name, curve in each.items() if curve} for title, each in curves.items()}
+    return curves_picture({title: each for title, each in known.items() if each}, "batch")

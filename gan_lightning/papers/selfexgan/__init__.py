@@ -1,0 +1,1 @@
+"""Liu 2018, *Generative Adversarial Network for Understanding Latent Space*: SelfExGAN."""

@@ -1,0 +1,224 @@
+"""A generator's step in its two hidden parts: inverse examples, and a regression on them.
+
+Source:
+    Weber 2021, *The Hidden Tasks of Generative Adversarial Networks*, sections 3.1, 4.1 and 6.
+
+Deviations:
+    - The paper's L is of one image, a model's loss is the mean over a batch. Its gradient with respect to the whole
+      batch of images gives x', so that eq. 13 holds for the batch exactly, batch norm in D included. For the term of
+      one image η is then η_inv / batch size, as it is in the paper's own experiment (`BCELoss` and `MSELoss` with
+      `reduction="sum"`).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gan_lightning.errors import SettingError
+from gan_lightning.interfaces import Images
+from gan_lightning.losses import Scalar
+from gan_lightning.papers.subproblem.regressions import (
+    DISCREPANCIES,
+    HALF_SQUARES,
+    PERCEPTUAL,
+    REGRESSIONS,
+    SSIM_WINDOW,
+    SUMS,
+    VALUE_RANGE,
+    InverseExample,
+    PerceptualNetwork,
+)
+from gan_lightning.system.processes import process_count
+from gan_lightning.training.generator_updates import GeneratorLoss, GeneratorUpdate
+
+
+@dataclass(frozen=True)
+class InverseExamples(GeneratorUpdate):
+    """The generator's step in its two hidden parts: images that D likes better, and a regression on them.
+
+    The discriminator reaches the generator through these images alone: its graph is not part of the regression's.
+    Encoders and other networks that a model trains with its generator step on the model's loss, as ever. Where several
+    processes share a batch, x' and the regression are those of the whole of it.
+
+    Args:
+        inversion_rate: η_inv, the learning rate of the images.
+        inversion_steps: Steps from x to x'. Each one but the first costs a forward pass of the discriminator, of which
+            its batch-norm statistics take no notice.
+        inversion_optimizer: How the images descend: `sgd`, or `adam`, whose first step moves each value by η_inv.
+        inversion_momentum: Momentum of `sgd`; it tells from the second step on.
+        discrepancy: What the images descend on: the model's `own` generator loss, or the distance of D's label from
+            "real": `bce`, `l2` or `l1`.
+        total_variation: Weight of the images' total variation, beside the discrepancy; sum over an image's pairs of
+            neighbours, mean over images.
+        stay_close: Weight of ‖x' - x‖², beside the discrepancy; mean over images. It tells from the second step on.
+        clamp: Whether x' is held to the range of images, [-1, 1].
+        regression: Distance of the generator's output from x': `sum`, `half_sum` or `mean` of squares, `l1`, `ssim` or
+            `perceptual`.
+        perceptual: The network of `perceptual`.
+        regression_rate: η_reg, which multiplies the regression's gradient.
+        regression_optimizer: What applies that gradient: the generator's `own` optimizer, or `sgd`, θ - η_reg ∇ℓ
+            without momentum, decay or schedule.
+
+    Raises:
+        SettingError: If a setting is out of range.
+
+    Source:
+        Weber 2021, eqs. 3, 4, 11 and 13, and section 6. Defaults are those of section 6.1.
+
+    Deviations, where the paper is silent:
+        - The generator's own optimizer applies the regression's gradient. Under Adam a constant factor such as η then
+          cancels, but not beside Adam's ε and not beside a weight decay, which weigh 1/η times as much as in direct
+          training. `regression_rate` of 0.5 / `inversion_rate` (with `sum`) undoes that: the gradient is the loss's.
+        - SSIM and perceptual distances have no first-order part at x' = x: at a small η_inv their gradients are small
+          as well.
+    """
+
+    inversion_rate: float = 2e-4
+    inversion_steps: int = 1
+    inversion_optimizer: str = "sgd"
+    inversion_momentum: float = 0.0
+    discrepancy: str = "own"
+    total_variation: float = 0.0
+    stay_close: float = 0.0
+    clamp: bool = False
+    regression: str = "sum"
+    perceptual: PerceptualNetwork | None = None
+    regression_rate: float = 0.5
+    regression_optimizer: str = "own"
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        for name in ("inversion_rate", "regression_rate"):
+            if not (value := getattr(self, name)) > 0:
+                raise SettingError(f"model.generator_update.{name} must be above 0, got {value}. The paper has 2e-4.")
+        if self.inversion_steps < 1:
+            raise SettingError(
+                f"model.generator_update.inversion_steps must be at least 1, got {self.inversion_steps}. "
+                "Without a step x' would be x, and the generator would have nothing to learn."
+            )
+        if not 0 <= self.inversion_momentum < 1:
+            raise SettingError(
+                f"model.generator_update.inversion_momentum must be in [0, 1), got {self.inversion_momentum}."
+            )
+        for name in ("total_variation", "stay_close"):
+            if (value := getattr(self, name)) < 0:
+                raise SettingError(f"model.generator_update.{name} must be at least 0, got {value}.")
+        for name, known in {
+            "inversion_optimizer": ("sgd", "adam"),
+            "discrepancy": ("own", *DISCREPANCIES),
+            "regression": (*REGRESSIONS, "perceptual"),
+            "regression_optimizer": ("own", "sgd"),
+        }.items():
+            if (choice := getattr(self, name)) not in known:
+                raise SettingError(f"model.generator_update.{name} must be one of {', '.join(known)}, got '{choice}'.")
+        if self.inversion_momentum and self.inversion_optimizer != "sgd":
+            raise SettingError(
+                f"model.generator_update.inversion_momentum must be 0 with inversion_optimizer "
+                f"'{self.inversion_optimizer}', got {self.inversion_momentum}. Momentum is a setting of 'sgd'."
+            )
+        if (self.regression == "perceptual") != (self.perceptual is not None):
+            raise SettingError(
+                f"{PERCEPTUAL} must be given with regression 'perceptual' and with no other, got "
+                f"{self.perceptual} with '{self.regression}'. {PERCEPTUAL}.network names a network."
+            )
+
+    @property
+    def plain_descent(self) -> bool:
+        """Whether θ moves by η_reg ∇ℓ itself."""
+        return self.regression_optimizer == "sgd"
+
+    def check(self, channels: int, image_size: int) -> None:
+        """Check that the regression can compare such images.
+
+        Raises:
+            SettingError: If they are too small for SSIM, or no images for the perceptual network.
+        """
+        if self.regression == "ssim" and image_size < SSIM_WINDOW:
+            raise SettingError(
+                f"model.generator_update.regression must not be 'ssim' for images below {SSIM_WINDOW} pixels, the size "
+                f"of its window, got images of {image_size}. Use larger images or another loss."
+            )
+        if self.perceptual is not None:
+            self.perceptual.check(channels, image_size)
+
+    def objective(self, loss: GeneratorLoss, *, retain_graph: bool = False) -> Scalar:
+        """Return η_reg ℓ(x(θ), x'), whose gradient is to be the generator's."""
+        examples = self.invert(loss, retain_graph=retain_graph)
+        images = loss.images.to(examples.displacement.dtype)
+        return self.regression_rate * self.regression_loss(images, examples)
+
+    def multiple_of_half_squares(self, values: int) -> float:
+        """Return c where η_reg ℓ is c times ½ ‖x(θ) - x'‖², so that its gradient is to be c η ∇_θ L; else 1.
+
+        Args:
+            values: Number of values in this process's images.
+
+        Source:
+            Weber 2021, eqs. 11 and 13.
+        """
+        multiple = HALF_SQUARES.get(self.regression)
+        return 1.0 if multiple is None else self.regression_rate * multiple(values * process_count())
+
+    def regression_loss(self, images: Images, examples: InverseExample) -> Scalar:
+        """Return ℓ(x(θ), x'), or what has it as its mean over the processes."""
+        if self.perceptual is not None:
+            return self.perceptual.distance(images, examples)
+        regression = REGRESSIONS[self.regression](images, examples)
+        return regression * process_count() if self.regression in SUMS else regression
+
+    def invert(self, loss: GeneratorLoss, *, retain_graph: bool = False) -> InverseExample:
+        """Return x', images in the neighbourhood of the generator's that D takes for real ones more readily.
+
+        Args:
+            loss: The model's generator loss; its graph gives the first step.
+            retain_graph: Whether that graph is still needed afterwards.
+
+        Source:
+            Weber 2021, eqs. 3 and 4.
+        """
+        images, value, logits = loss.images, loss.value, loss.logits
+        start = images.detach().to(torch.promote_types(images.dtype, torch.float32))
+        displacement = torch.zeros_like(start).requires_grad_()
+        optimizer = self._optimizer(displacement)
+        for step in range(self.inversion_steps):
+            if step > 0:
+                retain_graph, images = False, (start + displacement.detach()).requires_grad_()
+                with torch.enable_grad():
+                    value, logits, *_ = loss.judge(images)
+            discrepancy = value if self.discrepancy == "own" else DISCREPANCIES[self.discrepancy](logits)
+            (gradient,) = torch.autograd.grad(discrepancy, images, retain_graph=retain_graph)
+            gradient = gradient.to(start.dtype) + self._regularisers_gradient(start, displacement.detach())
+            displacement.grad = gradient / process_count()  # a mean over all images is one over the processes, too
+            optimizer.step()
+            if self.clamp:
+                with torch.no_grad():
+                    displacement.copy_(displacement.clamp(VALUE_RANGE[0] - start, VALUE_RANGE[1] - start))
+        return InverseExample(start, displacement.detach())
+
+    def _optimizer(self, displacement: Tensor) -> torch.optim.Optimizer:
+        if self.inversion_optimizer == "adam":
+            # torch's ε of 1e-8 is about as large as the gradient of a mean loss with respect to one value of an image.
+            return torch.optim.Adam([displacement], lr=self.inversion_rate, eps=1e-16)
+        return torch.optim.SGD([displacement], lr=self.inversion_rate, momentum=self.inversion_momentum)
+
+    def _regularisers_gradient(self, start: Images, displacement: Images) -> Tensor:
+        """Return the gradient of the terms beside the discrepancy in the paper's compound loss."""
+        gradient = 2 * self.stay_close * displacement / len(start)
+        if self.total_variation > 0:
+            with torch.enable_grad():
+                images = (start + displacement).requires_grad_()
+                variation = self.total_variation * mean_total_variation(images)
+            gradient = gradient + torch.autograd.grad(variation, images)[0]
+        return gradient
+
+
+def mean_total_variation(images: Images) -> Scalar:
+    """Return the sum of |differences| between vertical and horizontal neighbours in an image, mean over images.
+
+    Source:
+        Mahendran & Vedaldi 2015; named in Weber 2021, section 3.1.
+    """
+    from torchmetrics.functional.image import total_variation
+
+    return total_variation(images, reduction="mean")

@@ -1,0 +1,194 @@
+"""The distances from inverse examples that a generator may descend on, and what inverse examples descend on.
+
+Source:
+    Weber 2021, *The Hidden Tasks of Generative Adversarial Networks*, sections 3.1, 4.1 and 6.
+
+Deviations:
+    - An inverse example is kept as x and x' - x. At η_inv = 2e-4 a value of a batch of images moves by about 1e-7, the
+      size of float32's rounding errors: a regression on the rounded x' would be one on these, too.
+    - The ℓ1 loss is a sum, the reading under which its η_reg of 0.5 is that of the sum of squares.
+"""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+
+from gan_lightning import losses
+from gan_lightning.interfaces import Images
+from gan_lightning.losses import Logits, Scalar
+from gan_lightning.nets.user_network import imported_network, layer_outputs, tried_on_images
+
+VALUE_RANGE = (-1.0, 1.0)
+"""Of images."""
+
+
+@dataclass(frozen=True, eq=False)
+class InverseExample:
+    """Better images: x' = x + displacement.
+
+    Attributes:
+        start: x, what the generator made.
+        displacement: x' - x, exact where x' in float32 is not.
+    """
+
+    start: Images
+    displacement: Images
+
+    @property
+    def targets(self) -> Images:
+        """x', rounded."""
+        return self.start + self.displacement
+
+    def residual(self, images: Images) -> Images:
+        """Return x(θ) - x', as exact as the displacement where x(θ) = x."""
+        return (images - self.start) - self.displacement
+
+
+# Discrepancies δ(f(x), y*) of D's label y = σ(logit) from y* = "real" = 1: Weber 2021, eqs. 2 and 7.
+DISCREPANCIES: Mapping[str, Callable[[Logits], Scalar]] = {
+    "bce": losses.generator_loss,
+    "l2": losses.squared_label_loss,
+    "l1": losses.absolute_label_loss,
+}
+
+
+def squared_error(images: Images, examples: InverseExample) -> Scalar:
+    """Return ‖x(θ) - x'‖², over all values of all images.
+
+    Source:
+        Weber 2021, section 6.1: `MSELoss(reduction="sum")`.
+    """
+    return examples.residual(images).square().sum()
+
+
+def half_squared_error(images: Images, examples: InverseExample) -> Scalar:
+    """Return ℓ = ½ ‖x(θ) - x'‖².
+
+    Source:
+        Weber 2021, eq. 11.
+    """
+    return squared_error(images, examples) / 2
+
+
+def mean_squared_error(images: Images, examples: InverseExample) -> Scalar:
+    """Return the mean of (x(θ) - x')², over all values of all images.
+
+    Source:
+        Weber 2021, section 6.2.
+    """
+    return examples.residual(images).square().mean()
+
+
+def absolute_error(images: Images, examples: InverseExample) -> Scalar:
+    """Return Σ |x(θ) - x'|, over all values of all images.
+
+    Source:
+        Weber 2021, section 6.2.
+    """
+    return examples.residual(images).abs().sum()
+
+
+def structural_dissimilarity(images: Images, examples: InverseExample) -> Scalar:
+    """Return 1 - SSIM(x(θ), x'), the mean over images; in float64, since close images differ in the last digits only.
+
+    Source:
+        Wang et al. 2004; named in Weber 2021, section 1.
+    """
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    targets = examples.start.double() + examples.displacement.double()
+    similarity = structural_similarity_index_measure(
+        images.double(), targets, data_range=VALUE_RANGE[1] - VALUE_RANGE[0]
+    )
+    assert isinstance(similarity, Tensor)
+    return (1 - similarity).to(images.dtype)
+
+
+REGRESSIONS: Mapping[str, Callable[[Images, InverseExample], Scalar]] = {
+    "sum": squared_error,
+    "half_sum": half_squared_error,
+    "mean": mean_squared_error,
+    "l1": absolute_error,
+    "ssim": structural_dissimilarity,
+}
+
+SUMS = ("sum", "half_sum", "l1")
+"""Regressions that add up over the images; the others are means."""
+
+HALF_SQUARES: Mapping[str, Callable[[int], float]] = {
+    "sum": lambda values: 2.0,
+    "half_sum": lambda values: 1.0,
+    "mean": lambda values: 2.0 / values,
+}
+"""What multiple of eq. 11's ½ ‖x(θ) - x'‖² a regression is, where it is one, for a number of values in a batch."""
+
+SSIM_WINDOW = 11
+"""Edge of SSIM's window, pixels; a smaller image has no place for it."""
+
+
+@dataclass(frozen=True)
+class PerceptualNetwork:
+    """A network whose features tell how far images are from each other.
+
+    Args:
+        network: Import path of a class or function that makes it, without arguments: `torchvision.models.vgg16`.
+        weights: File of its state dict; where not given, the weights are those that it is made with, and where these
+            are random, the same in each run.
+        layers: Names of the submodules whose outputs are compared; where empty, the network's own output is.
+
+    Source:
+        Dosovitskiy & Brox 2016; named in Weber 2021, section 1.
+    """
+
+    network: str
+    weights: str | None = None
+    layers: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        """Keep the layers as what can be hashed."""
+        object.__setattr__(self, "layers", tuple(self.layers))
+
+    def distance(self, images: Images, examples: InverseExample) -> Scalar:
+        """Return the mean squared difference between the features of x(θ) and of x', summed over the layers.
+
+        In float64, since close images differ in the last digits only.
+        """
+        with torch.autocast(images.device.type, enabled=False):
+            network = _loaded_in_double(self, images.device)
+            with torch.no_grad():
+                wanted = layer_outputs(network, self.layers, examples.start.double() + examples.displacement.double())
+            found = layer_outputs(network, self.layers, images.double())
+            distances = [(a - b).square().mean() for a, b in zip(found, wanted, strict=True)]
+            return torch.stack(distances).sum().to(images.dtype)
+
+    def check(self, channels: int, image_size: int) -> None:
+        """Load the network and show it an image.
+
+        Raises:
+            SettingError: If there is no such network, its weights do not fit, or it cannot take the images.
+        """
+        network = _loaded(self)
+        tried_on_images(
+            lambda images: layer_outputs(network, self.layers, images), self.network, PERCEPTUAL, channels, image_size
+        )
+
+
+torch.serialization.add_safe_globals([PerceptualNetwork])
+
+PERCEPTUAL = "model.generator_update.perceptual"
+
+
+@lru_cache(maxsize=1)
+def _loaded_in_double(settings: PerceptualNetwork, device: torch.device) -> nn.Module:
+    """Return a copy of the network in float64 on a device."""
+    return copy.deepcopy(_loaded(settings)).to(device, torch.float64)
+
+
+@lru_cache(maxsize=1)
+def _loaded(settings: PerceptualNetwork) -> nn.Module:
+    """Return the network, in float32 on the CPU; it is no part of the model and its checkpoints."""
+    return imported_network(settings.network, settings.weights, settings.layers, PERCEPTUAL)

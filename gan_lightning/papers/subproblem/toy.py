@@ -1,0 +1,261 @@
+"""The smallest GAN: a linear generator and a logistic discriminator on Gaussian data in d dimensions.
+
+D's gradient is a multiple of one vector w, so the generated data are pushed along it alone: their mean can reach the
+data's, their covariance cannot be made the data's.
+
+Source:
+    Weber 2021, *The Hidden Tasks of Generative Adversarial Networks*, section 5.
+
+Deviations, where the paper is silent:
+    - D and G take one step each in turn, on N new points each.
+    - B starts as the identity and no shift, w as zero.
+    - The closed form is the regression on the targets of one inversion step, as eq. 21 has it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from gan_lightning.errors import SettingError
+from gan_lightning.evaluation.panels import SCALE, Panel
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from PIL.ImageDraw import ImageDraw
+
+Points = Float[Tensor, "points dimensions"]
+
+
+def augmented(latents: Float[Tensor, "points dimensions"]) -> Float[Tensor, "points augmented"]:
+    """Return z̃, z with a last value of 1.
+
+    Source:
+        Weber 2021, section 5.
+    """
+    return torch.cat([latents, latents.new_ones(len(latents), 1)], dim=1)
+
+
+def discriminator_gradient(
+    w: Float[Tensor, " dimensions"], real: Points, generated: Points
+) -> Float[Tensor, " dimensions"]:
+    """Return ∇_w of D's loss, the mean over the real points plus the mean over the generated ones.
+
+    Source:
+        Weber 2021, eq. 18.
+    """
+    of_real = ((torch.sigmoid(real @ w) - 1)[:, None] * real).mean(0)
+    return of_real + (torch.sigmoid(generated @ w)[:, None] * generated).mean(0)
+
+
+def inverse_points(w: Float[Tensor, " dimensions"], generated: Points, rate: float) -> Points:
+    """Return x' = x - η (σ(wᵀx) - 1) w, a step of each point towards "real".
+
+    Source:
+        Weber 2021, eqs. 20 and 21.
+    """
+    return generated - rate * (torch.sigmoid(generated @ w) - 1)[:, None] * w
+
+
+def regression_gradient(
+    latents: Float[Tensor, "points augmented"], generated: Points, targets: Points
+) -> Float[Tensor, "dimensions augmented"]:
+    """Return ∇_B of the mean over points of ½ ‖B z̃ - x'‖².
+
+    Source:
+        Weber 2021, eqs. 11 and 12.
+    """
+    return (generated - targets).T @ latents / len(latents)
+
+
+def closed_form(latents: Float[Tensor, "points augmented"], targets: Points) -> Float[Tensor, "dimensions augmented"]:
+    """Return B = X'ᵀ Z̃ (Z̃ᵀ Z̃)⁻¹, the regression's solution.
+
+    Source:
+        Weber 2021, eq. 22.
+    """
+    return torch.linalg.solve(latents.T @ latents, latents.T @ targets).T
+
+
+@dataclass(frozen=True)
+class ToyGAN:
+    """The settings of a training.
+
+    Args:
+        mean: μ of the data.
+        covariance: Σ of the data, positive definite.
+        solver: How B follows the targets: `gradient` takes one step of unit rate, which eq. 13 makes a step of
+            rate `inversion_rate` of the GAN; `closed_form` solves the regression.
+        steps: Steps of D, and of G.
+        points: N, real and generated points in a step.
+        discriminator_rate: Learning rate of w.
+        inversion_rate: η of eq. 21.
+        seed: Seed of all points.
+    """
+
+    mean: tuple[float, ...] = (2.0, -1.0)
+    covariance: tuple[tuple[float, ...], ...] = ((1.0, 0.8), (0.8, 2.0))
+    solver: Literal["gradient", "closed_form"] = "gradient"
+    steps: int = 1000
+    points: int = 1000
+    discriminator_rate: float = 0.1
+    inversion_rate: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the settings.
+
+        Raises:
+            SettingError: If one is out of range.
+        """
+        dimensions = len(self.mean)
+        if dimensions < 1 or [len(row) for row in self.covariance] != [dimensions] * dimensions:
+            raise SettingError(
+                f"covariance must be {dimensions} rows of {dimensions} values, as mean has {dimensions}, got "
+                f"{[len(row) for row in self.covariance]}."
+            )
+        sigma = torch.tensor(self.covariance, dtype=torch.float64)
+        if not torch.equal(sigma, sigma.T) or not bool((torch.linalg.eigvalsh(sigma) > 0).all()):
+            raise SettingError(f"covariance must be symmetric and positive definite, got {self.covariance}.")
+        for name, least in (("steps", 1), ("points", dimensions + 1)):
+            if (value := getattr(self, name)) < least:
+                raise SettingError(f"{name} must be at least {least}, got {value}.")
+        for name in ("discriminator_rate", "inversion_rate"):
+            if not (value := getattr(self, name)) > 0:
+                raise SettingError(f"{name} must be above 0, got {value}.")
+        if self.solver not in ("gradient", "closed_form"):
+            raise SettingError(f"solver must be gradient or closed_form, got '{self.solver}'.")
+
+
+@dataclass(frozen=True)
+class ToyHistory:
+    """A training, step by step; the first row is before it.
+
+    Attributes:
+        settings: Of the training.
+        means: Mean of the generator's distribution, exactly: B's last column.
+        covariances: Its covariance, exactly: A Aᵀ, where A is B without the last column.
+    """
+
+    settings: ToyGAN
+    means: Float64[Tensor, "steps dimensions"]
+    covariances: Float64[Tensor, "steps dimensions dimensions"]
+
+    def errors(self) -> Mapping[str, Float64[Tensor, " steps"]]:
+        """Return ‖m - μ‖ and ‖C - Σ‖ (Frobenius), each as a share of what it was at the start.
+
+        Where it was 0 there, as for a mean of 0 or the identity as covariance, it is the distance itself.
+        """
+        found = {
+            "mean": (self.means - torch.tensor(self.settings.mean).double()).norm(dim=1),
+            "covariance": (self.covariances - torch.tensor(self.settings.covariance).double()).flatten(1).norm(dim=1),
+        }
+        return {name: error / error[0] if error[0] > 0 else error for name, error in found.items()}
+
+
+def train_toy(settings: ToyGAN = ToyGAN()) -> ToyHistory:
+    """Train the toy.
+
+    Source:
+        Weber 2021, sections 5.1 and 5.2.
+    """
+    rng = torch.Generator().manual_seed(settings.seed)
+    mu, sigma = (torch.tensor(each, dtype=torch.float64) for each in (settings.mean, settings.covariance))
+    root, dimensions = torch.linalg.cholesky(sigma), len(mu)
+
+    def drawn() -> Tensor:
+        return torch.randn(settings.points, dimensions, dtype=torch.float64, generator=rng)
+
+    b, w = torch.eye(dimensions, dimensions + 1, dtype=torch.float64), torch.zeros_like(mu)
+    history = [b]
+    for _ in range(settings.steps):
+        latents = augmented(drawn())
+        real, generated = drawn() @ root.T + mu, latents @ b.T
+        w = w - settings.discriminator_rate * discriminator_gradient(w, real, generated)
+        targets = inverse_points(w, generated, settings.inversion_rate)
+        if settings.solver == "closed_form":
+            b = closed_form(latents, targets)
+        else:
+            b = b - regression_gradient(latents, generated, targets)
+        history.append(b)
+    weights = torch.stack(history)
+    maps = weights[:, :, :-1]
+    return ToyHistory(settings, weights[:, :, -1], maps @ maps.mT)
+
+
+PANEL, MARGIN = 360, 48
+"""Edge of a panel and the space around it, pixels."""
+
+DATA_COLOUR, COVARIANCE_COLOUR = (200, 40, 40), (230, 140, 20)
+EARLY_COLOUR, LATE_COLOUR = (205, 220, 240), (20, 60, 140)
+
+
+def toy_picture(history: ToyHistory, *, ellipses: int = 12) -> "Image":
+    """Return a picture of mean and covariance over training.
+
+    Left, the first two dimensions: the ellipse of one standard deviation of the generated data at some steps, from
+    light to dark, with the path of their mean, and in red the data's. Right: the distances of mean and covariance from
+    the data's, as `ToyHistory.errors` gives them.
+
+    Args:
+        history: A training in two dimensions or more.
+        ellipses: Steps to draw, the first and the last among them; the others are at equal ratios, since the mean moves
+            early.
+
+    Raises:
+        SettingError: If there is one dimension only, or `ellipses` is below 2.
+    """
+    from PIL import Image, ImageDraw
+
+    if history.means.shape[1] < 2:
+        raise SettingError("mean must have two values or more for a picture, got 1.")
+    if ellipses < 2:
+        raise SettingError(f"ellipses must be at least 2, got {ellipses}.")
+    last = len(history.means) - 1
+    shown = [0, *sorted({round(last ** (i / (ellipses - 1))) for i in range(ellipses)})]
+    mu, sigma = (torch.tensor(each).double() for each in (history.settings.mean, history.settings.covariance))
+    data = _ellipse(mu[:2], sigma[:2, :2])
+    outlines = [_ellipse(history.means[i, :2], history.covariances[i, :2, :2]) for i in shown]
+
+    width, height = 2 * PANEL + 3 * MARGIN, PANEL + 2 * MARGIN
+    picture = Image.new("RGB", (SCALE * width, SCALE * height), "white")
+    draw = ImageDraw.Draw(picture)
+
+    left = _panel(draw, MARGIN, torch.cat([data, *outlines]), equal=True)
+    for i, outline in enumerate(outlines):
+        share = i / (len(shown) - 1)
+        colour = tuple(round(a + share * (b - a)) for a, b in zip(EARLY_COLOUR, LATE_COLOUR, strict=True))
+        left.line(outline, colour)
+    left.line(history.means[:, :2], LATE_COLOUR)
+    left.line(data, DATA_COLOUR)
+    left.title(f"one standard deviation: data red, generated blue ({history.settings.solver})")
+
+    errors = history.errors()
+    steps = torch.arange(last + 1, dtype=torch.float64)
+    curves = {name: torch.stack([steps, error], dim=1) for name, error in errors.items()}
+    corners = torch.tensor([[0.0, 0.0], [float(last), 1.0]], dtype=torch.float64)
+    right = _panel(draw, 2 * MARGIN + PANEL, torch.cat([corners, *curves.values()]), equal=False)
+    for (name, curve), colour in zip(curves.items(), (LATE_COLOUR, COVARIANCE_COLOUR), strict=True):
+        right.line(curve, colour)
+        right.text(curve[last // 2], f"{name} {curve[-1, 1].item():.3f}", colour)
+    right.title("distance from the data's, share of the start's (if not 0); at the end")
+    return picture.resize((width, height), Image.Resampling.LANCZOS)
+
+
+def _ellipse(mean: Tensor, covariance: Tensor, corners: int = 120) -> Tensor:
+    """Return the points of the ellipse one standard deviation from the mean."""
+    angles = torch.linspace(0, 2 * torch.pi, corners, dtype=torch.float64)
+    values, vectors = torch.linalg.eigh(covariance)
+    circle = torch.stack([angles.cos(), angles.sin()], dim=1)
+    return mean + (circle * values.clamp(min=0).sqrt()) @ vectors.T
+
+
+def _panel(draw: "ImageDraw", left: int, points: Tensor, *, equal: bool) -> Panel:
+    """Return a panel that points fit into, with one scale for both axes if asked."""
+    low, high = points.amin(0), points.amax(0)
+    half = 0.54 * ((high - low).amax().expand(2) if equal else high - low)
+    middle = (low + high) / 2
+    return Panel(draw, (left, MARGIN), (PANEL, PANEL), middle - half, middle + half)

@@ -1,0 +1,243 @@
+"""Where what was measured goes: the run's folder, the loggers, the monitors and the terminal, in this order."""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.loggers import WandbLogger
+from rich.table import Table
+
+from gan_lightning.errors import SettingError
+from gan_lightning.figures import (
+    FILE,
+    PLUMBING,
+    Figure,
+    RunFigures,
+    Section,
+    finite,
+    metrics,
+    read_figures,
+    write_figures,
+)
+from gan_lightning.interfaces import HasPublishedFigures, LabelledImages
+from gan_lightning.measurements.figure_tables import figures_table
+from gan_lightning.measurements.measurement import ClassImages, Outcome
+from gan_lightning.runs.counting import batches_done
+from gan_lightning.runs.run_folder import git_commit, run_folder, write_picture
+from gan_lightning.runs.wandb_run import log_curves
+from gan_lightning.system.files import whole_file, writing_folder
+from gan_lightning.system.terminal import show
+
+
+def deliver(
+    trainer: Trainer,
+    pl_module: LightningModule,
+    name: str,
+    settings: Mapping[str, Any],
+    outcome: Outcome,
+    *,
+    epoch: int | None = None,
+    seconds: float | None = None,
+    earlier: Sequence[Figure] = (),
+    final: bool = True,
+    logs: bool = True,
+    shows: bool = True,
+) -> None:
+    """Write, log and show what a measurement found; only the first process does anything.
+
+    Args:
+        trainer: Of the run.
+        pl_module: What was measured.
+        name: The measurement's.
+        settings: Its settings.
+        outcome: What it found, its figures stamped with the epoch.
+        epoch: Epochs of training that the model has had.
+        seconds: Wall time that it took.
+        earlier: Its figures so far; those of other epochs stand beside those of now, and what has been logged is not
+            logged again.
+        final: Whether it was measured of a finished model. While training no tables are shown, and pictures bear the
+            epoch.
+        logs: Whether the loggers are told.
+        shows: Whether a table is shown.
+    """
+    if not trainer.is_global_zero:
+        return
+    folder, dated = run_folder(trainer), not final
+    if folder is not None:
+        about = {
+            "measured": datetime.now(UTC).isoformat(timespec="seconds"),
+            "stage": getattr(trainer, "task", trainer.state.fn),
+            "checkpoint": None if trainer.ckpt_path is None else str(trainer.ckpt_path),
+            "seconds": None if seconds is None else round(seconds, 3),
+            "git_commit": git_commit(),
+        }
+        section = Section(dict(settings), about, outcome.details)
+        run = run_so_far(trainer, pl_module, folder)
+        # What is said and drawn of a finished run's last epoch stays, beside that of an earlier one.
+        dated = dated or (trainer.state.fn != "fit" and _is_earlier(run, epoch))
+        before = [figure for figure in earlier if figure.epoch != epoch]
+        said = f"{name}, epoch {epoch}" if dated and final else name
+        write_figures(folder / FILE, run.with_measured(name, section, [*before, *outcome.figures], said))
+        if outcome.arrays:
+            with whole_file(folder / f"{name}.npz") as path:
+                np.savez(
+                    path, allow_pickle=False, **{key: array.cpu().numpy() for key, array in outcome.arrays.items()}
+                )
+        for data_set, images in outcome.data_sets.items():
+            write_data_set(folder / name / data_set, images)
+    suffix = "" if not dated or epoch is None else f"-epoch-{epoch - 1:04d}"
+    for picture_name, picture in outcome.pictures.items():
+        whole_name = f"{name}-{picture_name}" if picture_name else name
+        key = f"{name}/{picture_name}" if picture_name else name
+        write_picture(trainer, f"pictures/{whole_name}{suffix}", picture, key)
+    if logs:
+        logged = {(figure.name, figure.at, figure.value) for figure in earlier if figure.epoch == epoch}
+        log_figures(trainer, [each for each in outcome.figures if (each.name, each.at, each.value) not in logged])
+    if final and shows and (tables := tables_of(name, outcome)):
+        show(*tables)
+
+
+def _is_earlier(run: RunFigures, epoch: int | None) -> bool:
+    """Return whether a finished run is measured as it was in the middle of its training."""
+    last = run.about.get("epochs")
+    return epoch is not None and isinstance(last, int) and epoch < last
+
+
+def log_figures(trainer: Trainer, figures: Sequence[Figure]) -> None:
+    """Give figures to the loggers at once: who decides on stopping early reads them from outside."""
+    for logger in trainer.loggers if trainer.is_global_zero else []:
+        if isinstance(logger, WandbLogger):
+            log_curves(logger, figures)
+        if found := metrics(figures):
+            logger.log_metrics(found, step=batches_done(trainer))
+        logger.save()
+
+
+def show_to_monitors(pl_module: LightningModule, figures: Sequence[Figure]) -> None:
+    """Let the callbacks that monitor a metric see figures; to be called in `on_train_epoch_end`, on every process.
+
+    Those callbacks' own `on_train_epoch_end` comes after all others'. The loggers are not told: what a module logs they
+    get at the end of the epoch, under another step.
+    """
+    for name, value in metrics(figures).items():
+        pl_module.log(name, value, on_step=False, on_epoch=True, logger=False, batch_size=1, sync_dist=True)
+
+
+def read_run(folder: Path) -> RunFigures | None:
+    """Return what a run's folder holds of figures; None where there is no file.
+
+    Raises:
+        DataError: There is one that this version does not read: it is left as it is.
+    """
+    return read_figures(folder / FILE) if (folder / FILE).exists() else None
+
+
+def check_same_data(folder: Path, data: object) -> None:
+    """Check that a finished run is measured on its own data: its figures would else be replaced by others'.
+
+    Raises:
+        SettingError: Another data set is given, or other settings of it; names them.
+        DataError: The run's figures cannot be read.
+    """
+    run = read_run(folder)
+    if run is None:
+        return
+    # As the file has them: tuples are lists there.
+    here = json.loads(json.dumps(finite({"data": data_name(data), **data_settings(data)})))
+    there = {"data": run.about.get("data"), **run.about.get("data_settings", {})}
+    for name in sorted((here.keys() | there.keys()) - PLUMBING):
+        if here.get(name) != there.get(name):
+            setting = name if name == "data" else f"data.{name}"
+            raise SettingError(
+                f"{setting} must be {there.get(name)!r}, as the run had it, got {here.get(name)!r}: figures of other "
+                "data would replace the run's. Measure other data from Python, with a Bench."
+            )
+
+
+def run_so_far(trainer: Trainer, pl_module: LightningModule, folder: Path) -> RunFigures:
+    """Return what a run's folder holds, and what it is of as it is now; of a finished run that stays as it was."""
+    known = read_run(folder)
+    if known is not None and trainer.state.fn != "fit":
+        return known
+    about, published = about_run(trainer, pl_module), _published(trainer, pl_module)
+    return replace(known or RunFigures({}), about=about, published=published)
+
+
+def write_passed_over(trainer: Trainer, pl_module: LightningModule, reasons: Mapping[str, str]) -> None:
+    """Note in the run's folder why measurements were not made."""
+    folder = run_folder(trainer)
+    if folder is None or not trainer.is_global_zero or not reasons:
+        return
+    run = run_so_far(trainer, pl_module, folder)
+    reasons = {name: why for name, why in reasons.items() if name not in run.sections}
+    write_figures(folder / FILE, replace(run, passed_over={**run.passed_over, **reasons}))
+
+
+def about_run(trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+    """Return what a run's figures are of: model, data and seed."""
+    data = getattr(trainer, "datamodule", None)
+    fitted = trainer.state.fn == "fit"
+    return {
+        "model": type(pl_module).__name__,
+        "model_settings": dict(pl_module.hparams),
+        "data": data_name(data),
+        "data_settings": data_settings(data),
+        "seed": int(os.environ["PL_GLOBAL_SEED"]) if "PL_GLOBAL_SEED" in os.environ else None,
+        "epochs": trainer.current_epoch if fitted else None,
+        "batches": batches_done(trainer) if fitted else None,
+    }
+
+
+def data_name(data: object) -> str:
+    """Return what figures say of a data set."""
+    return data.name if isinstance(data, LabelledImages) else type(data).__name__
+
+
+def data_settings(data: object) -> Mapping[str, Any]:
+    """Return the constructor arguments of a data set that is a dataclass, as the project's are."""
+    if not is_dataclass(data):
+        return {}
+    return {setting.name: getattr(data, setting.name) for setting in fields(data) if setting.init}
+
+
+def _published(trainer: Trainer, pl_module: LightningModule) -> dict[str, dict[str, Any]]:
+    data = getattr(trainer, "datamodule", None)
+    if not isinstance(data, LabelledImages) or not isinstance(pl_module, HasPublishedFigures):
+        return {}
+    printed = pl_module.published_figures(data.name)
+    return {name: {"value": each.value, "source": each.source} for name, each in printed.items()}
+
+
+def write_data_set(folder: Path, data_set: ClassImages) -> None:
+    """Write `<split>/<class>/<number>.png` below a folder, which appears whole or not at all; `ImageFolder` reads it.
+
+    Classes that a split has no image of are left out of all splits: `ImageFolder` wants the same ones in each. A folder
+    of an earlier measurement gives way.
+    """
+    from torchvision.transforms.functional import to_pil_image
+
+    present = set.intersection(*(set(labels.tolist()) for _, labels in data_set.splits.values()))
+    with writing_folder(folder.parent) as writing:
+        unfinished = writing / folder.name
+        unfinished.mkdir()
+        for split, (images, labels) in data_set.splits.items():
+            for number, (image, label) in enumerate(zip(images.cpu(), labels.tolist(), strict=True)):
+                if label in present:
+                    file = Path(unfinished, split, data_set.classes[label], f"{number:06}.png")
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    to_pil_image(((image + 1) / 2).clamp(0, 1).mul(255).round().to(torch.uint8)).save(file)
+        shutil.rmtree(folder, ignore_errors=True)
+        unfinished.replace(folder)
+
+
+def tables_of(name: str, outcome: Outcome) -> Sequence[Table]:
+    """Return what the terminal shows of a measurement."""
+    return outcome.tables or ([figures_table(name, outcome.figures)] if outcome.figures else [])

@@ -1,0 +1,135 @@
+"""`metrics.csv`, whole at every moment, and with the rows of the run that is gone on with."""
+
+import csv
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+from lightning.pytorch.loggers.logger import rank_zero_experiment
+
+from gan_lightning.system.files import flush, whole_file
+
+Row = dict[str, Any]
+"""Metrics by their names; `step` is among them."""
+
+
+class MetricsFile(CSVLogger):
+    """Lightning's `CSVLogger`, which writes `metrics.csv` into a folder of its own, and knows its number of rows."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, name="", version="")
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> "_Writer":
+        """The file's writer, made at the first use."""
+        if self._experiment is None:
+            Path(self.root_dir).mkdir(parents=True, exist_ok=True)
+            self._experiment = _Writer(self.log_dir)
+        assert isinstance(self._experiment, _Writer)
+        return self._experiment
+
+    def log_hyperparams(self, *args: Any, **settings: Any) -> None:
+        """Write none: `figures.json` has them, and no safe reader of YAML takes what `hparams.yaml` may hold."""
+
+    def save(self) -> None:
+        """Write what was logged; where nothing was, no folder is made."""
+        if self._experiment is not None:
+            super().save()
+
+    def written_rows(self) -> int:
+        """Return the number of rows, all of them on the disk."""
+        self.save()
+        if self.experiment.rows:
+            flush(Path(self.experiment.metrics_file_path))
+        return self.experiment.rows
+
+    def begin_with(self, rows: list[dict[str, str]]) -> None:
+        """Write the first rows of another file; to be called before anything is logged."""
+        self.experiment.begin_with(rows)
+
+
+class _Writer(ExperimentWriter):
+    """Appends rows; where a new column comes, the file with that column takes the old one's place."""
+
+    def __init__(self, log_dir: str) -> None:
+        super().__init__(log_dir)
+        self.rows = 0
+        self._path = Path(self.metrics_file_path)
+
+    def save(self) -> None:
+        """Append what was logged since the last time."""
+        self.rows += len(self.metrics)
+        super().save()
+
+    def begin_with(self, rows: list[dict[str, str]]) -> None:
+        self.rows = len(rows)
+        self.metrics_keys = sorted({name for row in rows for name, value in row.items() if value})
+        if rows:
+            self._write_all(rows)
+
+    def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
+        with self._path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        self._write_all(rows)
+
+    def _write_all(self, rows: list[dict[str, str]]) -> None:
+        with whole_file(self._path) as path, path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=self.metrics_keys, extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+def first_rows(metrics: Path, count: int) -> list[dict[str, str]]:
+    """Return the first rows of a `metrics.csv`, or as many as it has; the last line of a killed run may be a part."""
+    found: list[dict[str, str]] = []
+    with suppress(OSError, ValueError, csv.Error), metrics.open(newline="") as file:  # as far as it can be read
+        for row in csv.DictReader(file):
+            if len(found) == count:
+                break
+            found.append({name: value or "" for name, value in row.items() if name is not None})
+    return found
+
+
+class _Recorder(Logger):
+    """Keeps what is logged."""
+
+    name, version = "recorder", ""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[Row] = []
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        self.rows.append({**metrics, "step": step})
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """Keep nothing of these."""
+
+
+def pending_rows(trainer: Trainer) -> list[Row]:
+    """Return the row that Lightning logs after the hook that it is in, and which a resumed run would not log again.
+
+    A checkpoint is written at the end of a batch or of an epoch before its metrics reach the loggers. To be called on
+    every process, since metrics may be gathered for it.
+    """
+    connector, loop = trainer._logger_connector, trainer.fit_loop.epoch_loop
+    of_batch, of_epoch = (
+        progress.current.processed > progress.current.completed  # type: ignore[attr-defined]
+        for progress in (loop.batch_progress, trainer.fit_loop.epoch_progress)
+    )
+    if not of_epoch and not (of_batch and connector.should_update_logs):
+        return []
+    recorder, loggers = _Recorder(), trainer.loggers
+    trainer.loggers = [recorder]
+    loop._batches_that_stepped -= of_epoch  # as Lightning itself does for an epoch's metrics
+    try:
+        connector.log_metrics(connector.metrics["log"])
+    finally:
+        loop._batches_that_stepped += of_epoch
+        trainer.loggers = loggers
+    return recorder.rows

@@ -1,0 +1,382 @@
+"""One folder per run, with everything that is needed to understand it, to do it again and to go on with it."""
+
+import contextlib
+import json
+import logging
+import os
+import platform
+import secrets
+import shutil
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import Float
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch import Tensor
+
+from gan_lightning.errors import MeasurementError, SettingError
+from gan_lightning.runs.checkpoints import link, saved_files
+from gan_lightning.runs.interruption import Interrupted
+from gan_lightning.runs.metrics_file import MetricsFile, first_rows, pending_rows
+from gan_lightning.runs.wandb_run import RUN, describe_to_wandb
+from gan_lightning.system.files import SCHEMA_VERSION, remove_abandoned, whole_file, write_json, write_text
+from gan_lightning.system.locks import is_locked, lock
+from gan_lightning.system.terminal import show
+
+logger = logging.getLogger(__name__)
+
+LOCK = ".running"
+"""A file that the process of a run holds locked; the lock ends with the process, however that ends."""
+
+_PACKAGES = ("gan-lightning", "torch", "lightning", "torchvision", "torchmetrics", "numpy", "scikit-learn", "wandb")
+
+
+class RunFolder(Callback):
+    """Gives each run a folder of its own: `<root>/<name>/<time>-<random>`.
+
+    It holds `config.yaml` (resolved, when started from the command line), `run.json` (status, command, seed, versions,
+    git commit, times), `metrics.csv` (one row per logged step), `checkpoints/`, and what other callbacks put there.
+    Nothing is written before all settings and data have been checked, files appear whole or not at all, and no run
+    writes into another's folder.
+
+    A run that goes on from a checkpoint has a folder of its own, too, which begins with what the earlier run had when
+    the checkpoint was written: the rows of `metrics.csv`, the checkpoints that are kept, pictures of earlier epochs.
+    `resumed_from` in `run.json` says where that was.
+
+    Args:
+        root: Folder of all runs.
+        name: Folder below the root; where not given, the model's and the data set's names.
+    """
+
+    def __init__(self, root: str = "runs", name: str | None = None) -> None:
+        self.root, self.name = root, name
+        self.path: Path | None = None
+        self.config: str | None = None
+        """The resolved configuration as YAML; the command line sets it."""
+        self._logger: MetricsFile | None = None
+        self._record: dict[str, Any] = {}
+        self._started = 0.0
+        self._earlier: dict[str, Any] | None = None
+        self._lock: int | None = None
+        self._pending: list[dict[str, Any]] = []
+        self.finished: Path | None = None
+        """The folder of a finished run that is measured; the command line sets it."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Choose the folder, the same in all processes, and send checkpoints and metrics there."""
+        if is_dry_run(trainer):
+            for callback in trainer.checkpoint_callbacks:
+                if isinstance(callback, ModelCheckpoint):
+                    callback.save_last = None  # Lightning would save the last one even of a run that leaves nothing
+            return
+        if self.finished is not None:
+            self.path = self.finished
+            self._begin_to_measure()
+            return
+        earlier, self._record, self._earlier, self._pending = self.path, {}, None, []
+        unique = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+        folder = self.folder_of_runs(pl_module, getattr(trainer, "datamodule", None))
+        path = trainer.strategy.broadcast(str(folder / unique))
+        self.path = Path(path)
+        for callback in trainer.checkpoint_callbacks:
+            if isinstance(callback, ModelCheckpoint) and callback.dirpath in (None, _checkpoints(earlier)):
+                callback.dirpath = _checkpoints(self.path)
+        others = [logger for logger in trainer.loggers if logger is not self._logger]
+        self._logger = MetricsFile(self.path)
+        trainer.loggers = [*others, self._logger]
+
+    def folder_of_runs(self, pl_module: LightningModule, data: object) -> Path:
+        """Return the folder that a run of this model and data has its own in."""
+        parts = [type(pl_module).__name__, getattr(data, "name", None) or (type(data).__name__ if data else None)]
+        return Path(self.root, self.name or "-".join(part.lower() for part in parts if part))
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Make the folder, once everything has been checked."""
+        self._begin(trainer)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log what the earlier run was about to, unless something is to be measured first that it was ended in."""
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        if all(getattr(callback, "due", None) is None for callback in callbacks):
+            self.log_pending(trainer)
+
+    def log_pending(self, trainer: Trainer) -> None:
+        """Log the metrics that the earlier run was about to log when its checkpoint was written."""
+        pending, self._pending = self._pending, []
+        for row in pending:
+            metrics = {name: value for name, value in row.items() if name != "step"}
+            for log in trainer.loggers:
+                log.log_metrics(metrics, step=row["step"])
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Make the folder of a run that validates alone."""
+        if trainer.state.fn == "validate":
+            self._begin(trainer)
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Make the folder, once everything has been checked."""
+        self._begin(trainer)
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Make the folder, once everything has been checked."""
+        self._begin(trainer)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Note which run it is, and the metrics that are logged or about to be."""
+        pending = pending_rows(trainer)
+        if self.path is None or self._logger is None or not trainer.is_global_zero:
+            return
+        wandb = self._record.get("wandb") or {}
+        checkpoint[RUN] = {
+            "folder": str(self.path.absolute()),
+            "rows": self._logger.written_rows(),
+            "pending": pending,
+            "wandb": wandb.get("id"),
+        }
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Take over what the checkpoint says of the earlier run."""
+        if trainer.state.fn == "fit":
+            earlier = checkpoint.get(RUN)
+            known = isinstance(earlier, dict) and {"folder", "rows", "pending"} <= earlier.keys()
+            self._earlier = earlier if known else None
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Note that the run finished, and say where it is."""
+        if not trainer.interrupted and self.end(trainer, "finished"):
+            show(f"Run folder: {self.path}", soft_wrap=True)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Note why the run ended."""
+        told = isinstance(exception, KeyboardInterrupt | Interrupted | SIGTERMException)
+        with contextlib.suppress(OSError):  # on a full disk the error itself is what has to be seen
+            trained = isinstance(exception, MeasurementError)
+            status = "finished" if trained else "interrupted" if told else "failed"
+            self.end(trainer, status, f"{type(exception).__name__}: {exception}")
+            if self._logger is not None:
+                self._logger.finalize("failed")
+        # Lightning would have it make its folder before it asks whether another run can begin.
+        trainer.loggers = [log for log in trainer.loggers if log is not self._logger]
+
+    def _begin_to_measure(self) -> None:
+        """Lock the folder of a finished run while figures are added to it, and note that they were.
+
+        Raises:
+            SettingError: The run is still going on, or is being measured.
+        """
+        assert self.path is not None
+        if is_going_on(self.path):
+            raise SettingError(
+                f"the run must have ended, or its measuring, got '{self.path}', which has not. Wait for it."
+            )
+        self._lock = _locked(self.path)
+        try:
+            self._record = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            self._record = {}
+        measured = {"command": _command(), "time": _now(), "git_commit": git_commit(), "status": "running"}
+        self._record.setdefault("measured", []).append(measured)
+
+    def _begin(self, trainer: Trainer) -> None:
+        if self.path is None or not trainer.is_global_zero or self.finished is not None:
+            return
+        self.path.mkdir(parents=True)
+        with contextlib.suppress(OSError):  # whose folders they are may not be this user
+            tidy_up_after_killed_runs(self.path.parent)
+        assert self._logger is not None
+        _ = self._logger.experiment  # makes metrics.csv's writer while the folder is empty, as it wants it
+        self._lock = _locked(self.path)
+        self._record = {
+            "schema_version": SCHEMA_VERSION,
+            "status": "running",
+            "error": None,
+            "command": _command(),
+            "stage": getattr(trainer, "task", trainer.state.fn),
+            "seed": int(os.environ["PL_GLOBAL_SEED"]) if "PL_GLOBAL_SEED" in os.environ else None,
+            "started": _now(),
+            "seconds": None,
+            "processes": trainer.world_size,
+            "accelerator": type(trainer.accelerator).__name__,
+            "precision": trainer.precision,
+            "python": platform.python_version(),
+            "versions": {name: _version(name) for name in _PACKAGES},
+            "git_commit": git_commit(),
+            "resumed_from": str(trainer.ckpt_path) if trainer.state.fn == "fit" and trainer.ckpt_path else None,
+            "data": getattr(getattr(trainer, "datamodule", None), "about", None),
+            "wandb": None,
+        }
+        self._started = time.monotonic()
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                self._record["wandb"] = describe_to_wandb(logger, self.path, self.config)
+        write_json(self.path / "run.json", self._record)
+        if self.config is not None:
+            write_text(self.path / "config.yaml", self.config)
+        if self._record["resumed_from"] is not None and self._earlier is not None:
+            self._go_on(trainer, self._earlier)
+
+    def _go_on(self, trainer: Trainer, earlier: dict[str, Any]) -> None:
+        """Bring in what the earlier run had when the checkpoint was written."""
+        assert self.path is not None
+        assert self._logger is not None
+        checkpoint = Path(str(trainer.ckpt_path)).absolute()
+        beside = checkpoint.parent.parent  # where the run was moved, this is the place
+        folder = beside if (beside / "run.json").is_file() else Path(earlier["folder"])
+        rows = first_rows(folder / "metrics.csv", earlier["rows"])
+        if len(rows) < earlier["rows"]:
+            logger.warning(
+                "The checkpoint was written after %d rows of metrics, and '%s' has %d: metrics.csv begins with those.",
+                earlier["rows"],
+                folder / "metrics.csv",
+                len(rows),
+            )
+        self._logger.begin_with(rows)
+        self._pending = list(earlier["pending"])
+        written = checkpoint.stat().st_mtime_ns if checkpoint.exists() else None
+        for picture in folder.glob("[!.]*/*.png"):  # not those that a killed run was writing, or has drawn since
+            if written is None or picture.stat().st_mtime_ns <= written:
+                _bring(picture, self.path / picture.relative_to(folder))
+        checkpoints = Path(_checkpoints(self.path) or "")
+        kept = [file for file in saved_files(trainer) if file.parent == checkpoints and not file.exists()]
+        brought = [file for file in kept if (folder / "checkpoints" / file.name).is_file()]
+        for file in brought:
+            _bring(folder / "checkpoints" / file.name, file)
+        if brought and any(getattr(callback, "save_last", None) for callback in trainer.checkpoint_callbacks):
+            resumed = checkpoints / checkpoint.resolve().name
+            link(resumed if resumed in brought else brought[-1], checkpoints / "last.ckpt")
+
+    def end(self, trainer: Trainer, status: str, error: str | None = None, *, anew: bool = False) -> bool:
+        """Note how the run ended; return whether this process had one to note it of.
+
+        Args:
+            trainer: Of the run.
+            status: What `run.json` is to say.
+            error: Why.
+            anew: Whether this explains another error, which has been noted.
+        """
+        if self.finished is not None:
+            return self._end_measuring(status, error)
+        noted = self._record.get("status") not in ("running", *(["failed"] if anew else []))
+        if self.path is None or noted or not trainer.is_global_zero:
+            return False
+        seconds = round(time.monotonic() - self._started, 1)
+        self._record |= {"status": status, "error": error, "seconds": seconds}
+        write_json(self.path / "run.json", self._record)
+        self._unlock()
+        return True
+
+    def _end_measuring(self, status: str, error: str | None) -> bool:
+        """Note how the measuring of a finished run ended."""
+        if self.path is None or self._record.get("measured", [{}])[-1].get("status") != "running":
+            return False
+        self._record["measured"][-1] |= {"status": status, "error": error}
+        write_json(self.path / "run.json", self._record)
+        self._unlock()
+        return True
+
+    def _unlock(self) -> None:
+        if self._lock is not None and self.path is not None:
+            os.close(self._lock)
+            (self.path / LOCK).unlink(missing_ok=True)
+            self._lock = None
+
+
+def _command() -> list[str]:
+    return [Path(sys.argv[0]).name, *sys.argv[1:]]
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # as from a source tree that is not installed
+        return "not installed"
+
+
+def _locked(folder: Path) -> int | None:
+    """Lock a run's folder; return what keeps it locked, or None where the file system knows no locks."""
+    try:
+        return lock(folder / LOCK)  # waits for a process that looks at it
+    except OSError as error:
+        logger.warning("'%s' cannot be locked (%s): --ckpt_path=last will not see that it goes on.", folder, error)
+        return None
+
+
+def is_going_on(folder: Path) -> bool:
+    """Return whether the process of the run in this folder is still there."""
+    return is_locked(folder / LOCK)
+
+
+def tidy_up_after_killed_runs(folder: Path) -> None:
+    """Remove what runs below a folder were writing when they were killed."""
+    for killed in (mark.parent for mark in folder.glob(f"*/{LOCK}")):  # a run that ends by itself leaves no such file
+        if not is_going_on(killed):
+            for written in (killed, *(each for each in killed.iterdir() if each.is_dir())):
+                remove_abandoned(written)
+
+
+def _bring(source: Path, target: Path) -> None:
+    """Have a file in a second folder, too, without a copy where the file system can do that."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        with whole_file(target) as path:
+            shutil.copy2(source, path)  # with its time, by which the newest one is found
+
+
+def _checkpoints(path: Path | None) -> str | None:
+    return None if path is None else str(path / "checkpoints")
+
+
+def run_folder(trainer: Trainer) -> Path | None:
+    """Return the folder of the trainer's run, or None where the run keeps none."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return next((callback.path for callback in callbacks if isinstance(callback, RunFolder)), None)
+
+
+def is_dry_run(trainer: Trainer) -> bool:
+    """Return whether the trainer was asked to try a batch and to leave nothing behind (`fast_dev_run`)."""
+    return bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
+
+
+def write_picture(trainer: Trainer, name: str, picture: Float[Tensor, "3 height width"], key: str) -> None:
+    """Write a picture in [0, 1] as a PNG into the run's folder, and give it to the loggers that take pictures.
+
+    Args:
+        trainer: Of the run; only its first process writes.
+        name: Path below the run's folder, without `.png`.
+        picture: As `torchvision.utils.make_grid` returns it.
+        key: Its name for loggers.
+    """
+    if not trainer.is_global_zero:
+        return
+    from torchvision.transforms.functional import to_pil_image
+
+    image = to_pil_image(picture)
+    if (folder := run_folder(trainer)) is not None:
+        with whole_file(folder / f"{name}.png") as path:
+            image.save(path)
+    for logger in trainer.loggers:
+        if hasattr(logger, "log_image"):
+            logger.log_image(key, [image], step=trainer.global_step)
+
+
+def git_commit() -> str | None:
+    """Return the commit of the checkout in the working directory, with `-dirty` if it was changed; None outside one."""
+    describe = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--match="]
+    try:
+        return subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

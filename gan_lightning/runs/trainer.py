@@ -1,0 +1,87 @@
+"""Lightning's trainer, with one more thing to do, and one that it leaves undone when a run goes on."""
+
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch import LightningDataModule, LightningModule
+
+from gan_lightning.errors import SettingError
+from gan_lightning.runs.contract import complete
+from gan_lightning.runs.interruption import Interruption
+from gan_lightning.runs.measure import Measure
+
+
+class Trainer(pl.Trainer):
+    """Lightning's `Trainer`, which also measures a trained model.
+
+    A run that ended after its last batch and before or in its evaluations makes these when it goes on; Lightning would
+    have nothing to do.
+    """
+
+    _measures = False
+
+    def measure(
+        self,
+        model: LightningModule,
+        datamodule: LightningDataModule,
+        ckpt_path: str | None = None,
+        weights_only: bool | None = None,
+    ) -> None:
+        """Measure a finished run: what is named on the command line, or else what its settings ask for.
+
+        What is found is added to the run's folder; what the same measurements had found of the same epoch before gives
+        way.
+
+        Args:
+            model: What was trained.
+            datamodule: What it is measured on.
+            ckpt_path: A checkpoint of the model; by default the run's `checkpoints/last.ckpt`.
+            weights_only: As `test` has it.
+
+        Raises:
+            SettingError: There are several processes.
+        """
+        if self.world_size > 1:
+            raise SettingError(
+                f"trainer.devices must be 1 for measure, got {self.world_size} processes. Set --trainer.devices=1."
+            )
+        self._measures = True
+        try:
+            self.test(model, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=weights_only, verbose=False)
+        finally:
+            self._measures = False
+
+    def test(self, model: LightningModule | None = None, *arguments: Any, **settings: Any) -> Any:
+        """Test as Lightning does, a model without `test_step`, too."""
+        if model is not None:
+            complete(model)
+        return super().test(model, *arguments, **settings)
+
+    def predict(self, model: LightningModule | None = None, *arguments: Any, **settings: Any) -> Any:
+        """Predict as Lightning does; of a model without `predict_step` the features of its extractors."""
+        if model is not None:
+            complete(model)
+        return super().predict(model, *arguments, **settings)
+
+    @property
+    def task(self) -> str | None:
+        """What the trainer does: Lightning's name for it, or `measure`."""
+        return "measure" if self._measures else self.state.fn
+
+    def _run_stage(self) -> Any:
+        """Measure where Lightning would go through the test data, with weights and devices in their places."""
+        if self._measures:
+            callbacks = [each for each in self.callbacks if isinstance(each, Interruption | Measure)]  # type: ignore[attr-defined]
+            for callback in callbacks:
+                if isinstance(callback, Measure):
+                    callback.check_any(self)
+                callback.on_test_start(self, self.lightning_module)
+            for callback in callbacks:
+                callback.on_test_end(self, self.lightning_module)
+            return None
+        ended = self.training and self.ckpt_path is not None and self.fit_loop.done
+        done = super()._run_stage()
+        if ended and self.fit_loop.max_batches:  # Lightning has nothing to do then, not even what comes at the end
+            self.fit_loop.on_run_start()
+            self.fit_loop.on_run_end()
+        return done

@@ -1,0 +1,327 @@
+"""What every adversarial model does alike: stepping optimizers by hand, counting, and stopping at a NaN loss."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from itertools import chain
+
+import torch
+from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch.core.optimizer import LightningOptimizer, do_nothing_closure
+from lightning.pytorch.strategies import ParallelStrategy
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from gan_lightning.errors import NonFiniteError, SettingError
+from gan_lightning.interfaces import Batch, Images
+from gan_lightning.system.processes import average_over_processes, process_count
+from gan_lightning.training.generator_updates import Direct, GeneratorLoss, GeneratorUpdate, resting_statistics
+from gan_lightning.training.joined_batch_norm import JoinedBatchNorm
+
+Loss = Tensor | GeneratorLoss
+"""What an optimizer steps on; a generator's loss says how it depends on the images."""
+
+
+class AdversarialModule(LightningModule, ABC):
+    """A model whose networks are trained by several optimizers, stepped by hand.
+
+    Counters are saved with the weights: `images_seen` (real images of this process), `d_steps`, `g_steps`.
+    `trainer.global_step`, and with it `max_steps` and `every_n_train_steps`, counts batches: of the optimizers
+    stepped in a batch only one advances it.
+    """
+
+    images_seen: Tensor
+    d_steps: Tensor
+    g_steps: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.generator_update: GeneratorUpdate = Direct()
+        self.generator_observer: Callable[[GeneratorLoss], None] | None = None
+        for counter in ("images_seen", "d_steps", "g_steps"):
+            self.register_buffer(counter, torch.zeros((), dtype=torch.int64))
+
+    @abstractmethod
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Return the optimizers, in the order in which `training_step` steps them."""
+
+    @abstractmethod
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        """Do the paper's algorithm on one batch of (images, labels)."""
+
+    @abstractmethod
+    def held_out_losses(self, real: Images, rng: torch.Generator) -> Mapping[str, Tensor]:
+        """Return losses on images that are not trained on, under their names; `rng` draws the latents."""
+
+    @abstractmethod
+    def extractors(self) -> Mapping[str, nn.Module]:
+        """Return each extractor under its name; each maps images to features (batch, feature)."""
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Log the losses on held-out images, with batch norm's running statistics."""
+        self._log_held_out_losses("val", batch, batch_idx)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Log the losses on test images."""
+        self._log_held_out_losses("test", batch, batch_idx)
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Return the callbacks that the training relies on, but for those that the trainer has.
+
+        Lightning asks for them before anything else, and so what it wants for `predict` is supplied here, too.
+
+        Raises:
+            SettingError: If the trainer is to do what it cannot do for optimizers that are stepped by hand.
+        """
+        from gan_lightning.runs.contract import complete
+        from gan_lightning.runs.counting import StepCount
+        from gan_lightning.runs.finite import FiniteGuard
+        from gan_lightning.runs.random_streams import RandomStreams
+
+        complete(self)
+        self._check_by_hand()
+        present: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+        needed: tuple[type[Callback], ...] = (FiniteGuard, StepCount, RandomStreams)
+        return [kind() for kind in needed if not any(isinstance(callback, kind) for callback in present)]
+
+    def _check_by_hand(self) -> None:
+        """Refuse what Lightning would refuse with an advice that nobody can follow."""
+        if self.trainer.state.fn != "fit":
+            return
+        clip, accumulate = self.trainer.gradient_clip_val, self.trainer.accumulate_grad_batches
+        if clip:
+            raise SettingError(
+                f"trainer.gradient_clip_val must not be set for {type(self).__name__}, got {clip}: its networks' "
+                "optimizers step by hand, and nothing clips their gradients. Leave it out."
+            )
+        if accumulate != 1:
+            raise SettingError(
+                f"trainer.accumulate_grad_batches must be 1 for {type(self).__name__}, got {accumulate}: its networks' "
+                "optimizers step by hand, in every batch. Leave it out, and take larger batches."
+            )
+
+    def setup(self, stage: str) -> None:
+        """Refuse float16 loss scaling, whose scale would change between two steps of one batch; fit the CPU.
+
+        Torch's synchronised batch norm (`trainer.sync_batchnorm`) knows GPUs alone.
+
+        Raises:
+            SettingError: If the trainer's precision scales losses.
+        """
+        if stage == "fit" and getattr(self.trainer.precision_plugin, "scaler", None) is not None:
+            raise SettingError(
+                f"trainer.precision must not scale losses, got '{self.trainer.precision}': several optimizers step on "
+                "gradients of one batch. Use 'bf16-mixed' or '32-true'."
+            )
+        strategy = self.trainer.strategy
+        if isinstance(strategy, ParallelStrategy) and strategy._layer_sync and strategy.root_device.type == "cpu":
+            strategy._layer_sync = JoinedBatchNorm()
+
+    def on_train_start(self) -> None:
+        """Give a checkpoint's optimizer states the memory layout of their weights, which may be another in this run.
+
+        Fused optimizers go through both as they lie in memory.
+        """
+        for optimizer in self.trainer.optimizers:
+            for weight, state in optimizer.state.items():
+                for name, value in state.items():
+                    alike = isinstance(value, Tensor) and value.shape == weight.shape
+                    if alike and value.stride() != weight.stride():
+                        state[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
+
+    def optimizer_list(self) -> list[LightningOptimizer]:
+        """Return Lightning's wrappers of the optimizers, in the order of `configure_optimizers`."""
+        optimizers = self.optimizers()
+        if not isinstance(optimizers, list):
+            optimizers = [optimizers]
+        return [optimizer for optimizer in optimizers if isinstance(optimizer, LightningOptimizer)]
+
+    def step(self, losses: Mapping[LightningOptimizer, Loss], *, counts: bool = False) -> None:
+        """Step each optimizer on the gradient of its own loss, all gradients taken at the present weights.
+
+        A parameter that several optimizers hold gets from each the gradient of that optimizer's loss. Optimizers that
+        are given one and the same tensor share its backward pass. The weights of a generator whose loss is a
+        `GeneratorLoss` step as `generator_update` says. No gradient stays behind. Several processes exchange all these
+        gradients at once, and step on their means.
+
+        Args:
+            losses: Loss per optimizer; the losses may share parts of their graphs.
+            counts: Whether this is the batch's last step, which advances `trainer.global_step` by one.
+        """
+        losses = {optimizer: self._observed(loss) for optimizer, loss in losses.items()}
+        gradients: dict[LightningOptimizer, dict[Tensor, Tensor | None]] = {}
+        for i, (optimizer, loss) in enumerate(losses.items()):
+            retain_graph = i + 1 < len(losses)
+            if isinstance(loss, GeneratorLoss):
+                gradients[optimizer] = self._generator_gradients(loss, _parameters(optimizer), retain_graph)
+            elif optimizer not in gradients:
+                sharing = {other: _parameters(other) for other, theirs in losses.items() if theirs is loss}
+                together = list(dict.fromkeys(chain.from_iterable(sharing.values())))
+                found = self._gradients(loss, together, retain_graph)
+                gradients |= {
+                    other: {weight: found[weight] for weight in weights} for other, weights in sharing.items()
+                }
+        if process_count() > 1:
+            _average(list(gradients.values()), self._statistics() if counts else [])
+        for i, (optimizer, loss) in enumerate(losses.items()):
+            for parameter, gradient in gradients[optimizer].items():
+                parameter.grad = gradient
+            if isinstance(loss, GeneratorLoss) and self.generator_update.plain_descent:
+                _descend(loss.networks)
+            if not counts or i > 0:
+                # Lightning counts every optimizer's step; these hooks, which it sets anew for each batch, do so.
+                optimizer._on_before_step = optimizer._on_after_step = do_nothing_closure
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+    def _observed(self, loss: Loss) -> Loss:
+        """Show a generator's loss to the observer; where it is descended on directly, it is a loss like any other."""
+        if not isinstance(loss, GeneratorLoss):
+            return loss
+        if self.generator_observer is not None:
+            self.generator_observer(loss)
+        return loss.value if isinstance(self.generator_update, Direct) else loss
+
+    def _generator_gradients(
+        self, loss: GeneratorLoss, parameters: Sequence[Tensor], retain_graph: bool
+    ) -> dict[Tensor, Tensor | None]:
+        """Return the gradient of the update's objective for the generator, and of the loss for what is beside it.
+
+        Raises:
+            NonFiniteError: If the objective is NaN or infinite.
+        """
+        own = {weight for network in loss.networks for weight in network.parameters()}
+        beside = [parameter for parameter in parameters if parameter not in own]
+        with resting_statistics(self):
+            objective = self.generator_update.objective(loss, retain_graph=retain_graph or bool(beside))
+        self.check_finite({"the objective of model.generator_update": objective})
+        generators = [parameter for parameter in parameters if parameter in own]
+        gradients = self._gradients(objective, generators, retain_graph or bool(beside))
+        return gradients | (self._gradients(loss.value, beside, retain_graph) if beside else {})
+
+    def _gradients(self, loss: Tensor, parameters: Sequence[Tensor], retain_graph: bool) -> dict[Tensor, Tensor | None]:
+        # DDP would wait for all weights of the model in every backward pass, and average what nobody steps on.
+        strategy = self.trainer.strategy
+        with strategy.block_backward_sync() if isinstance(strategy, ParallelStrategy) else nullcontext():
+            self.manual_backward(loss, retain_graph=retain_graph, inputs=parameters)
+        gradients = {parameter: parameter.grad for parameter in parameters}
+        self.zero_grad(set_to_none=True)
+        return gradients
+
+    def _statistics(self) -> list[Tensor]:
+        """Return the running statistics of batch norm that this batch has moved, each process's by its own images."""
+        layers = [layer for layer in self.modules() if isinstance(layer, _BatchNorm) and layer.training]
+        found = [statistic for layer in layers for statistic in (layer.running_mean, layer.running_var)]
+        return [statistic for statistic in found if statistic is not None]
+
+    def update_generator_by(self, update: GeneratorUpdate, channels: int, image_size: int) -> None:
+        """Set how the generator is updated.
+
+        Args:
+            update: The update.
+            channels: Channels of the generator's images.
+            image_size: Height and width of the generator's images, pixels.
+
+        Raises:
+            SettingError: If the update cannot work on such images.
+        """
+        update.check(channels, image_size)
+        self.generator_update = update
+
+    def count(self, real: Tensor, *, d_steps: int, g_steps: int) -> None:
+        """Add a batch of real images and its steps to the counters."""
+        self.images_seen += len(real)
+        self.d_steps += d_steps
+        self.g_steps += g_steps
+
+    def check_finite(self, losses: Mapping[str, Tensor]) -> None:
+        """Stop the training if a loss is NaN or infinite, before any weight moves on it.
+
+        Raises:
+            NonFiniteError: Naming the loss, the batch and the last good checkpoint.
+        """
+        values = torch.stack([loss.detach() for loss in losses.values()])
+        if not bool(torch.isfinite(values).all()):
+            from gan_lightning.runs.finite import stopped_at
+
+            name, value = next((n, v.item()) for n, v in losses.items() if not bool(torch.isfinite(v)))
+            raise NonFiniteError(stopped_at(self.trainer, f"{name} became {value}"))
+
+    def on_train_epoch_end(self) -> None:
+        """Log the counters, the honest x axes for models that step differently."""
+        for counter in ("images_seen", "d_steps", "g_steps"):
+            self.log(counter, float(getattr(self, counter)), rank_zero_only=True)
+
+    def _log_held_out_losses(self, stage: str, batch: Batch, batch_idx: int) -> None:
+        real, _ = batch
+        losses = self.held_out_losses(real, torch.Generator(self.device).manual_seed(batch_idx))
+        self.log_dict({f"{stage}/{name}": loss for name, loss in losses.items()}, batch_size=len(real), sync_dist=True)
+
+
+def loss_values(losses: Mapping[str, Loss]) -> dict[str, Tensor]:
+    """Return each loss's value."""
+    return {name: loss.value if isinstance(loss, GeneratorLoss) else loss for name, loss in losses.items()}
+
+
+def full_precision(logits: Tensor) -> Tensor:
+    """Return the logits in float32, or in float64 where they are: a loss in bfloat16 would have three digits."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def precise_sigmoid(logits: Tensor) -> Tensor:
+    """Return σ(logits), in float32 under mixed precision: bfloat16's is 1 above 6.2, and has no gradient there.
+
+    Where the weights themselves are of less precision, so is what they get.
+    """
+    values = torch.sigmoid(full_precision(logits))
+    return values if torch.is_autocast_enabled(logits.device.type) else values.to(logits.dtype)
+
+
+def check_betas(setting: str, betas: tuple[float, float], usual: str) -> None:
+    """Check Adam's β1 and β2.
+
+    Args:
+        setting: What the user set.
+        betas: Its value.
+        usual: What else to set, for the message.
+
+    Raises:
+        SettingError: If one is not in [0, 1).
+    """
+    if not all(0 <= beta < 1 for beta in betas):
+        raise SettingError(f"{setting} must be in [0, 1), got {betas}. {usual}.")
+
+
+def _average(gradients: Sequence[dict[Tensor, Tensor | None]], statistics: Sequence[Tensor]) -> None:
+    """Replace gradients and statistics by their means over all processes, in one exchange.
+
+    Every weight has its place in it, or processes whose losses reach different weights would wait for each other for
+    ever. A gradient that a process lacks counts as zero; one that all lack stays lacking.
+    """
+    exchanged, lacking = list(statistics), []
+    for own in gradients:
+        for weight, gradient in own.items():
+            if gradient is None:
+                own[weight] = gradient = torch.zeros_like(weight)
+                lacking.append((own, weight, gradient))
+            exchanged.append(gradient)
+    average_over_processes(exchanged)
+    for own, weight, gradient in lacking:
+        if not gradient.any():
+            own[weight] = None
+
+
+@torch.no_grad()
+def _descend(networks: Sequence[nn.Module]) -> None:
+    """Subtract each weight's gradient, which is then used up: an optimizer passes over weights without one."""
+    for network in networks:
+        for weight in network.parameters():
+            if weight.grad is not None:
+                weight.sub_(weight.grad)
+                weight.grad = None
+
+
+def _parameters(optimizer: LightningOptimizer) -> list[Tensor]:
+    return [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]

@@ -1,0 +1,117 @@
+"""How a generator is updated: what its weights descend on.
+
+A model gives its generator's loss as a `GeneratorLoss`, which knows how it depends on the images. An update says what
+the generator's weights descend on: that loss itself (`Direct`), or an objective of its own.
+
+Source:
+    Weber 2021, *The Hidden Tasks of Generative Adversarial Networks*, section 3.1.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from gan_lightning.interfaces import Images
+from gan_lightning.losses import Logits, Scalar
+
+Judge = Callable[[Tensor], tuple[Tensor, ...]]
+"""From images to the generator's loss, D's logits, and more."""
+
+
+class GeneratorLoss:
+    """A generator's loss, and how it depends on the images.
+
+    Args:
+        images: What the generator has made, with its graph. The loss may hang on the generator's weights through these
+            alone.
+        judge: Gives the loss of images, D's logits for them, and whatever else the model computes on the way; all but
+            the images (latents, real images, weights) is the same in each call. It is called on `images` once.
+        networks: The generator. The optimizer may hold others beside it, such as an encoder: these step on `value`.
+
+    Attributes:
+        value: The loss, with its graph.
+        logits: D's logits for `images`, with their graph.
+        others: What else `judge` gave.
+    """
+
+    value: Scalar
+    logits: Logits
+
+    def __init__(self, images: Images, judge: Judge, networks: Sequence[nn.Module]) -> None:
+        self.images, self.judge, self.networks = images, judge, networks
+        self.value, self.logits, *self.others = judge(images)
+
+
+class GeneratorUpdate(ABC):
+    """What a generator's weights descend on. A subclass is a frozen dataclass, so that checkpoints may hold it."""
+
+    def __init_subclass__(cls) -> None:
+        """Let checkpoints, which are loaded without running any code of theirs, hold the settings."""
+        torch.serialization.add_safe_globals([cls])
+
+    @property
+    def plain_descent(self) -> bool:
+        """Whether the weights move by the gradient itself, not by the model's optimizer."""
+        return False
+
+    @abstractmethod
+    def objective(self, loss: GeneratorLoss, *, retain_graph: bool = False) -> Scalar:
+        """Return what the generator's weights descend on, with a graph that leads to them.
+
+        Args:
+            loss: The model's generator loss.
+            retain_graph: Whether the graph of `loss.value` is still needed afterwards.
+        """
+
+    @abstractmethod
+    def check(self, channels: int, image_size: int) -> None:
+        """Check that the update can work on such images.
+
+        Raises:
+            SettingError: If it cannot.
+        """
+
+
+@runtime_checkable
+class UpdatesGenerator(Protocol):
+    """A model whose generator is updated so, and that lets others look on."""
+
+    generator_update: GeneratorUpdate
+
+    generator_observer: Callable[[GeneratorLoss], None] | None
+    """Called with the loss before each step of the generator; it may compute gradients, but must keep the graph."""
+
+
+@dataclass(frozen=True)
+class Direct(GeneratorUpdate):
+    """The generator descends on its loss, through the discriminator.
+
+    Source:
+        Weber 2021, eq. 8.
+    """
+
+    def objective(self, loss: GeneratorLoss, *, retain_graph: bool = False) -> Scalar:
+        """Return the loss itself."""
+        return loss.value
+
+    def check(self, channels: int, image_size: int) -> None:
+        """Accept all images."""
+
+
+@contextmanager
+def resting_statistics(network: nn.Module) -> Iterator[None]:
+    """Run layers of batch norm on their batch's statistics, or in eval mode on their own, without keeping count."""
+    norms = [layer for layer in network.modules() if isinstance(layer, _BatchNorm) and layer.track_running_stats]
+    for layer in norms:
+        layer.track_running_stats = False
+    try:
+        yield
+    finally:
+        for layer in norms:
+            layer.track_running_stats = True

@@ -1,0 +1,136 @@
+"""The toy of Weber 2021, section 5: its gradients, its closed form, and what it can and cannot learn."""
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from gan_lightning.errors import SettingError
+from gan_lightning.papers.subproblem.toy import (
+    ToyGAN,
+    augmented,
+    closed_form,
+    discriminator_gradient,
+    inverse_points,
+    regression_gradient,
+    toy_picture,
+    train_toy,
+)
+
+
+def points(count: int = 7, dimensions: int = 3, seed: int = 0) -> torch.Tensor:
+    return torch.randn(count, dimensions, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def bce(logits: torch.Tensor, label: float) -> torch.Tensor:
+    y = torch.sigmoid(logits)
+    return -label * y.log() - (1 - label) * (1 - y).log()
+
+
+def test_the_discriminators_gradient_is_that_of_eq_17():
+    w, real, generated = points(1)[0].requires_grad_(), points(seed=1), points(seed=2)
+    loss = bce(real @ w, 1.0).mean() + bce(generated @ w, 0.0).mean()
+    assert_close(discriminator_gradient(w.detach(), real, generated), torch.autograd.grad(loss, w)[0])
+
+
+def test_the_first_step_of_the_discriminator_is_along_the_difference_of_the_means():
+    real, generated = points(seed=1) + 2, points(seed=2)
+    gradient = discriminator_gradient(torch.zeros(3, dtype=torch.float64), real, generated)
+    assert_close(-gradient, (real.mean(0) - generated.mean(0)) / 2)  # eq. 19 with α = β
+
+
+def test_inverse_points_descend_on_each_points_own_loss_towards_real():
+    w, generated = points(1)[0], points(seed=2).requires_grad_()
+    expected = generated - 0.3 * torch.autograd.grad(bce(generated @ w, 1.0).sum(), generated)[0]
+    assert_close(inverse_points(w, generated.detach(), 0.3), expected.detach())
+
+
+def test_a_step_of_regression_is_a_step_of_the_gan():
+    """Eq. 13 again: ∇_B of the regression is η times ∇_B of the generator's loss."""
+    b, w = points(3, 4, seed=3).requires_grad_(), points(1)[0]
+    latents = augmented(points(seed=4))
+    loss = bce((latents @ b.T) @ w, 1.0).mean()
+    generated = (latents @ b.T).detach()
+    found = regression_gradient(latents, generated, inverse_points(w, generated, 0.3))
+    assert_close(found, 0.3 * torch.autograd.grad(loss, b)[0])
+
+
+def test_the_closed_form_is_the_least_squares_solution():
+    latents, targets = augmented(points(20)), points(20, seed=5)
+    b = closed_form(latents, targets)
+    assert_close(b, torch.linalg.lstsq(latents, targets).solution.T)
+    assert_close(regression_gradient(latents, latents @ b.T, targets), torch.zeros_like(b), rtol=0, atol=1e-12)
+
+
+THREE = ToyGAN(
+    mean=(1.0, -2.0, 0.5), covariance=((2.0, 0.5, 0.0), (0.5, 0.5, 0.1), (0.0, 0.1, 1.5)), steps=1500, points=500
+)
+
+
+@pytest.mark.parametrize(
+    ("solver", "settings"), [("gradient", ToyGAN()), ("closed_form", THREE)], ids=["2 dimensions", "3 dimensions"]
+)
+def test_the_mean_converges_to_the_datas_and_the_covariance_does_not(solver, settings):
+    history = train_toy(ToyGAN(**vars(settings) | {"solver": solver}))
+    errors = history.errors()
+    assert errors["mean"][0] == errors["covariance"][0] == 1
+    assert errors["mean"][-200:].max() < 0.05
+    assert errors["covariance"].min() > 0.75
+    assert history.means.shape == (settings.steps + 1, len(settings.mean))
+
+
+def test_the_history_is_of_the_generators_distribution():
+    history = train_toy(ToyGAN(steps=50))
+    assert_close(history.means[0], torch.zeros(2, dtype=torch.float64))
+    assert_close(history.covariances[0], torch.eye(2, dtype=torch.float64))
+    assert_close(history.covariances, history.covariances.mT)
+    again = train_toy(ToyGAN(steps=50))
+    assert torch.equal(again.means, history.means)
+    assert not torch.equal(train_toy(ToyGAN(steps=50, seed=1)).means, history.means)
+
+
+@pytest.mark.parametrize("solver", ["gradient", "closed_form"])
+def test_the_picture_shows_the_datas_ellipse_and_both_curves(solver):
+    picture = toy_picture(train_toy(ToyGAN(steps=60, solver=solver)))
+    pixels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8).view(picture.height, picture.width, 3)
+    near = lambda colour: (pixels.int() - torch.tensor(colour)).abs().sum(2) < 40  # noqa: E731
+    half = picture.width // 2
+    red, dark, orange = near((200, 40, 40)), near((20, 60, 140)), near((230, 140, 20))
+    assert red[:, :half].sum() > 100
+    assert red[:, half:].sum() == 0
+    assert min(dark[:, :half].sum(), dark[:, half:].sum(), orange[:, half:].sum()) > 100
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"mean": (1.0,)}, r"covariance must be 1 rows of 1 values, as mean has 1, got \[2, 2\]"),
+        ({"covariance": ((1.0, 2.0), (2.0, 1.0))}, r"covariance must be symmetric and positive definite"),
+        ({"covariance": ((1.0, 0.5), (0.0, 1.0))}, r"covariance must be symmetric and positive definite"),
+        ({"steps": 0}, r"steps must be at least 1, got 0"),
+        ({"points": 2}, r"points must be at least 3, got 2"),
+        ({"discriminator_rate": 0.0}, r"discriminator_rate must be above 0, got 0\.0"),
+        ({"inversion_rate": -1.0}, r"inversion_rate must be above 0, got -1\.0"),
+    ],
+)
+def test_settings_out_of_range_are_refused(settings, message):
+    with pytest.raises(SettingError, match=message):
+        ToyGAN(**settings)
+
+
+@pytest.mark.parametrize("settings", [{"mean": (0.0, 0.0)}, {"covariance": ((1.0, 0.0), (0.0, 1.0))}])
+def test_a_distance_that_is_0_at_the_start_is_shown_itself(settings):
+    history = train_toy(ToyGAN(**settings, steps=20))
+    name = next(iter(settings))
+    found = history.errors()[name]
+    assert found[0] == 0
+    assert torch.isfinite(found).all()
+    at, to = (history.means, torch.zeros(2)) if name == "mean" else (history.covariances, torch.eye(2))
+    assert_close(found, (at - to).flatten(1).norm(dim=1))
+    toy_picture(history)
+
+
+def test_a_picture_of_one_dimension_or_of_one_ellipse_is_refused():
+    with pytest.raises(SettingError, match=r"mean must have two values or more for a picture, got 1"):
+        toy_picture(train_toy(ToyGAN(mean=(1.0,), covariance=((2.0,),), steps=1)))
+    with pytest.raises(SettingError, match=r"ellipses must be at least 2, got 1"):
+        toy_picture(train_toy(ToyGAN(steps=1)), ellipses=1)
