@@ -38,7 +38,7 @@ from torch.utils.data import DataLoader, Dataset
 from gan_lightning.papers import GAN, MGAN, TutorialNetworks
 from gan_lightning.training import adversarial as base
 from gan_lightning.training.adversarial import AdversarialModule
-from gan_lightning.training.latents import DecayedAdam
+from gan_lightning.training.simultaneous import DecayedAdam
 
 WAYS = ("once", "search", "networks", "silent", "alone", "half")
 

@@ -34,7 +34,7 @@ from gan_lightning.papers import (
     TutorialNetworks,
 )
 from gan_lightning.training.adversarial import AdversarialModule
-from gan_lightning.training.latents import DecayedAdam
+from gan_lightning.training.simultaneous import DecayedAdam
 
 TUTORIAL = DecayedAdam(weight_decay=0.0, final_share=1.0)
 

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from gan_lightning.papers import GAN, InverseExamples, TutorialNetworks
 from gan_lightning.training.generator_updates import Direct, GeneratorUpdate
-from gan_lightning.training.latents import DecayedAdam
+from gan_lightning.training.simultaneous import DecayedAdam
 
 WARM_UP = 2
 """Batches of each fit that are not timed."""

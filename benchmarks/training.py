@@ -18,7 +18,7 @@ from benchmarks.plain import BareDCGAN, PlainDCGAN, PlainMGAN
 from benchmarks.timing import Budget, Comparison, Turns, Work, matmul_rate, synchronise
 from gan_lightning.papers import GAN, MGAN, TutorialNetworks
 from gan_lightning.training.acceleration import Acceleration
-from gan_lightning.training.latents import DecayedAdam
+from gan_lightning.training.simultaneous import DecayedAdam
 
 Precision = Literal["32-true", "bf16-mixed", "64-true"]
 BATCHES = 4

@@ -1,5 +1,6 @@
 """A family of networks: what builds the networks of one architecture for the models that take any."""
 
+import copy
 from abc import ABC, abstractmethod
 
 import torch
@@ -54,3 +55,62 @@ def check_positive(**settings: int) -> None:
     for name, value in settings.items():
         if value < 1:
             raise SettingError(f"model.networks.{name} must be at least 1, got {value}.")
+
+
+def check_networks(
+    family: Networks,
+    channels: int,
+    image_size: int,
+    generator: nn.Module,
+    encoder: nn.Module | None = None,
+    joint_discriminator: nn.Module | None = None,
+) -> None:
+    """Check that the networks agree on the length of a latent and on the images' size, without computing anything.
+
+    Args:
+        family: What they were made by.
+        channels: Channels of the images.
+        image_size: Height and width of the images that the encoder sees, pixels.
+        generator: G.
+        encoder: E, if there is one.
+        joint_discriminator: D of pairs of image and latent, if there is one.
+
+    Raises:
+        SettingError: Naming the network that does not.
+    """
+    latent_dim, size = family.latent_dim, family.generated_size(image_size)
+    remedy = f"All must have latents of length latent_dim, {latent_dim}."
+
+    def shape(name: str, network: nn.Module, *inputs: tuple[int, ...]) -> tuple[int, ...]:
+        tensors = [torch.empty(2, *each, device="meta") for each in inputs]
+        try:
+            return tuple(copy.deepcopy(network).to("meta").eval()(*tensors).shape[1:])
+        except RuntimeError as error:
+            reason = f"the {name} cannot take {' and '.join(map(str, inputs))} ({error})"
+            raise SettingError(f"model.networks must fit each other, but {reason}. {remedy}") from error
+
+    def expect(name: str, found: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+        if found != wanted:
+            raise SettingError(
+                f"model.networks must fit each other, but the {name} gives {found}, not {wanted}. {remedy}"
+            )
+
+    latents, images, generated = (latent_dim,), (channels, image_size, image_size), (channels, size, size)
+    expect("generator", shape("generator", generator, latents), generated)
+    if encoder is not None:
+        expect("encoder", shape("encoder", encoder, images), latents)
+    if joint_discriminator is not None:
+        expect("discriminator", shape("discriminator", joint_discriminator, generated, latents), ())
+
+
+def check_not_smaller(family: Networks, image_size: int) -> None:
+    """Check that images are not smaller than those that a family's generator makes.
+
+    Raises:
+        SettingError: If they are.
+    """
+    if image_size < (size := family.generated_size(image_size)):
+        raise SettingError(
+            f"image_size must be at least {size}, the size that {type(family).__name__} generate, got {image_size}. "
+            f"Set data.image_size to {size} or more."
+        )

@@ -9,23 +9,26 @@ Deviations, where the paper is silent:
     - E ends in the sigmoid scaled to [-1, 1] that it has in BiGAN.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from gan_lightning import losses
 from gan_lightning.errors import SettingError
-from gan_lightning.interfaces import Images, Latents, LinearHead, PublishedFigure
+from gan_lightning.interfaces import Batch, Images, Latents, LinearHead, PublishedFigure
 from gan_lightning.nets.heads import linear_heads
-from gan_lightning.nets.network_family import Networks
+from gan_lightning.nets.network_family import Networks, check_networks, check_not_smaller
 from gan_lightning.nets.resizing import resized
 from gan_lightning.papers.bigan.table_1 import printed_in_table_1
-from gan_lightning.training.latents import DecayedAdam, LatentModule, to_latents
+from gan_lightning.training.adversarial import AdversarialModule
+from gan_lightning.training.latents import UniformLatents, to_latents
+from gan_lightning.training.simultaneous import DecayedAdam, Trained, check_training_ends, step_at_once
 
 
-class Autoencoder(LatentModule):
+class Autoencoder(UniformLatents, AdversarialModule):
     """BiGAN's generator and encoder, trained to reconstruct images.
 
     Images larger than the generator's are resized before they are compared with what it makes.
@@ -49,18 +52,43 @@ class Autoencoder(LatentModule):
         norm: Literal[1, 2] = 2,
         optimizer: DecayedAdam = DecayedAdam(),  # noqa: B008 (frozen)
     ) -> None:
-        super().__init__(channels, image_size, networks, optimizer)
+        super().__init__()
+        check_not_smaller(networks, image_size)
+        self.adam, self.image_size, self.latent_dim = optimizer, image_size, networks.latent_dim
+        self.generated_size = networks.generated_size(image_size)
         if norm not in (1, 2):
             raise SettingError(f"model.norm must be 1 or 2, got {norm}.")
         self.save_hyperparameters()
         self.norm: Literal[1, 2] = norm
         self.generator = networks.generator(channels, self.generated_size)
         self.encoder = networks.encoder(channels, image_size)
-        self.check_networks(self.encoder)
+        check_networks(networks, channels, image_size, self.generator, self.encoder)
 
-    def trained(self) -> Mapping[str, Sequence[nn.Module]]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Return Adam over the networks of each loss, and its schedule."""
+        return self.adam.scheduled(self, self.trained())
+
+    def setup(self, stage: str) -> None:
+        """Check that the schedule has an end.
+
+        Raises:
+            SettingError: Training has none, or the trainer's precision scales losses.
+        """
+        super().setup(stage)
+        check_training_ends(self.trainer, stage)
+
+    def trained(self) -> Trained:
         """Return G with E."""
         return {"reconstruction_loss": [self.generator, self.encoder]}
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        """Step all networks at once."""
+        real, _ = batch
+        step_at_once(self, real, self.losses(real), self.trained())
+
+    def held_out_losses(self, real: Images, rng: torch.Generator) -> Mapping[str, Tensor]:
+        """Return the losses."""
+        return self.losses(real, rng)
 
     def losses(self, real: Images, rng: torch.Generator | None = None) -> Mapping[str, Tensor]:
         """Return the reconstruction error."""

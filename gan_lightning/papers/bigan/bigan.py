@@ -15,24 +15,26 @@ Deviations:
       always steps on the loss.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from jaxtyping import Float
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from gan_lightning import losses
 from gan_lightning.interfaces import Batch, Images, Latents, LinearHead, PublishedFigure
 from gan_lightning.nets.heads import linear_heads
-from gan_lightning.nets.network_family import Networks
+from gan_lightning.nets.network_family import Networks, check_networks, check_not_smaller
 from gan_lightning.nets.resizing import resized
 from gan_lightning.papers.bigan.table_1 import printed_in_table_1
-from gan_lightning.training.adversarial import Loss, full_precision
+from gan_lightning.training.adversarial import AdversarialModule, Loss, full_precision, loss_values
 from gan_lightning.training.generator_updates import Direct, GeneratorLoss, GeneratorUpdate
-from gan_lightning.training.latents import DecayedAdam, LatentModule, to_latents
+from gan_lightning.training.latents import UniformLatents, to_latents
+from gan_lightning.training.simultaneous import DecayedAdam, Trained, alternate, check_training_ends, step_at_once
 
 
-class BiGAN(LatentModule):
+class BiGAN(UniformLatents, AdversarialModule):
     """A generator, an encoder, and a discriminator of pairs of image and latent.
 
     Images larger than the generator's make it the generalised BiGAN of section 3.5: E sees them as they are, D resized.
@@ -60,7 +62,10 @@ class BiGAN(LatentModule):
         inverse_objective: bool = True,
         generator_update: GeneratorUpdate = Direct(),  # noqa: B008 (frozen)
     ) -> None:
-        super().__init__(channels, image_size, networks, optimizer)
+        super().__init__()
+        check_not_smaller(networks, image_size)
+        self.adam, self.image_size, self.latent_dim = optimizer, image_size, networks.latent_dim
+        self.generated_size = networks.generated_size(image_size)
         self.update_generator_by(generator_update, channels, self.generated_size)
         self.save_hyperparameters()
         self.simultaneous = simultaneous
@@ -68,9 +73,22 @@ class BiGAN(LatentModule):
         self.generator = networks.generator(channels, self.generated_size)
         self.encoder = networks.encoder(channels, image_size)
         self.discriminator = networks.joint_discriminator(channels, self.generated_size)
-        self.check_networks(self.encoder, self.discriminator)
+        check_networks(networks, channels, image_size, self.generator, self.encoder, self.discriminator)
 
-    def trained(self) -> Mapping[str, Sequence[nn.Module]]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Return Adam over the networks of each loss, and its schedule."""
+        return self.adam.scheduled(self, self.trained())
+
+    def setup(self, stage: str) -> None:
+        """Check that the schedule has an end.
+
+        Raises:
+            SettingError: Training has none, or the trainer's precision scales losses.
+        """
+        super().setup(stage)
+        check_training_ends(self.trainer, stage)
+
+    def trained(self) -> Trained:
         """Return G with E, and D."""
         return {
             "generator_encoder_loss": [self.generator, self.encoder],
@@ -90,19 +108,25 @@ class BiGAN(LatentModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Step D, G and E at once on one forward pass, or in turn."""
-        if self.simultaneous:
-            super().training_step(batch, batch_idx)
-            return
         real, _ = batch
+        if self.simultaneous:
+            step_at_once(self, real, self.losses(real), self.trained())
+            return
         latents = self.sample_latents(len(real))
         fake, encoded = self.generator(latents), to_latents(self.encoder(real))
-        self.alternate(
+        alternate(
+            self,
             real,
             lambda: losses.discriminator_loss(
                 self.discriminate(real, encoded.detach()), self.discriminate(fake.detach(), latents)
             ),
             lambda: self.generator_encoder_loss(fake, latents, self.discriminate(real, encoded)),
+            self.trained(),
         )
+
+    def held_out_losses(self, real: Images, rng: torch.Generator) -> Mapping[str, Tensor]:
+        """Return the losses."""
+        return loss_values(self.losses(real, rng))
 
     def generator_encoder_loss(
         self, fake: Images, latents: Latents, real_logits: Float[Tensor, " batch"]

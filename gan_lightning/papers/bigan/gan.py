@@ -6,25 +6,27 @@ Source:
     (`configs/subproblem/dcgan_celeba.yaml`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
 from jaxtyping import Float
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from gan_lightning import losses
 from gan_lightning.errors import SettingError
-from gan_lightning.interfaces import Batch, Images, LinearHead, PublishedFigure
+from gan_lightning.interfaces import Batch, Images, Latents, LinearHead, PublishedFigure
 from gan_lightning.nets.heads import linear_heads
-from gan_lightning.nets.network_family import Networks
+from gan_lightning.nets.network_family import Networks, check_networks, check_not_smaller
 from gan_lightning.papers.bigan.table_1 import printed_in_table_1
-from gan_lightning.training.adversarial import Loss, full_precision
+from gan_lightning.training.adversarial import AdversarialModule, Loss, full_precision, loss_values
 from gan_lightning.training.generator_updates import Direct, GeneratorLoss, GeneratorUpdate
-from gan_lightning.training.latents import DecayedAdam, LatentModule
+from gan_lightning.training.latents import UniformLatents
+from gan_lightning.training.simultaneous import DecayedAdam, Trained, alternate, check_training_ends, step_at_once
 
 
-class GAN(LatentModule):
+class GAN(UniformLatents, AdversarialModule):
     """A generator and a discriminator of images.
 
     Args:
@@ -54,8 +56,9 @@ class GAN(LatentModule):
         latent_prior: Literal["uniform", "normal"] = "uniform",
         generator_update: GeneratorUpdate = Direct(),  # noqa: B008 (frozen)
     ) -> None:
-        super().__init__(channels, image_size, networks, optimizer)
-        check_generated_size(self)
+        super().__init__()
+        check_generated_size(networks, image_size, "GAN")
+        self.adam, self.image_size, self.latent_dim = optimizer, image_size, networks.latent_dim
         if latent_prior not in ("uniform", "normal"):
             raise SettingError(f"model.latent_prior must be uniform or normal, got '{latent_prior}'.")
         self.update_generator_by(generator_update, channels, image_size)
@@ -63,9 +66,22 @@ class GAN(LatentModule):
         self.simultaneous, self.normal_latents = simultaneous, latent_prior == "normal"
         self.generator = networks.generator(channels, image_size)
         self.discriminator = networks.discriminator(channels, image_size)
-        self.check_networks()
+        check_networks(networks, channels, image_size, self.generator)
 
-    def trained(self) -> Mapping[str, Sequence[nn.Module]]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Return Adam over the networks of each loss, and its schedule."""
+        return self.adam.scheduled(self, self.trained())
+
+    def setup(self, stage: str) -> None:
+        """Check that the schedule has an end.
+
+        Raises:
+            SettingError: Training has none, or the trainer's precision scales losses.
+        """
+        super().setup(stage)
+        check_training_ends(self.trainer, stage)
+
+    def trained(self) -> Trained:
         """Return G and D."""
         return {"generator_loss": [self.generator], "discriminator_loss": [self.discriminator]}
 
@@ -80,16 +96,28 @@ class GAN(LatentModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Step D and G at once on one forward pass, or in turn."""
-        if self.simultaneous:
-            super().training_step(batch, batch_idx)
-            return
         real, _ = batch
+        if self.simultaneous:
+            step_at_once(self, real, self.losses(real), self.trained())
+            return
         fake = self.generator(self.sample_latents(len(real)))
-        self.alternate(
+        alternate(
+            self,
             real,
             lambda: losses.discriminator_loss(self.discriminate(real), self.discriminate(fake.detach())),
             lambda: self.generator_loss(fake),
+            self.trained(),
         )
+
+    def held_out_losses(self, real: Images, rng: torch.Generator) -> Mapping[str, Tensor]:
+        """Return the losses."""
+        return loss_values(self.losses(real, rng))
+
+    def sample_latents(self, count: int, rng: torch.Generator | None = None) -> Latents:
+        """Return `count` latents from their prior."""
+        if self.normal_latents:
+            return torch.randn(count, self.latent_dim, device=self.device, generator=rng)
+        return super().sample_latents(count, rng)
 
     def generator_loss(self, fake: Images) -> GeneratorLoss:
         """Return G's loss."""
@@ -121,18 +149,24 @@ class GAN(LatentModule):
         return linear_heads("discrimination", discriminator=self.discriminator[-1])
 
 
-def check_generated_size(model: LatentModule) -> None:
+def check_generated_size(family: Networks, image_size: int, model: str) -> None:
     """Check that images are of the generator's size, where a network sees both.
 
+    Args:
+        family: What makes the generator.
+        image_size: Height and width of the images, pixels.
+        model: The model's name, for the error.
+
     Raises:
-        SettingError: If they are larger.
+        SettingError: If they are not.
 
     Source:
         Donahue et al. 2017, section 4.4: larger encoder inputs are "not possible under the LR and D baselines as each
         of those modules take generator outputs as their input".
     """
-    if model.image_size != model.generated_size:
+    check_not_smaller(family, image_size)
+    if image_size != (size := family.generated_size(image_size)):
         raise SettingError(
-            f"image_size must be {model.generated_size} for {type(model).__name__}, the size that its generator makes, "
-            f"got {model.image_size}. Set data.image_size to {model.generated_size}."
+            f"image_size must be {size} for {model}, the size that its generator makes, got {image_size}. "
+            f"Set data.image_size to {size}."
         )

@@ -6,27 +6,29 @@ Source:
     respectively". The weight 0.25 of the joint one is the authors' code's, which says that 1 degenerates.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from jaxtyping import Float
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from gan_lightning import losses
 from gan_lightning.errors import SettingError
-from gan_lightning.interfaces import Images, Latents, LinearHead, PublishedFigure
+from gan_lightning.interfaces import Batch, Images, Latents, LinearHead, PublishedFigure
 from gan_lightning.nets.heads import linear_heads
-from gan_lightning.nets.network_family import Networks
+from gan_lightning.nets.network_family import Networks, check_networks
 from gan_lightning.nets.resizing import resized
 from gan_lightning.papers.bigan.gan import check_generated_size
 from gan_lightning.papers.bigan.table_1 import printed_in_table_1
-from gan_lightning.training.adversarial import Loss, full_precision
+from gan_lightning.training.adversarial import AdversarialModule, Loss, full_precision, loss_values
 from gan_lightning.training.generator_updates import Direct, GeneratorLoss, GeneratorUpdate
-from gan_lightning.training.latents import DecayedAdam, LatentModule, to_latents
+from gan_lightning.training.latents import UniformLatents, to_latents
+from gan_lightning.training.simultaneous import DecayedAdam, Trained, check_training_ends, step_at_once
 
 
-class LatentRegressor(LatentModule):
+class LatentRegressor(UniformLatents, AdversarialModule):
     """A GAN, and an encoder of its generated images.
 
     Args:
@@ -54,8 +56,9 @@ class LatentRegressor(LatentModule):
         optimizer: DecayedAdam = DecayedAdam(),  # noqa: B008 (frozen)
         generator_update: GeneratorUpdate = Direct(),  # noqa: B008 (frozen)
     ) -> None:
-        super().__init__(channels, image_size, networks, optimizer)
-        check_generated_size(self)
+        super().__init__()
+        check_generated_size(networks, image_size, "LatentRegressor")
+        self.adam, self.image_size, self.latent_dim = optimizer, image_size, networks.latent_dim
         if joint_weight < 0:
             raise SettingError(f"model.joint_weight must be at least 0, got {joint_weight}. The joint one has 0.25.")
         if gan_checkpoint is not None and joint_weight > 0:
@@ -74,9 +77,13 @@ class LatentRegressor(LatentModule):
         self.generator = networks.generator(channels, image_size)
         self.encoder = networks.encoder(channels, image_size)
         self.discriminator = None if gan_checkpoint else networks.discriminator(channels, image_size)
-        self.check_networks(self.encoder)
+        check_networks(networks, channels, image_size, self.generator, self.encoder)
 
-    def trained(self) -> Mapping[str, Sequence[nn.Module]]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Return Adam over the networks of each loss, and its schedule."""
+        return self.adam.scheduled(self, self.trained())
+
+    def trained(self) -> Trained:
         """Return E, and G and D unless they are finished."""
         if self.discriminator is None:
             return {"latent_loss": [self.encoder]}
@@ -85,6 +92,15 @@ class LatentRegressor(LatentModule):
             "generator_loss": [self.generator],
             "discriminator_loss": [self.discriminator],
         }
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        """Step all networks at once."""
+        real, _ = batch
+        step_at_once(self, real, self.losses(real), self.trained())
+
+    def held_out_losses(self, real: Images, rng: torch.Generator) -> Mapping[str, Tensor]:
+        """Return the losses."""
+        return loss_values(self.losses(real, rng))
 
     def losses(self, real: Images, rng: torch.Generator | None = None) -> Mapping[str, Loss]:
         """Return E's loss, and G's and D's unless they are finished."""
@@ -114,9 +130,10 @@ class LatentRegressor(LatentModule):
         """Load the finished GAN's generator; a checkpoint of this model's own, which has it too, is loaded later.
 
         Raises:
-            SettingError: If the file does not hold such a generator.
+            SettingError: Training has no end, or the file does not hold such a generator.
         """
         super().setup(stage)
+        check_training_ends(self.trainer, stage)
         if stage == "fit" and self.gan_checkpoint is not None:
             load_generator(self.generator, Path(self.gan_checkpoint))
 

@@ -45,6 +45,7 @@ from gan_lightning.papers.selfexgan.selfexgan_tables import TABLES, TableName
 from gan_lightning.system.processes import moments
 from gan_lightning.training.adversarial import AdversarialModule, check_betas, full_precision, precise_sigmoid
 from gan_lightning.training.generator_updates import Direct, GeneratorLoss, GeneratorUpdate
+from gan_lightning.training.latents import UniformLatents
 
 Generated = Float[Tensor, "fakes channels height width"]
 """Images of both kinds, x̂ and x_n."""
@@ -79,7 +80,7 @@ class Inferred:
         return Inferred(self.latents.detach(), self.images.detach(), self.encoded_again.detach())
 
 
-class SelfExGAN(AdversarialModule):
+class SelfExGAN(UniformLatents, AdversarialModule):
     """A generator, an encoder, a discriminator D1 of images and a discriminator D2 of pairs of image and latent.
 
     Args:
@@ -257,16 +258,6 @@ class SelfExGAN(AdversarialModule):
     def encode(self, images: Images) -> Latents:
         """Return E(x), on the sphere."""
         return self.project(precise_sigmoid(self.encoder(resized(images, self.image_size))))
-
-    def decode(self, latents: Latents) -> Images:
-        """Return G(z)."""
-        return self.generator(latents)
-
-    def generate(
-        self, count: int, rng: torch.Generator | None = None
-    ) -> Float[Tensor, "generators count channels height width"]:
-        """Return `count` images in [-1, 1] from the one generator."""
-        return self.decode(self.sample_latents(count, rng)).unsqueeze(0)
 
     def project(self, latents: Latents) -> Latents:
         """Return the latents on this model's sphere."""

@@ -13,7 +13,7 @@ from gan_lightning.errors import SettingError
 from gan_lightning.papers import GAN, MGAN, BiGAN, ImageNetworks, InverseExamples, SelfExGAN, TutorialNetworks
 from gan_lightning.training import acceleration
 from gan_lightning.training.acceleration import Acceleration
-from gan_lightning.training.latents import DecayedAdam
+from gan_lightning.training.simultaneous import DecayedAdam
 
 STEPS = 3
 

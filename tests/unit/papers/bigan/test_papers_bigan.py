@@ -14,7 +14,8 @@ from gan_lightning.errors import NonFiniteError, SettingError
 from gan_lightning.interfaces import EncodesImages, GeneratesImages, HasExtractors
 from gan_lightning.nets.resizing import resized
 from gan_lightning.papers import GAN, Autoencoder, BiGAN, ImageNetworks, LatentRegressor, PermutationInvariantNetworks
-from gan_lightning.training.latents import DecayedAdam, LatentModule
+from gan_lightning.training.adversarial import AdversarialModule
+from gan_lightning.training.simultaneous import DecayedAdam
 
 SMALL = PermutationInvariantNetworks(latent_dim=3, width=8)
 SMALL_IMAGES = ImageNetworks(latent_dim=3, base_width=2, encoder_width=6)
@@ -40,7 +41,7 @@ def batches(count: int, image_size: int = 6, size: int = 5) -> DataLoader:
     return DataLoader(TensorDataset(images, torch.zeros(len(images), dtype=torch.int64)), batch_size=size)
 
 
-def fit(model: LatentModule, loader: DataLoader, checkpoint=None, **settings) -> Trainer:
+def fit(model: AdversarialModule, loader: DataLoader, checkpoint=None, **settings) -> Trainer:
     trainer = Trainer(
         **{"max_epochs": 1, "logger": False, "enable_checkpointing": False, "enable_progress_bar": False,
            "enable_model_summary": False, "accelerator": "cpu"} | settings
@@ -57,7 +58,7 @@ def bce(logits: torch.Tensor, target: float) -> torch.Tensor:
     return -(target * probability.log() + (1 - target) * (1 - probability).log()).mean()
 
 
-def plain_losses(variant: str, model: LatentModule, real: torch.Tensor, z: torch.Tensor) -> list[tuple]:
+def plain_losses(variant: str, model: AdversarialModule, real: torch.Tensor, z: torch.Tensor) -> list[tuple]:
     """Return (loss, networks that step on it) with separate forward passes and probabilities instead of logits."""
     g = lambda: model.generator(z)  # noqa: E731
     e = lambda x: torch.tanh(model.encoder(x) / 2)  # noqa: E731
@@ -142,7 +143,7 @@ def test_a_batch_is_the_algorithm_written_out_and_runs_no_network_twice_on_the_s
     assert_close(dict(ours.named_parameters()), dict(reference.named_parameters()), rtol=1e-6, atol=1e-8)
 
 
-def moved(model: LatentModule, before: dict) -> set[str]:
+def moved(model: AdversarialModule, before: dict) -> set[str]:
     return {n.split(".")[0] for n, p in model.named_parameters() if not torch.equal(p, before[n])}
 
 
@@ -215,7 +216,7 @@ def test_weight_decay_is_on_weights_that_multiply_and_on_nothing_else(variant):
     assert grouped[True] == set(names.values()) - norms
 
 
-def learning_rates(model: LatentModule, **settings) -> list[float]:
+def learning_rates(model: AdversarialModule, **settings) -> list[float]:
     """Return the learning rate of each batch, and what is left after the last."""
     rates = []
     rate = lambda: model.trainer.optimizers[-1].param_groups[0]["lr"]  # noqa: E731

@@ -28,7 +28,6 @@ from gan_lightning.papers import (
 from gan_lightning.papers.subproblem.inverse_examples import InverseExamples
 from gan_lightning.system.processes import process_count, process_rank
 from gan_lightning.training.adversarial import AdversarialModule
-from gan_lightning.training.latents import LatentModule
 
 BATCHES, BATCH_SIZE = 3, 8
 MLP = PermutationInvariantNetworks(latent_dim=3, width=8)
@@ -58,7 +57,7 @@ def mgan(shares_removed: int) -> MGAN:
 
 def regressor_of_a_finished_gan() -> LatentRegressor:
     model = LatentRegressor(1, 6, MLP, gan_checkpoint="a finished GAN")
-    model.setup = partial(LatentModule.setup, model)  # there is no such file: the generator is as it was made
+    model.setup = partial(AdversarialModule.setup, model)  # there is no such file: the generator is as it was made
     return model
 
 
