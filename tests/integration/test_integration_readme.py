@@ -114,13 +114,13 @@ def test_the_other_commands_are_those_that_the_makefile_and_ci_run():
     makefile = (ROOT / "Makefile").read_text()
     assert {command for command in COMMANDS if not re.search(r"\bgan[-_]lightning\b", command)} == {
         "pip install -e '.[test]'", 'python -m pytest -n 2 -m "not slow"', "pip install -e '.[dev]'",
-        "make lint", "make test-slow", "wandb sweep sweeps/mgan_shared_layers_mnist.yaml",
+        "make lint", "make test-slow", "wandb sweep sweeps/mgan/shared_layers_mnist.yaml",
     }  # fmt: skip
     for target in ("demo", "test", "lint", "test-slow"):
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE)
     for same in ('pytest -n 2 -m "not slow"', "gan-lightning fit --config configs/quickstart.yaml"):
         assert same in makefile
-    assert (ROOT / "sweeps/mgan_shared_layers_mnist.yaml").is_file()
+    assert (ROOT / "sweeps/mgan/shared_layers_mnist.yaml").is_file()
 
 
 Earlier = Callable[[str], Path]
