@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 USERS = ROOT / "tests/extending/user_package"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 TEXTS = {str(page.relative_to(ROOT)): page.read_text() for page in PAGES}
-RECORDS = ("docs/results.md", "docs/performance.md")
+RECORDS = [page for page in TEXTS if page.startswith("docs/results/")] + ["docs/performance.md"]
 """What was measured, with commands that take minutes and hours: these have to be understood, and are not run."""
 
 QUIET = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
@@ -258,7 +258,9 @@ def test_the_trainings_of_the_records_have_settings_that_there_are(gan_lightning
     for command in recorded():
         status, printed, errors = gan_lightning(*words_of(command), "--print_config")
         assert (status, "trainer:" in printed) == (0, True), (command, errors)
-    for command in re.findall(r"`gan-lightning (sweep [^`]+)`", TEXTS["docs/results.md"]):
+    sweeps = re.findall(r"`gan-lightning (sweep [^`]+)`", "".join(TEXTS[page] for page in RECORDS))
+    assert len(sweeps) == 2
+    for command in sweeps:
         sweep, _, more = command.partition(" -- ")
         file = ROOT / sweep.split()[1]
         assert file.is_file()
