@@ -1,4 +1,4 @@
-"""Every command and every line of Python in the README and in docs/ works."""
+"""Every command and every line of Python in the README, in docs/ and in the papers' READMEs works."""
 
 import json
 import os
@@ -8,13 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pages import headings
 
 from gan_lightning.evaluation import TunedProbe
 from gan_lightning.figures import read_figures
 
 ROOT = Path(__file__).parents[2]
 USERS = ROOT / "tests/extending/user_package"
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAPERS = sorted((ROOT / "gan_lightning/papers").glob("*/README.md"))
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *PAPERS]
 TEXTS = {str(page.relative_to(ROOT)): page.read_text() for page in PAGES}
 RECORDS = [page for page in TEXTS if page.startswith("docs/results/")] + ["docs/performance.md"]
 """What was measured, with commands that take minutes and hours: these have to be understood, and are not run."""
@@ -83,12 +85,6 @@ def test_nothing_is_left_to_fill_in_and_every_link_leads_somewhere():
             assert target.exists(), (page, link)
             if heading:
                 assert heading in headings(target.read_text()), (page, link, heading)
-
-
-def headings(text: str) -> list[str]:
-    """Return the anchors of a page's headings."""
-    found = re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)
-    return [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in found]
 
 
 def test_every_page_is_reached_from_the_readme():
