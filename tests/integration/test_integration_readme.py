@@ -28,7 +28,7 @@ TINY_MODELS = {
     "quickstart": ["--model.base_width=4", "--model.feature_dim=8"],
     "--model=MGAN": ["--model.base_width=4", "--model.feature_dim=8"],
     "/bigan/": ["--model.networks.width=8"],
-    "/dcgan/": ["--model.networks.base_width=2"],
+    "/dcgan_": ["--model.networks.base_width=2"],
     "/selfexgan/": ["--model.base_width=2"],
 }
 QUICK = TunedProbe(strengths=(0.1,), max_iterations=20)
