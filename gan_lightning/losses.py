@@ -75,7 +75,7 @@ def classification_loss(class_logits: Float[Tensor, "batch classes"], classes: I
     -log C_i(x).
 
     Source:
-        The last term of Mao et al. 2022, eq. 16, without its weight β.
+        Mao et al. 2022, eq. 10, and the last term of eq. 16, without its weight β.
     """
     return F.cross_entropy(class_logits, classes)
 

@@ -1,4 +1,4 @@
-"""Every command and every line of Python in the README and in docs/ works."""
+"""Every command and every line of Python in the README, in docs/ and in the papers' READMEs works."""
 
 import json
 import os
@@ -8,15 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pages import headings
 
 from gan_lightning.evaluation import TunedProbe
 from gan_lightning.figures import read_figures
 
 ROOT = Path(__file__).parents[2]
 USERS = ROOT / "tests/extending/user_package"
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAPERS = sorted((ROOT / "gan_lightning/papers").glob("*/README.md"))
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *PAPERS]
 TEXTS = {str(page.relative_to(ROOT)): page.read_text() for page in PAGES}
-RECORDS = ("docs/results.md", "docs/performance.md")
+RECORDS = [page for page in TEXTS if page.startswith("docs/results/")] + ["docs/performance.md"]
 """What was measured, with commands that take minutes and hours: these have to be understood, and are not run."""
 
 QUIET = ["--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
@@ -26,7 +28,7 @@ TINY_MODELS = {
     "quickstart": ["--model.base_width=4", "--model.feature_dim=8"],
     "--model=MGAN": ["--model.base_width=4", "--model.feature_dim=8"],
     "/bigan/": ["--model.networks.width=8"],
-    "/dcgan/": ["--model.networks.base_width=2"],
+    "/dcgan_": ["--model.networks.base_width=2"],
     "/selfexgan/": ["--model.base_width=2"],
 }
 QUICK = TunedProbe(strengths=(0.1,), max_iterations=20)
@@ -85,12 +87,6 @@ def test_nothing_is_left_to_fill_in_and_every_link_leads_somewhere():
                 assert heading in headings(target.read_text()), (page, link, heading)
 
 
-def headings(text: str) -> list[str]:
-    """Return the anchors of a page's headings."""
-    found = re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)
-    return [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in found]
-
-
 def test_every_page_is_reached_from_the_readme():
     reached, todo = set(), [ROOT / "README.md"]
     while todo:
@@ -114,13 +110,13 @@ def test_the_other_commands_are_those_that_the_makefile_and_ci_run():
     makefile = (ROOT / "Makefile").read_text()
     assert {command for command in COMMANDS if not re.search(r"\bgan[-_]lightning\b", command)} == {
         "pip install -e '.[test]'", 'python -m pytest -n 2 -m "not slow"', "pip install -e '.[dev]'",
-        "make lint", "make test-slow", "wandb sweep sweeps/mgan_shared_layers_mnist.yaml",
+        "make lint", "make test-slow", "wandb sweep sweeps/mgan/shared_layers_mnist.yaml",
     }  # fmt: skip
     for target in ("demo", "test", "lint", "test-slow"):
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE)
     for same in ('pytest -n 2 -m "not slow"', "gan-lightning fit --config configs/quickstart.yaml"):
         assert same in makefile
-    assert (ROOT / "sweeps/mgan_shared_layers_mnist.yaml").is_file()
+    assert (ROOT / "sweeps/mgan/shared_layers_mnist.yaml").is_file()
 
 
 Earlier = Callable[[str], Path]
@@ -258,7 +254,9 @@ def test_the_trainings_of_the_records_have_settings_that_there_are(gan_lightning
     for command in recorded():
         status, printed, errors = gan_lightning(*words_of(command), "--print_config")
         assert (status, "trainer:" in printed) == (0, True), (command, errors)
-    for command in re.findall(r"`gan-lightning (sweep [^`]+)`", TEXTS["docs/results.md"]):
+    sweeps = re.findall(r"`gan-lightning (sweep [^`]+)`", "".join(TEXTS[page] for page in RECORDS))
+    assert len(sweeps) == 2
+    for command in sweeps:
         sweep, _, more = command.partition(" -- ")
         file = ROOT / sweep.split()[1]
         assert file.is_file()

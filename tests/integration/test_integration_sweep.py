@@ -155,7 +155,7 @@ def test_bad_arguments_end_with_one_line(sweep_file, capsys, arguments, message)
 def test_a_shipped_sweep_leads_to_a_page(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     runs = tmp_path / "runs"
-    file = "sweeps/mgan_shared_layers_digits.yaml"
+    file = "sweeps/mgan/shared_layers_digits.yaml"
     assert main([file, "--index=14", f"--dir={runs}/s", "--", *TINY, "--trainer.logger=false"]) == 0
     assert dashboard([str(runs)]) == 0
     assert "1 runs drawn, 0 left out" in capsys.readouterr().out
@@ -178,16 +178,16 @@ def covering(points: list[Point]) -> list[Point]:
     return [Point(i, {name: of[i % len(of)] for name, of in values.items()}) for i in range(most)]
 
 
-SHIPPED = sorted((ROOT / "sweeps").glob("*.yaml"))
+SHIPPED = sorted((ROOT / "sweeps").rglob("*.yaml"))
 
 
-@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_every_value_of_a_shipped_sweep_is_taken_by_the_command_line(path, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(sys, "argv", ["gan-lightning"])
     monkeypatch.setenv("GAN_LIGHTNING_SWEEP_POINT", "{}")
     sweep = load_sweep(path)
-    assert sweep.name == path.stem.replace("_", "-")
+    assert sweep.name == f"{path.parent.name}-{path.stem}".replace("_", "-")
     if sweep.method != "grid" and importlib.util.find_spec("sweeps") is None:
         pytest.skip("needs the extra `sweeps`")
     for number, point in enumerate(covering(points_to_check(sweep))):
@@ -198,7 +198,7 @@ def test_every_value_of_a_shipped_sweep_is_taken_by_the_command_line(path, tmp_p
         assert error_of(command[3:], dict(point.parameters)) is None
 
 
-@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_a_shipped_sweep_fits_wandbs_own_schema(path):
     config = pytest.importorskip("sweeps.config", reason="needs the extra `sweeps`")
     assert config.schema_violations_from_proposed_config(yaml.safe_load(path.read_text())) == []

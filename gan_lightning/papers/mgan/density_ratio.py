@@ -178,7 +178,7 @@ class AlarmRule:
 
     Source:
         The defaults were chosen on ten seeds of `benchmarks/density_ratio_alarm.py`, the patience on M-GANs of digits,
-        too, and measured on others: `docs/results.md`.
+        too, and measured on others: `docs/results/mgan.md`.
     """
 
     watch: Watched = "distance"

@@ -190,7 +190,7 @@ def test_a_link_to_wandb_is_a_web_address_or_no_link(tmp_path, write_run):
 
 @pytest.mark.slow
 def test_the_page_is_at_most_three_megabytes_plus_its_pictures_for_two_whole_sweeps(tmp_path, write_run):
-    """Forty runs as `sweeps/mgan_shared_layers_*.yaml` leave them: 3 and 5 seeds, two probes, anatomy and quality."""
+    """Forty runs as `sweeps/mgan/shared_layers_*.yaml` leave them: 3 and 5 seeds, two probes, anatomy and quality."""
     rng = np.random.default_rng(0)
     shared = {"class_weight": 0.02, "generator_lr": 0.02, "discriminator_lr": 0.02}
     names = [(e, w) for e in ("classifier", "discriminator") for w in ("trained", "random")] + [("pixels", "none")]

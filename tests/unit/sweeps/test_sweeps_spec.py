@@ -213,7 +213,7 @@ def test_values_that_only_look_alike_are_different_trials(sweep_file):
 
 
 def test_ids_of_trials_stay_what_they_were():
-    """Of folders that exist; the first is of `sweeps/mgan_shared_layers_digits.yaml`."""
+    """Of folders that exist; the first is of `sweeps/mgan/shared_layers_digits.yaml`."""
     assert Point(0, {"model.init_args.shares_removed": 2, "seed_everything": 2}).id == "095219a507"
     assert Point(0, {"a": "1e-4", "b": 0.0001, "c": None}).id == "d78b5edd48"
 
