@@ -207,6 +207,23 @@ def test_a_configuration_that_is_missing_is_named(sweep_file):
         sweep.fingerprint()
 
 
+def test_a_configuration_of_a_sweep_may_be_a_shipped_one_by_its_name(sweep_file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shipped = Path(__file__).parents[3] / "configs/mgan/base.yaml"
+
+    def fingerprint(*words: str) -> dict:
+        return load_sweep(sweep_file(command=[*COMMAND[:3], *words, *COMMAND[3:]])).fingerprint()
+
+    by_path = fingerprint(f"--config={shipped}")["configs"][str(shipped)]
+    assert fingerprint("--config=mgan/base")["configs"] == {"mgan/base": by_path}
+    assert fingerprint("--config", "configs/mgan/base.yaml")["configs"] == {"configs/mgan/base.yaml": by_path}
+    (tmp_path / "mgan").mkdir()
+    (tmp_path / "mgan/base").write_text("model: GAN")
+    assert fingerprint("--config=mgan/base")["configs"] != {"mgan/base": by_path}
+    with pytest.raises(SettingError, match=r"got 'mgan/bas' in .* sweep is started\. Shipped with .* mgan/base\. "):
+        fingerprint("--config=mgan/bas")
+
+
 def test_values_that_only_look_alike_are_different_trials(sweep_file):
     for values in ([True, 1], [None, "None"], ["a", "A"], [0, False], [[1], 1]):
         assert len(load_sweep(sweep_file(parameters={"a": {"values": values}})).grid()) == 2
