@@ -43,7 +43,7 @@ def test_a_grid_has_names_in_alphabetical_order_and_the_last_one_changes_fastest
 def test_the_grid_is_that_of_wandbs_own_engine(sweep_file):
     from gan_lightning.sweeps.engine import wandb_engine
 
-    engine = pytest.importorskip("sweeps", reason="needs the extra `sweeps`") and wandb_engine()
+    engine = pytest.importorskip("sweeps.config", reason="needs the extra `sweeps`") and wandb_engine()
     sweep = load_sweep(sweep_file())
     theirs = []
     while (run := engine.next_run(sweep.engine_config, theirs)) is not None:
