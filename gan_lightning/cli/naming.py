@@ -15,6 +15,7 @@ from gan_lightning.errors import SettingError
 from gan_lightning.measurements import MEASUREMENTS
 from gan_lightning.measurements.measurement import Measurement, default_of
 from gan_lightning.papers import Anatomy
+from gan_lightning.system.shipped import found_by_name
 from gan_lightning.system.yaml_files import CONFIG_OPTIONS, SUFFIXES
 
 KINDS: tuple[type[Measurement], ...] = (*MEASUREMENTS, Anatomy)
@@ -24,6 +25,20 @@ GROUPS = {kind.name: kind for kind in KINDS}
 
 OWN = "measurements"
 """The setting that lists measurements of the user's own."""
+
+
+def with_files(arguments: Sequence[str]) -> list[str]:
+    """Return arguments in which each configuration that is given by its name is given by its path."""
+    words: list[str] = []
+    for before, word in zip(["", *arguments], arguments, strict=False):
+        option, equals, value = word.partition("=")
+        if before in CONFIG_OPTIONS:
+            words.append(str(found_by_name(word, "configs") or word))
+        elif equals and option in CONFIG_OPTIONS:
+            words.append(f"{option}={found_by_name(value, 'configs') or value}")
+        else:
+            words.append(word)
+    return words
 
 
 def with_named(arguments: Sequence[str]) -> list[str]:

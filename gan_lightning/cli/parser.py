@@ -128,8 +128,9 @@ class GanCLI(LightningCLI):
             seed_everything_default=0,
             parser_kwargs={
                 "version": f"gan-lightning {__version__}",
-                "description": "Train, evaluate and use a model. Also: `gan-lightning sweep --help` (many runs from a "
-                "file) and `gan-lightning dashboard --help` (runs compared on one page).",
+                "description": "Train, evaluate and use a model. Also: `gan-lightning configs` (what is shipped), "
+                "`gan-lightning sweep --help` (many runs from a file) and `gan-lightning dashboard --help` (runs "
+                "compared on one page).",
             },
             subclass_mode_model=True,
             subclass_mode_data=True,

@@ -11,7 +11,7 @@ import os
 import sys
 from typing import Any
 
-from gan_lightning.cli.naming import classes_first
+from gan_lightning.cli.naming import classes_first, with_files
 from gan_lightning.cli.parser import GanCLI
 from gan_lightning.cli.sweep_point import SWEEP_POINT
 from gan_lightning.errors import UserError
@@ -36,7 +36,7 @@ def error_of(arguments: list[str], point: dict[str, Any]) -> str | None:
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
-            _ParsingOnly([*arguments[:1], *classes_first(arguments[1:])])
+            _ParsingOnly([*arguments[:1], *classes_first(with_files(arguments[1:]))])
     except UserError as error:
         return str(error)
     except SystemExit:

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from gan_lightning.errors import SettingError
+from gan_lightning.system.shipped import found_by_name, similar_names
 from gan_lightning.system.yaml_files import check_repeated_keys
 
 PROGRAM = "gan-lightning"
@@ -121,11 +122,11 @@ class Sweep:
         words = [*map(with_environment, self.command), *more]
         configs = [word.partition("=")[2] for word in words if word.startswith(("--config=", "-c="))]
         configs += [after for word, after in itertools.pairwise(words) if word in ("--config", "-c")]
-        files = {name: Path(name) for name in configs if name not in MACROS}
+        files = {name: found_by_name(name, "configs") or Path(name) for name in configs if name not in MACROS}
         if missing := [name for name, path in files.items() if not path.is_file()]:
             raise SettingError(
                 f"command must name configurations that exist, got '{missing[0]}' in {self.path}; paths are relative "
-                "to the folder in which the sweep is started."
+                f"to the folder in which the sweep is started. {similar_names(missing[0], 'configs')}"
             )
         contents = {name: _digest(path.read_text(encoding="utf-8")) for name, path in files.items()}
         space = {} if self.method == "grid" else {"method": self.method, "parameters": self.parameters}
@@ -145,7 +146,10 @@ def load_sweep(path: Path) -> Sweep:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise SettingError(f"the sweep must be a file that can be read, got '{path}': {error.strerror}.") from error
+        remedy = f" {similar_names(str(path), 'sweeps')}" if isinstance(error, FileNotFoundError) else ""
+        raise SettingError(
+            f"the sweep must be a file that can be read, got '{path}': {error.strerror}.{remedy}"
+        ) from error
     except Exception as error:  # anything may stand in a user's file
         raise SettingError(f"the sweep must be a YAML file, and '{path}' is none: {error}") from error
     check_repeated_keys(path)

@@ -21,6 +21,7 @@ from gan_lightning.sweeps.engine import check_with_engine, random_points
 from gan_lightning.sweeps.runner import Runner, all_points, trial_command
 from gan_lightning.sweeps.spec import Point, Sweep, load_sweep
 from gan_lightning.sweeps.trials import ENDED, Trial, claim_folder, read_trials
+from gan_lightning.system.shipped import found_by_name
 from gan_lightning.system.signals import BY_SIGNAL, heard
 from gan_lightning.system.terminal import console as plain_console
 
@@ -36,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="Arguments after -- are added to every trial's command. Status: 0 if all trials have finished, "
         "1 if not, 2 if the sweep cannot be run as it is, 128 + n if signal n ended it.",
     )
-    parser.add_argument("file", type=Path, help="the sweep file")
+    parser.add_argument("file", help="the sweep file, or the name of a shipped one: `gan-lightning configs` lists them")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="trials at a time (default: 1)")
     parser.add_argument("--index", type=int, metavar="N", help="run only point N, counted from 0, as in a SLURM array")
     parser.add_argument("--dir", type=Path, metavar="FOLDER", help="folder of the trials (default: runs/<its name>)")
@@ -60,7 +61,7 @@ def main(arguments: Sequence[str]) -> int:
     settings = parser().parse_args(own)
     if settings.workers < 1:
         raise SettingError(f"--workers must be at least 1, got {settings.workers}.")
-    sweep = load_sweep(settings.file)
+    sweep = load_sweep(found_by_name(settings.file, "sweeps") or Path(settings.file))
     if sweep.method != "grid" or sweep.early_terminate:
         check_with_engine(sweep)
     if sweep.method == "bayes" and settings.index is not None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 from gan_lightning.errors import SettingError
+from gan_lightning.system.shipped import similar_names
 
 SUFFIXES = (".yaml", ".yml", ".json")
 """How names of files end that are read as YAML, which JSON is, too."""
@@ -100,18 +101,21 @@ def check_configuration(path: Path) -> None:
     Raises:
         SettingError: Naming the file, and what keeps it from that.
     """
+    remedy = ""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
         json.dumps(content, default=str)  # refuses what contains itself
     except RecursionError:
         why = "it is nested too deep"
     except Exception as error:  # anything may stand in a user's file
+        if isinstance(error, FileNotFoundError):
+            remedy = f" {similar_names(str(path), 'configs')}"
         why = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
     else:
         if isinstance(content, dict):
             return
         why = "it is empty" if content is None else f"it holds no settings, but {str(content)[:40]!r}"
-    raise SettingError(f"--config must be a YAML file with settings, got '{path}', which is none: {why}.")
+    raise SettingError(f"--config must be a YAML file with settings, got '{path}', which is none: {why}.{remedy}")
 
 
 def check_arguments(arguments: Sequence[str]) -> None:

@@ -1,6 +1,5 @@
 """`gan-lightning sweep` as a user calls it, with the real command line behind it."""
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -188,8 +187,8 @@ def test_every_value_of_a_shipped_sweep_is_taken_by_the_command_line(path, tmp_p
     monkeypatch.setenv("GAN_LIGHTNING_SWEEP_POINT", "{}")
     sweep = load_sweep(path)
     assert sweep.name == f"{path.parent.name}-{path.stem}".replace("_", "-")
-    if sweep.method != "grid" and importlib.util.find_spec("sweeps") is None:
-        pytest.skip("needs the extra `sweeps`")
+    if sweep.method != "grid":
+        pytest.importorskip("sweeps.config", reason="needs the extra `sweeps`")
     for number, point in enumerate(covering(points_to_check(sweep))):
         point_file = tmp_path / f"{number}.json"
         point_file.write_text(json.dumps(point.parameters))

@@ -1,10 +1,12 @@
-"""In what order the command line reads its arguments."""
+"""In what order the command line reads its arguments, and what a configuration's name stands for."""
+
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gan_lightning.cli.naming import classes_first
+from gan_lightning.cli.naming import classes_first, with_files
 
 CLASSES = {"--data": "Digits", "--model": "my_pkg.MyGAN", "--trainer.logger": "CSVLogger"}
 
@@ -52,3 +54,25 @@ def test_a_configuration_still_overrides_what_stands_before_it(tmp_path):
     assert classes_first([*names, file]) == ["--data=Digits", *names, file]
     assert classes_first([*names, file, "--data=MNIST"]) == ["--data=MNIST", *names, file, "--data=MNIST"]
     assert classes_first([file, *names, "--data=MNIST"]) == [file, "--data=MNIST", *names]
+
+
+def test_a_configuration_by_its_name_becomes_its_file_wherever_it_stands(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.yaml").write_text("data: Digits")
+    base = Path(__file__).parents[3] / "configs/mgan/base.yaml"
+    for words, meant in {
+        ("fit", "--config", "mgan/base"): ["fit", "--config", str(base)],
+        ("measure", "RUN", "-c", "mgan/base.yaml"): ["measure", "RUN", "-c", str(base)],
+        ("--config=mgan/base", "--config=own", "-c=configs/mgan/base"): [
+            f"--config={base}", "--config=own.yaml", f"-c={base}"
+        ],
+        ("--config", "own.yaml", "--config=own.yaml"): ["--config", "own.yaml", "--config=own.yaml"],
+        ("--model", "mgan/base", "--run.name=mgan/base", "mgan/base"): [
+            "--model", "mgan/base", "--run.name=mgan/base", "mgan/base"
+        ],
+        ("--config", "nope//nope/", "--config=", "--config={a: http://b}", "--config"): [
+            "--config", "nope//nope/", "--config=", "--config={a: http://b}", "--config"
+        ],
+        (): [],
+    }.items():  # fmt: skip
+        assert with_files(words) == meant

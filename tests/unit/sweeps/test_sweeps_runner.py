@@ -432,7 +432,7 @@ def test_a_sweep_that_says_where_runs_go_is_refused(where):
 class TestWithWandbsEngine:
     @pytest.fixture(autouse=True)
     def _engine(self):
-        pytest.importorskip("sweeps", reason="needs the extra `sweeps`")
+        pytest.importorskip("sweeps.config", reason="needs the extra `sweeps`")
 
     def test_a_random_search_has_the_same_points_every_time_and_leaves_the_random_state_alone(self):
         import random

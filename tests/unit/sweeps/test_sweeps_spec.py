@@ -43,7 +43,7 @@ def test_a_grid_has_names_in_alphabetical_order_and_the_last_one_changes_fastest
 def test_the_grid_is_that_of_wandbs_own_engine(sweep_file):
     from gan_lightning.sweeps.engine import wandb_engine
 
-    engine = pytest.importorskip("sweeps", reason="needs the extra `sweeps`") and wandb_engine()
+    engine = pytest.importorskip("sweeps.config", reason="needs the extra `sweeps`") and wandb_engine()
     sweep = load_sweep(sweep_file())
     theirs = []
     while (run := engine.next_run(sweep.engine_config, theirs)) is not None:
@@ -205,6 +205,23 @@ def test_a_configuration_that_is_missing_is_named(sweep_file):
     sweep = load_sweep(sweep_file(command=[*COMMAND[:3], "--config=nowhere.yaml", *COMMAND[3:]]))
     with pytest.raises(SettingError, match=r"configurations that exist, got 'nowhere\.yaml'"):
         sweep.fingerprint()
+
+
+def test_a_configuration_of_a_sweep_may_be_a_shipped_one_by_its_name(sweep_file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shipped = Path(__file__).parents[3] / "configs/mgan/base.yaml"
+
+    def fingerprint(*words: str) -> dict:
+        return load_sweep(sweep_file(command=[*COMMAND[:3], *words, *COMMAND[3:]])).fingerprint()
+
+    by_path = fingerprint(f"--config={shipped}")["configs"][str(shipped)]
+    assert fingerprint("--config=mgan/base")["configs"] == {"mgan/base": by_path}
+    assert fingerprint("--config", "configs/mgan/base.yaml")["configs"] == {"configs/mgan/base.yaml": by_path}
+    (tmp_path / "mgan").mkdir()
+    (tmp_path / "mgan/base").write_text("model: GAN")
+    assert fingerprint("--config=mgan/base")["configs"] != {"mgan/base": by_path}
+    with pytest.raises(SettingError, match=r"got 'mgan/bas' in .* sweep is started\. Shipped with .* mgan/base\. "):
+        fingerprint("--config=mgan/bas")
 
 
 def test_values_that_only_look_alike_are_different_trials(sweep_file):
