@@ -1,4 +1,4 @@
-"""What BiGAN and its baselines share: latents, the optimizer with its schedule, and the simultaneous update.
+"""The common part of BiGAN and its baselines: latents, the optimizer with its schedule, the simultaneous update.
 
 Source:
     Donahue et al. 2017, *Adversarial Feature Learning*, section 4.2: "The same architecture and optimization algorithm
@@ -31,8 +31,8 @@ class DecayedAdam:
     Args:
         learning_rate: At the start.
         betas: β1 and β2.
-        weight_decay: Factor of the ℓ2 penalty's gradient, which is added to the loss's (not AdamW's decay); on weights
-            that multiply, not on biases or batch norm's gains.
+        weight_decay: Factor of the ℓ2 penalty's gradient. It is added to the loss's gradient (AdamW's decay is another
+            one). It acts on weights that multiply; biases and batch norm's gains have none.
         final_share: Share of the learning rate that is left at the end.
         epsilon: ε, added to the denominator of Adam's step; below it gradients no longer cancel out of the step.
 
@@ -63,7 +63,7 @@ class DecayedAdam:
             )
 
     def over(self, networks: Sequence[nn.Module]) -> torch.optim.Adam:
-        """Return Adam over the networks' parameters, those with weight decay first."""
+        """Return Adam over the networks' parameters; parameters with weight decay come first."""
         parameters = list(nn.ModuleList(networks).parameters())
         groups = [
             {"params": [p for p in parameters if p.ndim > 1], "weight_decay": self.weight_decay},
@@ -81,10 +81,10 @@ torch.serialization.add_safe_globals([DecayedAdam])  # checkpoints hold a model'
 
 
 class LatentModule(AdversarialModule):
-    """A model with a generator of images from latents, whose networks all step at once unless it says otherwise.
+    """A model with a generator of images from latents. Its networks all step at once unless it says otherwise.
 
     One forward pass gives all losses, and every optimizer steps on the gradient of its own, taken at the weights before
-    any step. Latents are z ~ U(-1, 1), or z ~ N(0, 1) where `normal_latents` is set.
+    any step. Latents are z ~ U(-1, 1), or z ~ N(0, 1) if `normal_latents` is set.
 
     Args:
         channels: Channels of the images; the data set tells.
@@ -114,7 +114,7 @@ class LatentModule(AdversarialModule):
         self.channels, self.image_size, self.latent_dim = channels, image_size, networks.latent_dim
         self.adam = optimizer
         self.horizon = math.inf
-        """Batches of the whole training; known when it starts."""
+        """Batches of the whole training; known from its start on."""
 
     @abstractmethod
     def trained(self) -> Mapping[str, Sequence[nn.Module]]:
@@ -127,12 +127,12 @@ class LatentModule(AdversarialModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return Adam over the networks of each loss, and its schedule, stepped after every batch."""
         optimizers = [self.adam.over(networks) for networks in self.trained().values()]
-        # Before training LambdaLR asks for 0 batches, when the horizon is not known yet: 0 of any number is none.
+        # LambdaLR asks for the share after 0 batches before the horizon is known. It is 0 for any horizon.
         schedules = [LambdaLR(one, lambda batches: self.adam.share(batches / self.horizon)) for one in optimizers]
         return optimizers, schedules
 
     def setup(self, stage: str) -> None:
-        """Check that training has an end, which the schedule needs.
+        """Check that training has an end; the schedule needs one.
 
         Raises:
             SettingError: If it has none, or the trainer's precision scales losses.
@@ -145,7 +145,7 @@ class LatentModule(AdversarialModule):
             )
 
     def on_train_start(self) -> None:
-        """Note how many batches training has in all."""
+        """Note the number of batches of the whole training."""
         super().on_train_start()
         epochs = self.trainer.max_epochs
         by_epochs = math.inf if epochs is None or epochs < 0 else epochs * self.trainer.num_training_batches
@@ -163,11 +163,11 @@ class LatentModule(AdversarialModule):
     def alternate(
         self, real: Images, discriminator_loss: Callable[[], Tensor], generator_loss: Callable[[], GeneratorLoss]
     ) -> None:
-        """Step D, then the generator's side against the D that has moved.
+        """Step D, then the generator's side against the moved D.
 
         Args:
             real: The batch.
-            discriminator_loss: Gives D's loss, on images that the generator's side gets no gradients from.
+            discriminator_loss: Gives D's loss, on images without gradients to the generator's side.
             generator_loss: Gives the generator's loss, once D has moved.
         """
         generator_name, discriminator_name = self.trained()
@@ -215,7 +215,7 @@ class LatentModule(AdversarialModule):
         """Check that the networks agree on the length of a latent and on the images' size, without computing anything.
 
         Raises:
-            SettingError: Naming the network that does not.
+            SettingError: Naming a network that does not fit.
         """
 
         def shape(name: str, network: nn.Module, *inputs: tuple[int, ...]) -> tuple[int, ...]:
@@ -243,5 +243,5 @@ class LatentModule(AdversarialModule):
 
 
 def to_latents(logits: Latents) -> Latents:
-    """Return the sigmoid of E's output, scaled to [-1, 1], where the latents are."""
+    """Return the sigmoid of E's output, scaled to the latents' range [-1, 1]."""
     return 2 * precise_sigmoid(logits) - 1
