@@ -364,7 +364,7 @@ def hold_out(samples: Labelled, classes: list[str], fraction: float) -> dict[Spl
 
 
 def in_turn(samples: Labelled) -> Labelled:
-    """Return the first image of every class, then the second of every class, and so on; those without one come last."""
+    """Return the first image of every class, then the second of every class, and so on; unlabelled ones come last."""
     groups: dict[int, Labelled] = {}
     for sample in samples:
         groups.setdefault(sample[1], []).append(sample)
