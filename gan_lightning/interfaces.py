@@ -108,7 +108,7 @@ class PublishedFigure:
     """A printed figure of a paper.
 
     Attributes:
-        value: As printed; accuracies in [0, 1].
+        value: The printed value; accuracies in [0, 1].
         source: Paper and table.
     """
 

@@ -173,7 +173,7 @@ _FIGURES = [_FIGURES[0], {"flatten": ["printed"]}, *_FIGURES[1:]]
 def against_x(
     comparison: Comparison, rows: Sequence[Row], colours: Colours, metric: str, form: str = NUMBER, **chart: Any
 ) -> Chart:
-    """Return figures against the setting on the x axis, with intervals, single seeds, and what the papers print.
+    """Return figures against the setting on the x axis, with intervals, single seeds, and the papers' figures.
 
     Args:
         comparison: With the x axis.

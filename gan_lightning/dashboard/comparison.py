@@ -139,7 +139,7 @@ def _described(runs: Sequence[Run], measuring: Iterable[str], x: str | None) -> 
 
 
 def _join(settings: Sequence[dict[str, Any]], setting: str) -> None:
-    """Make one setting of a class and its settings: its name, and the settings unlike those of most of its runs."""
+    """Make one setting of a class and its settings: its name, and the values that most of its runs do not have."""
     prefix = f"{setting}."
     of_class: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for each in settings:
@@ -178,7 +178,7 @@ def _methods(models: Sequence[str], settings: Sequence[Mapping[str, Any]]) -> li
 
 
 def _varying(described: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the settings in which runs differ, without those that follow from the method.
+    """Return the settings in which runs differ; settings that follow from the method are left out.
 
     The number of batches counts only if no other setting explains it, such as the epochs.
     """

@@ -64,7 +64,7 @@ class CelebA(ImageData):
 
     @property
     def label_kind(self) -> LabelKind:
-        """As `labels` says."""
+        """Kind of the labels, by the setting `labels`."""
         return "classes" if self.labels == "identity" else self.labels
 
     @property

@@ -122,7 +122,7 @@ class ImageFolder(ImageData):
         """Names of the classes, sorted; empty if there are fewer than two.
 
         Raises:
-            DataError: The folder cannot be used as it is.
+            DataError: The folder has no usable layout.
         """
         return self.listing.classes
 
@@ -161,7 +161,7 @@ class ImageFolder(ImageData):
         """Return the images, the classes in turn.
 
         Raises:
-            DataError: The folder cannot be used as it is, or an image cannot be read.
+            DataError: The folder has no usable layout, or an image cannot be read.
         """
         samples = self.samples(split)[: self.limit]
         files, labels = [file for file, _ in samples], torch.tensor([label for _, label in samples])
@@ -181,7 +181,7 @@ class ImageFolder(ImageData):
         """The folder's content; read once, and logged then.
 
         Raises:
-            DataError: The folder cannot be used as it is.
+            DataError: The folder has no usable layout.
         """
         root, left_out = Path(self.root), Counter[str]()
         with reading(root, "Set --data.root to a folder of images.", "listed"):

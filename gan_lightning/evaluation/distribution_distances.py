@@ -1,4 +1,4 @@
-"""The quality of generated images, by a network's features of them and of as many real images.
+"""The quality of generated images, by a network's features of generated and of as many real images.
 
 The features may come from anywhere; generation.py takes them from a network, a data set and a model.
 """
@@ -84,7 +84,7 @@ def measure_quality(real: Features, fake: Features, *, neighbours: int = 5, seed
 
     Args:
         real: Of real images.
-        fake: Of as many generated ones.
+        fake: Features of as many generated images.
         neighbours: k of the figures of neighbours; 0 leaves them out.
         seed: For KID's subsets.
 

@@ -103,7 +103,7 @@ def checked(split: Split, pair: object) -> tuple[Images, Labels]:
     """Return a split's images as float32 in [-1, 1] and its labels as int64.
 
     Raises:
-        SettingError: They are no images, or no labels of them.
+        SettingError: They are not images and their labels.
     """
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         raise SettingError(

@@ -75,7 +75,7 @@ class Bench:
         epoch: Epochs of training that the model has had.
         batches: Batches of training that the model has had.
         history: Figures that were measured earlier in the same training.
-        progress: Called as work gets done; what it raises ends a measurement.
+        progress: Called as work gets done; an error that it raises ends a measurement.
         lasting: Store of `keep`; benches of one data set may share it.
         cache_bytes: Bytes of features to keep.
 
@@ -175,7 +175,7 @@ class Bench:
         return self.model.published_figures(self._data.name)
 
     def has(self, interface: type) -> bool:
-        """Return whether the bench or its model has what an interface stands for."""
+        """Return whether the bench or its model provides an interface."""
         if interface is HasExtractors:
             return bool(self.networks)
         if interface is HasHeads:
@@ -240,7 +240,7 @@ class Bench:
         return self.watched(batches, description or f"{split} images")
 
     def watched(self, batches: ImageBatches, description: str) -> ImageBatches:
-        """Return batches that report how many of them have been used."""
+        """Return batches that report the number of used ones."""
         return WatchedBatches(batches, description, self.report)
 
     def images(self, split: Split, count: int | None = None, *, labelled: bool = False) -> tuple[Images, Labels]:

@@ -33,7 +33,7 @@ MOST_NAMED = 40
 """Classes that a legend names; more would not fit."""
 
 ITERATIONS = 1000
-"""Of t-SNE's gradient descent, at most: scikit-learn's default."""
+"""Most steps of t-SNE's gradient descent: scikit-learn's default."""
 
 AGREEMENT = "same_class_as_the_nearest"
 """Share of images whose nearest other one has the same class."""
@@ -156,7 +156,7 @@ class _Listener:
     Lines of other threads go to the former standard output.
 
     Args:
-        report: Told of the progress; what it raises ends t-SNE.
+        report: Told of the progress; an error that it raises ends t-SNE.
     """
 
     def __init__(self, report: Progress) -> None:

@@ -58,7 +58,7 @@ class Source:
 
 @dataclass(frozen=True)
 class WatchedBatches:
-    """Batches that report how many of them have been used."""
+    """Batches that report the number of used ones."""
 
     batches: ImageBatches
     description: str

@@ -171,7 +171,7 @@ class Quality(Measurement):
     ) -> tuple[list[dict[str, Any]], Picture | None]:
         """Return the correlations of FID with the features' accuracies over the epochs, and a picture of both.
 
-        There is nothing to return if one of them was measured at fewer than two epochs.
+        Both are empty if one of them was measured at fewer than two epochs.
         """
         fid = self.figure("fid", 0.0, protocol=_protocol(judge)).name
         fids = _curves(bench, self.name, figures).get(fid, {})

@@ -97,7 +97,7 @@ Row = Conv | Deconv | MaxPool | Flatten | FullyConnect | Reshape | Dropout
 def network(rows: Sequence[Row], inputs: Map | int, base_width: int = UNIT) -> nn.Sequential:
     """Return a table's network, a stage per row, without a sigmoid or softmax at its end.
 
-    A layer has a bias where no batch norm follows it. Stages are named after their kind and counted within it: `conv1`,
+    A layer has a bias if no batch norm follows it. Stages are named after their kind and counted within it: `conv1`,
     `pool1`, `conv2`, ...
 
     Args:

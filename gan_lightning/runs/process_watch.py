@@ -48,8 +48,8 @@ class ProcessWatch(Callback):
 
     If one of them was killed, the others end at once. If it failed, they end after `GRACE` seconds; they may fail by
     themselves meanwhile. If it was told to end, they end after `GRACE_IF_TOLD` seconds; usually they were told, too.
-    `run.json` then says `failed`, and the last printed line says what happened and how to go on. torchrun and SLURM end
-    the processes that they started.
+    `run.json` then says `failed`, and the last printed line has the event and the command to go on. torchrun and SLURM
+    end the processes that they started.
     """
 
     def __init__(self) -> None:

@@ -27,7 +27,7 @@ class Trainer(pl.Trainer):
         ckpt_path: str | None = None,
         weights_only: bool | None = None,
     ) -> None:
-        """Measure a finished run: the measurements named on the command line, or else those of its settings.
+        """Make measurements of a finished run: the ones named on the command line, else the ones in its settings.
 
         Outcomes are added to the run's folder. They replace earlier outcomes of the same measurements and epoch.
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 def console() -> "Console":
     """Return a console on the present standard output; it reads no markup."""
-    # Imported before Lightning, rich has Python's cache of types take its Union[float, int] for Lightning's
-    # Union[int, float]: `--trainer.limit_train_batches=1`, one batch, would then be 1.0, all of them.
+    # rich must be imported after Lightning. Otherwise Python's cache of types takes rich's Union[float, int] for
+    # Lightning's Union[int, float], and `--trainer.limit_train_batches=1`, one batch, would be 1.0, all batches.
     from rich.console import Console
 
     return Console(markup=False, highlight=False, emoji=False)

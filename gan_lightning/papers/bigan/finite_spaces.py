@@ -1,4 +1,4 @@
-"""BiGAN's theory on finite spaces, where every expectation is a sum and nothing is estimated.
+"""BiGAN's theory on finite spaces: every expectation is a sum, and nothing is estimated.
 
 Images are the indices of `p_x`, latents the indices of `p_z`. An encoder is a table p_E(z|x), a generator p_G(x|z); a
 deterministic one has a single 1 in each row. With X images and Z latents, joint distributions are X x Z tables.
@@ -22,7 +22,7 @@ Generator = Float64[Tensor, "latents images"]
 
 
 def encoder_joint(p_x: Float64[Tensor, " images"], encoder: Encoder) -> Joint:
-    """Return P_EX: images as they come, each with its code.
+    """Return P_EX: images from the data, each with its code.
 
     Source:
         Section 3, "Definitions": p_EX(x, z) = p_E(z|x) p_X(x).
@@ -31,7 +31,7 @@ def encoder_joint(p_x: Float64[Tensor, " images"], encoder: Encoder) -> Joint:
 
 
 def generator_joint(p_z: Float64[Tensor, " latents"], generator: Generator) -> Joint:
-    """Return P_GZ: latents as they come, each with the image made of it.
+    """Return P_GZ: latents from their prior, each with its generated image.
 
     Source:
         Section 3, "Definitions": p_GZ(x, z) = p_G(x|z) p_Z(z).
@@ -63,7 +63,7 @@ def functions(arguments: int, outcomes: int) -> Iterator[tuple[int, ...]]:
 
 
 def objective(discriminator: Float64[Tensor, "images latents"], p_ex: Joint, p_gz: Joint) -> Float64[Tensor, ""]:
-    """Return V(D, E, G) in nats. A pair without probability counts nothing, whatever D says of it.
+    """Return V(D, E, G) in nats. A pair without probability counts nothing, for any value of D.
 
     Args:
         discriminator: D(x, z), the probability in [0, 1] that a pair is an encoder's.

@@ -117,7 +117,7 @@ class GAN(LatentModule):
         return printed_in_table_1(data, "D", "discriminator")
 
     def heads(self) -> Mapping[str, LinearHead]:
-        """Return D's output layer, where it is linear."""
+        """Return D's output layer, if it is linear."""
         return linear_heads("discrimination", discriminator=self.discriminator[-1])
 
 

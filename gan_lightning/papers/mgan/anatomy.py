@@ -80,7 +80,7 @@ class Anatomy(Measurement):
             larger side times float64's ε.
         batch_norm: Batch-norm statistics of the trained extractors: "running" were gathered in training, "real" are
             estimated on the training images.
-        seed: Of the images that are drawn, of random weights and of the probes' held-out images.
+        seed: Seed of the drawn images, of random weights and of the probes' held-out images.
 
     Source:
         Mao et al. 2022, sections 2 and 3.
@@ -161,7 +161,7 @@ class Anatomy(Measurement):
         return found
 
     def run(self, bench: Bench) -> Outcome:
-        """Return shares, accuracies, and what the paper's theorems predict of them."""
+        """Return shares, accuracies, and the predictions of the paper's theorems."""
         generated, generators = self._generated(bench)
         records = [
             record

@@ -131,7 +131,7 @@ def _variance_bars(draw: "ImageDraw", corner: Point, extractor: str, bars: Mappi
 
 
 def _pieces(values: Values) -> list[float]:
-    """Return the shares of a bar's pieces, in the order of their colours; 0 where there is no variance."""
+    """Return the shares of a bar's pieces, in the order of their colours; 0 without variance."""
     if "row_share" not in values:
         return [0.0] * len(VARIANCE_COLOURS)
     pieces = []

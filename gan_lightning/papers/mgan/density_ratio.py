@@ -4,7 +4,7 @@ Source:
     Mao et al. 2022, *Is Discriminator a Good Feature Extractor?*, section 2, Corollaries 1 to 3, and section 5, which
     asks for "some metrics" from this ratio "to help us train the GAN model".
 
-The paper's statements hold for an optimal D. A trained D is not optimal, and errs most where it has seen the fewest
+The paper's statements hold for an optimal D. A trained D is not optimal, and errs most in regions of few training
 images. The figures here are of the α that D implies.
 """
 
@@ -136,11 +136,11 @@ def ratio_statistics(log_ratio: LogRatio, earlier: Float[Tensor, " earlier_image
     """Return the statistics of log α.
 
     Args:
-        log_ratio: Of two images or more.
-        earlier: Of the same images, at the check before.
+        log_ratio: log α of two images or more.
+        earlier: log α of the same images, at the check before.
 
     Raises:
-        SettingError: If there are fewer than two images, or `earlier` is of another number of them.
+        SettingError: If there are fewer than two images, or `earlier` has another number of images.
     """
     if len(log_ratio) < 2:
         raise SettingError(f"log_ratio must be of at least 2 images, got {len(log_ratio)}: one has no spread.")
@@ -245,7 +245,7 @@ def judging(model: nn.Module, batch_norm: BatchNormOfJudge = "batch") -> Iterato
     function. `batch` takes the statistics of the images at hand and leaves the running ones alone. The images must come
     as one batch.
 
-    Afterwards each layer's mode and the random state are what they were.
+    Afterwards each layer has its former mode, and the random state is unchanged.
 
     Args:
         model: With any number of layers of batch norm.

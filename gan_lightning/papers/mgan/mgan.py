@@ -86,7 +86,7 @@ class MGAN(AdversarialModule):
         generator_update: The way in which the generators' weights follow their loss.
 
     Raises:
-        SettingError: If a setting is outside of what Table 1's networks take.
+        SettingError: If a setting does not fit Table 1's networks.
     """
 
     def __init__(

@@ -233,8 +233,8 @@ def variance_shares(
 
     Args:
         space: The head's.
-        features: Of each image.
-        classes: Of each image, if there are classes.
+        features: Features of each image.
+        classes: Class of each image, if there are classes.
 
     Raises:
         SettingError: If features, head and classes do not fit each other.
@@ -434,7 +434,7 @@ class AnatomyRecord:
         task: Purpose of the head.
         features: Their number per image.
         outputs: Of the head.
-        rank: Of the head, after a softmax's constant direction is removed.
+        rank: Rank of the head, after a softmax's constant direction is removed.
         real: On the data's images; the classes are theirs.
         generated: On generated images; the classes are the generators, if there are several. None for a model that
             generates none.
@@ -474,7 +474,7 @@ def evaluate_anatomy(
         heads: Under the names of the features; features without a head are left out.
         real: Features of the data's test split; of its training split, too, if probes are fitted.
         generated: Features of generated images in the same way; their labels are the generators' numbers.
-        num_classes: Number of the data's classes, or attributes; 0 where it has no labels.
+        num_classes: Number of the data's classes, or attributes; 0 without labels.
         generators: Number of generators.
         probe: The probe to fit; None fits none.
         tolerance: As `row_space` takes it.

@@ -167,7 +167,7 @@ class SelfExGAN(AdversarialModule):
             )
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
-        """Step D1 and D2 on what E and G make of x, then G and E on the same against the new D1 and D2."""
+        """Step D1 and D2 on E's and G's outputs for x, then G and E on the same outputs against the new D1 and D2."""
         real, _ = batch
         if len(real) < 2:
             raise DataError(

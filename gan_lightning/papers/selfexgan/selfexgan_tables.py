@@ -9,11 +9,11 @@ Deviations, where a table is silent or cannot be meant as it is printed:
     - D1's last map is printed as "2x2" without a width: 512, twice the one before.
     - The generators of 4.5 to 4.7 are printed to end at 32x32x3, after 32x32x64 and a stride of 2: 64x64x3.
     - D2 in 4.6 and 4.7 is printed to concatenate 64 values of the image with a latent of 128 to 256 values. As in the
-      other five tables, the image gives as many values as the latent has: 128.
+      other five tables, the image gives the latent's number of values: 128.
     - "1x1x32*32" in D2 is a fully connected layer of 1024 units.
     - Convolutions keep or halve the size and deconvolutions double it, as the printed maps do: the padding follows.
-    - Biases are where no batch norm is; leaky ReLUs leak 0.2, as section 2.2.1 says; weights start from N(0, 0.02), as
-      in DCGAN, the networks' model.
+    - Rows without batch norm have biases. Leaky ReLUs leak 0.2, as section 2.2.1 says. Weights start from N(0, 0.02),
+      as in DCGAN, the networks' model.
 """
 
 from dataclasses import dataclass

@@ -31,7 +31,7 @@ class InverseExample:
     """Better images: x' = x + displacement.
 
     Attributes:
-        start: x, what the generator made.
+        start: x, the generator's images.
         displacement: x' - x, more exact than x' itself in float32.
     """
 

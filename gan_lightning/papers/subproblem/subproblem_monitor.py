@@ -188,7 +188,7 @@ def generator_spectra(model: nn.Module, images: int, probes: int, seed: int) -> 
     Autocasting is off meanwhile: forward-mode derivatives of transposed convolutions do not work with it.
 
     Args:
-        model: Has `generate`; of several generators the first is measured.
+        model: Has `generate`; the first of several generators is measured.
         images: Number of images.
         probes: Random products per image.
         seed: Of the latents and of the products.

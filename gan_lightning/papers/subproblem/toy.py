@@ -145,7 +145,7 @@ class ToyHistory:
     covariances: Float64[Tensor, "steps dimensions dimensions"]
 
     def errors(self) -> Mapping[str, Float64[Tensor, " steps"]]:
-        """Return ‖m - μ‖ and ‖C - Σ‖ (Frobenius), each as a share of what it was at the start.
+        """Return ‖m - μ‖ and ‖C - Σ‖ (Frobenius), each as a share of its value at the start.
 
         A distance that was 0 at the start stays unscaled: for a mean of 0, or for the identity as covariance.
         """
