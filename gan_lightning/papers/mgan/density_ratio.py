@@ -165,8 +165,8 @@ class AlarmRule:
     """The ratio says collapse if a figure of log α is several times its usual value in this run.
 
     The usual value is the median of the figure at earlier checks. The first checks are left out, because D knows
-    nothing yet; so are all checks above the limit. An absolute limit would not do: D's certainty differs more between
-    data sets and networks than before and after a collapse.
+    nothing yet; so are all checks above the limit. There is no absolute limit: a collapse changes D's certainty less
+    than another data set or network does.
 
     Args:
         watch: The figure: `distance`, the root mean square of log α, or `spread`, its standard deviation.
