@@ -1,3 +1,3 @@
-"""Train the GANs of the feature-learning papers, freeze them, and measure what they have learned."""
+"""Train the GANs of the feature-learning papers, freeze them, and measure their features."""
 
 __version__ = "0.1.0"

@@ -9,7 +9,7 @@ from gan_lightning.system.terminal import forgiving_output
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; what does not train answers without loading the framework."""
+    """Run the command line; subcommands without training answer without loading the framework."""
     arguments = sys.argv[1:] if arguments is None else arguments
     with forgiving_output():
         _main(arguments)

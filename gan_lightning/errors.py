@@ -1,18 +1,18 @@
-"""The errors that are for people: one line that names the setting, its value, what is allowed and what to do.
+"""The errors for users: one line with the setting, its value, the allowed values and the remedy.
 
-The command line prints such an error as that one line and exits with a status other than 0. From Python they are
-ordinary exceptions.
+The command line prints such an error as one line and exits with a status other than 0. From Python they are ordinary
+exceptions.
 """
 
 import sys
 from typing import NoReturn
 
 USAGE_ERROR = 2
-"""Exit status of an error that the user can put right."""
+"""Exit status of an error that the user can correct."""
 
 
 class UserError(Exception):
-    """Something the user can put right; the message is one line and says how."""
+    """An error that the user can correct; the message is one line with the remedy."""
 
 
 class SettingError(UserError, ValueError):
@@ -20,15 +20,15 @@ class SettingError(UserError, ValueError):
 
 
 class DataError(UserError):
-    """Data are missing, damaged or without what was asked of them; the message names the file or folder."""
+    """Data are missing, damaged or incomplete; the message names the file or folder."""
 
 
 class WriteError(UserError):
-    """A file could not be written, as on a full disk; the message names it, the reason and what is left."""
+    """A file could not be written, such as on a full disk; the message names it, the reason and the remedy."""
 
 
 class MeasurementError(UserError):
-    """A measurement of a finished model failed; all others are written, and the message names it and why."""
+    """A measurement of a finished model failed; all others are written, and the message names it and the reason."""
 
 
 class NonFiniteError(UserError):

@@ -1,6 +1,6 @@
-"""The one shape of everything that is measured: a figure, and the file that keeps a run's figures.
+"""The one shape of all measured numbers, a figure, and the file with a run's figures.
 
-A figure is a row. Its name is the same in `figures.json`, in the loggers, in what chooses checkpoints, in a sweep's
+A figure is a row. Its name is the same in `figures.json`, in the loggers, in the monitors of checkpoints, in a sweep's
 `metric`, in the tables on the terminal and on the dashboard.
 """
 
@@ -18,40 +18,39 @@ FILE = "figures.json"
 """Name of the file in a run's folder."""
 
 Weights = Literal["trained", "random", "none"]
-"""Of a network: as trained; as initialised; of what has no weights, such as raw pixels."""
+"""Weights of a network: trained, or random as initialised; none, such as for raw pixels."""
 
 Best = Literal["min", "max"]
-"""Which value of a metric is best, as `ModelCheckpoint` and `EarlyStopping` have it."""
+"""Best direction of a metric, in the words of `ModelCheckpoint` and `EarlyStopping`."""
 
 PIXELS, CHANCE = "pixels", "chance"
-"""Subjects of figures that are of no network: the raw pixels, and answering without looking."""
+"""Subjects of figures without a network: the raw pixels, and answering without looking."""
 
 HEAD_EPOCH = "head epoch"
-"""What the curve of a probe's head runs over."""
+"""The x axis of a probe's curve."""
 
 PLUMBING = {"root", "cache_dir", "download", "verify", "evaluation_batch_size"}
-"""Settings of a data set that say where it comes from, not what it is."""
+"""Settings of a data set that concern its source, without influence on its content."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """One number that was measured.
+    """One measured number.
 
     Attributes:
         measurement: Name of the measurement: `transfer`.
-        metric: What the number is: `accuracy`.
+        metric: Name of the number: `accuracy`.
         value: The number; finite. Accuracies and shares are in [0, 1].
-        subject: What it was measured of: an extractor's name, `pixels`, `chance`; empty for the model as a whole.
-        protocol: How it was measured, where there are several ways: a probe's name, a judge's name.
+        subject: The measured thing: an extractor's name, `pixels`, `chance`; empty for the model as a whole.
+        protocol: The way of measuring, if there are several: a probe's name, a judge's name.
         weights: Of the subject's network.
-        condition: What else tells it from its neighbours: the kind of images, a stage, an amount of noise.
-        split: Of the data that it was measured on; empty where it was none.
-        images: Number of images that it is over.
-        epoch: Epochs of training that the model had had; None where that is not known.
-        batches: Batches of training that the model had had; None where that is not known.
-        seconds: Wall time that this figure took.
-        axis: Of a point of a curve, what the curve runs over: `head epoch`, `round`; empty for a figure that stands
-            alone.
+        condition: A further distinction: the kind of images, a stage, an amount of noise.
+        split: Split of its data; empty without data.
+        images: Number of its images.
+        epoch: Epochs of the model's training so far; None if unknown.
+        batches: Batches of the model's training so far; None if unknown.
+        seconds: Wall time of this figure.
+        axis: The x axis of the curve, for a point of one: `head epoch`, `round`; empty for a single figure.
         at: The point's place on that axis.
     """
 
@@ -71,7 +70,7 @@ class Figure:
     at: float | None = None
 
     def __post_init__(self) -> None:
-        """Make numbers of other packages plain ones, and refuse what no reader could draw.
+        """Make numbers of other packages plain ones, and refuse values that no reader could draw.
 
         Raises:
             DataError: A part has another type, the value is NaN or infinite, or a point has no place.
@@ -89,7 +88,7 @@ class Figure:
 
     @property
     def name(self) -> str:
-        """Return the name under which loggers, monitors, sweeps and tables know the figure.
+        """Return the figure's name in loggers, monitors, sweeps and tables.
 
         The points of a curve share the name of the curve.
         """
@@ -105,12 +104,12 @@ class Figure:
 
 @dataclass(frozen=True)
 class Section:
-    """What a run's file says of one measurement, beside its figures.
+    """A run's facts on one measurement, beside its figures.
 
     Attributes:
         settings: Of the measurement.
-        about: When, on what and how it was measured: epoch, batches, checkpoint, seconds, commit, time.
-        details: What was found that is no figure.
+        about: Circumstances of the measurement: epoch, batches, checkpoint, seconds, commit, time.
+        details: Further results that are not figures.
     """
 
     settings: Mapping[str, Any]
@@ -120,14 +119,14 @@ class Section:
 
 @dataclass(frozen=True)
 class RunFigures:
-    """All that a run's `figures.json` holds.
+    """The content of a run's `figures.json`.
 
     Attributes:
         about: The model, the data, their settings, and the run's seed.
-        figures: Rows, of all measurements, those over training included.
+        figures: Rows of all measurements, also during training.
         sections: By the measurements' names.
-        passed_over: Why a measurement was not made, by its name.
-        published: What papers print for a figure, by its name: `value` and `source`.
+        passed_over: Reasons why measurements were not made, by their names.
+        published: Papers' printed values, by our figures' names: `value` and `source`.
     """
 
     about: Mapping[str, Any]
@@ -139,13 +138,13 @@ class RunFigures:
     def with_measured(
         self, name: str, section: Section, figures: Sequence[Figure], said: str | None = None
     ) -> "RunFigures":
-        """Return this with a measurement added; its earlier figures of the same epochs give way.
+        """Return a copy with a measurement added; it replaces the measurement's figures of the same epochs.
 
         Args:
             name: The measurement's.
-            section: What is said of it.
-            figures: What it found.
-            said: Under which name the section stands; by default the measurement's.
+            section: Facts on it.
+            figures: Its figures.
+            said: Name of the section; by default the measurement's.
         """
         epochs = {figure.epoch for figure in figures}
         kept = [each for each in self.figures if each.measurement != name or each.epoch not in epochs]
@@ -155,7 +154,7 @@ class RunFigures:
 
 
 def final_figures(figures: Iterable[Figure]) -> list[Figure]:
-    """Return the figures of the newest epoch that each name has some of, in the order of the rows."""
+    """Return each name's figures of its newest epoch, in the order of the rows."""
     rows = list(figures)
     newest: dict[tuple[str, str], int] = {}
     for figure in rows:
@@ -165,12 +164,12 @@ def final_figures(figures: Iterable[Figure]) -> list[Figure]:
 
 
 def metrics(figures: Iterable[Figure]) -> dict[str, float]:
-    """Return the values of the figures that stand alone, under the names that loggers know them by."""
+    """Return the values of the figures that are not points of curves, under their names in loggers."""
     return {figure.name: figure.value for figure in figures if not figure.is_point}
 
 
 def write_figures(path: Path, run: RunFigures) -> None:
-    """Write a run's figures, whole or not at all; a row a line, so that people can read and compare them."""
+    """Write a run's figures, whole or not at all. Each row has a line, so that people can read and compare them."""
     head = {
         "schema_version": SCHEMA_VERSION,
         **run.about,
@@ -184,7 +183,7 @@ def write_figures(path: Path, run: RunFigures) -> None:
 
 
 def finite(value: Any) -> Any:
-    """Return what JSON can hold: numbers that it has no word for become texts, and other objects what is in them."""
+    """Return a value that JSON can hold. NaN and infinity become texts, and other objects their content."""
     if isinstance(value, Mapping):
         return {str(key): finite(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
@@ -197,14 +196,14 @@ def finite(value: Any) -> Any:
 
 
 def _row(figure: Figure) -> dict[str, Any]:
-    """Return what differs from the defaults, behind the figure's name."""
+    """Return the figure's name, then its values that differ from the defaults."""
     defaults = {each.name: each.default for each in fields(Figure) if each.default is not MISSING}
     values = {name: value for name, value in asdict(figure).items() if value != defaults.get(name, MISSING)}
     return {"name": figure.name, **values}
 
 
 def read_figures(path: Path) -> RunFigures:
-    """Return what a run's `figures.json` holds.
+    """Return the content of a run's `figures.json`.
 
     Raises:
         DataError: The file is missing, cut off, of another version, or its rows are no figures; says which.
@@ -238,7 +237,7 @@ def _plain_part(part: str, value: Any) -> Any:
     """Return a part of a figure as a plain text or number.
 
     Raises:
-        DataError: It is neither, or a number that JSON has no word for.
+        DataError: It is neither, or it is NaN or infinite.
     """
     wanted = _NUMBERS.get(part, str)
     if value is None and part not in ("value", "measurement", "metric"):

@@ -1,9 +1,9 @@
-"""All that the parts of the framework know of each other.
+"""The interfaces by which the parts of the framework know each other.
 
-A model declares what others may do with it (`HasExtractors`, `HasHeads`, `GeneratesImages`, `EncodesImages`,
-`JudgesImages`, `HasPublishedFigures`, `HasHotParts`); a data set declares what it holds (`LabelledImages`). Callbacks
-and evaluations are written against these and against nothing else, so a model of your own takes part by having the
-methods: there is nothing to inherit from.
+A model declares its abilities (`HasExtractors`, `HasHeads`, `GeneratesImages`, `EncodesImages`, `JudgesImages`,
+`HasPublishedFigures`, `HasHotParts`). A data set declares its content (`LabelledImages`). Callbacks and evaluations use
+these interfaces and nothing else. A model of your own takes part by having the methods; it need not inherit from a
+class.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,30 +18,30 @@ Images = Float[Tensor, "batch channels height width"]
 """A batch of images in [-1, 1]."""
 
 Latents = Float[Tensor, "batch latent"]
-"""A latent per image, as the model's generator takes it."""
+"""A latent per image, in the form of the model's generator."""
 
 Labels = Integer[Tensor, " batch"] | Integer[Tensor, "batch attributes"]
-"""A class index per image, or 0/1 per attribute; -1 where the label is not known."""
+"""A class index per image, or 0/1 per attribute; -1 for an unknown label."""
 
 Batch = Sequence[Tensor]
-"""Images and labels, as data loaders hand them to a model; a sequence, since torch's loaders make lists."""
+"""Images and labels from a data loader. It is a sequence, because torch's loaders make lists."""
 
 LabelKind = Literal["classes", "attributes", "none"]
 Split = Literal["train", "test"]
 
 HeadTask = Literal["discrimination", "classification", "encoding"]
-"""What an extractor was trained for: real against generated, one class against others, or to give a latent."""
+"""The task of an extractor's training: real against generated, one class against others, or to give a latent."""
 
 
 @dataclass(frozen=True)
 class LinearHead:
-    """The linear map that an extractor's features went through when it was trained, its bias left out.
+    """The linear map of an extractor's features in its training, without its bias.
 
     Attributes:
-        weight: A, of the features as the extractor gives them, in their order.
-        task: What it was for.
-        softmax: Whether its outputs go through a softmax, or only their differences count: then a change that is the
-            same for all of them changes nothing.
+        weight: A; its columns are in the order of the extractor's features.
+        task: Its task in training.
+        softmax: Whether only the differences of its outputs count, such as before a softmax. A common change of all
+            outputs then changes nothing.
     """
 
     weight: Float[Tensor, "outputs features"]
@@ -59,12 +59,12 @@ class HasExtractors(Protocol):
 
 @runtime_checkable
 class HasHeads(Protocol):
-    """A model some of whose extractors end right before a linear layer."""
+    """A model with extractors that end right before a linear layer."""
 
     def heads(self) -> Mapping[str, LinearHead]:
         """Return the heads, under the names of their extractors in `extractors()`.
 
-        An extractor whose features pass a batch norm or a nonlinearity before they are mapped has none.
+        An extractor has none if a batch norm or a nonlinearity stands between its features and the map.
         """
 
 
@@ -80,7 +80,7 @@ class GeneratesImages(Protocol):
 
 @runtime_checkable
 class EncodesImages(Protocol):
-    """A model that finds latents for images, and makes images of latents: E and G."""
+    """A model that encodes images to latents and decodes latents to images: E and G."""
 
     def encode(self, images: Images) -> Latents:
         """Return E(x); images of another size than the encoder's, such as G's own, are resized to it."""
@@ -94,21 +94,21 @@ class EncodesImages(Protocol):
 
 @runtime_checkable
 class JudgesImages(Protocol):
-    """A model whose discriminator says of images how real they look."""
+    """A model with a discriminator that judges how real images look."""
 
     def real_logits(self, images: Images) -> Float[Tensor, " batch"] | None:
-        """Return D's output before the sigmoid, positive where D takes an image for real; None where there is no D.
+        """Return D's output before the sigmoid, positive for an image that D takes for real; None without a D.
 
-        The networks are in the mode that they are in, and so is their batch norm.
+        The networks keep their mode, and so does their batch norm.
         """
 
 
 @dataclass(frozen=True)
 class PublishedFigure:
-    """A figure that a paper prints.
+    """A printed figure of a paper.
 
     Attributes:
-        value: As printed; accuracies in [0, 1].
+        value: The printed value; accuracies in [0, 1].
         source: Paper and table.
     """
 
@@ -118,13 +118,13 @@ class PublishedFigure:
 
 @runtime_checkable
 class HasPublishedFigures(Protocol):
-    """A model whose paper prints figures, which stand beside ours in tables and on the dashboard."""
+    """A model with printed figures in its paper. They stand beside ours in tables and on the dashboard."""
 
     def published_figures(self, data: str) -> Mapping[str, PublishedFigure]:
-        """Return what the paper prints for these settings on a data set, under the names of our figures.
+        """Return the paper's figures for these settings on a data set, under the names of our figures.
 
-        Settings that a table does not name, such as a reduced width, do not hide its figures: what differs from the
-        paper is the reader's to see in the run's configuration.
+        Settings that a table does not name, such as a reduced width, do not hide its figures. A reader finds the
+        differences from the paper in the run's configuration.
 
         Args:
             data: The data set's `name`.
@@ -133,12 +133,12 @@ class HasPublishedFigures(Protocol):
 
 @runtime_checkable
 class HasHotParts(Protocol):
-    """A model that names what its training spends its time in."""
+    """A model that names the networks and methods that take the time of its training."""
 
     def hot_parts(self) -> Sequence[str]:
-        """Return attributes, dotted where nested: networks, and methods that map tensors to tensors.
+        """Return names of attributes, dotted for nested ones: networks, and methods from tensors to tensors.
 
-        Each is what training calls as a whole, and draws no random numbers.
+        Training calls each of them as a whole. None draws random numbers.
         """
 
 
@@ -155,7 +155,7 @@ class ImageBatches(Protocol):
 
 @runtime_checkable
 class LabelledImages(Protocol):
-    """A data set as evaluations see it."""
+    """A data set for evaluations."""
 
     name: str
     """Short name of the data set, for tables and published figures."""
@@ -164,30 +164,30 @@ class LabelledImages(Protocol):
 
     @property
     def label_kind(self) -> LabelKind:
-        """What the labels are."""
+        """Kind of the labels."""
 
     @property
     def num_classes(self) -> int:
-        """Number of classes, or of attributes; 0 where there are no labels."""
+        """Number of classes, or of attributes; 0 without labels."""
 
     def evaluation_batches(self, split: Split, device: torch.device) -> ImageBatches:
         """Return a split in stored order, without augmentation.
 
-        Where several processes run, this process's contiguous share: the shares in rank order are the split.
+        If several processes run, each gets a contiguous share; the shares in rank order are the split.
         """
 
 
 DECLARED = ("name", "channels", "image_size", "label_kind", "num_classes", "evaluation_batches")
-"""What a data module declares to be `LabelledImages`."""
+"""Attributes that make a data module `LabelledImages`."""
 
 
 def lacking(data: object) -> list[str]:
-    """Return what a data module lacks, or has as None, to be `LabelledImages`; nothing if it is that."""
+    """Return the attributes of `LabelledImages` that a data module lacks, or has as None."""
     return [name for name in DECLARED if not _declares(data, name)]
 
 
 def _declares(data: object, name: str) -> bool:
-    """Return whether an attribute is there; one that fails for another reason than its absence is."""
+    """Return whether an attribute exists and is not None; one that fails with another error than its absence does."""
     try:
         value = getattr(data, name, None)
     except Exception:

@@ -1,8 +1,8 @@
 """Every objective of the papers, as a pure function of logits.
 
-All take logits (before the sigmoid or softmax) and return a mean over images in nats, computed with softplus and
-log-softmax so that no logit is large enough to overflow. Only `reconstruction_loss` is of images, only `matching_loss`
-of moments, and only `squared_label_loss` and `absolute_label_loss` are distances between probabilities.
+They take logits (before the sigmoid or softmax) and return a mean over images in nats. They use softplus and
+log-softmax, so that no logit overflows. There are exceptions: `reconstruction_loss` takes images, `matching_loss` takes
+moments, and `squared_label_loss` and `absolute_label_loss` are distances between probabilities.
 """
 
 from typing import Literal
@@ -17,16 +17,17 @@ Scalar = Float[Tensor, ""]
 
 
 def discriminator_loss(real_logits: Float[Tensor, " real"], fake_logits: Float[Tensor, " fake"]) -> Scalar:
-    """Return -E log D(x) - E log(1 - D(G(z))), what the discriminator minimises.
+    """Return -E log D(x) - E log(1 - D(G(z))), the discriminator's objective.
 
     A joint discriminator's logits give -V(D, E, G): D(x, E(x)) stands for D(x) and D(G(z), z) for D(G(z)).
 
     Args:
         real_logits: D's logits for real images, or for pairs (x, E(x)).
-        fake_logits: D's logits for generated images, or for pairs (G(z), z); their number may differ from the others'.
+        fake_logits: D's logits for generated images, or for pairs (G(z), z); their number may differ from the real
+            ones'.
 
     Returns:
-        The sum of the two means; 2 log 2 where D cannot tell real from fake.
+        The sum of the two means; 2 log 2 if D cannot tell real from fake.
 
     Source:
         Goodfellow et al. 2014, eq. 1; the D part of Mao et al. 2022, eqs. 1 and 16; Donahue et al. 2017, eq. 3.
@@ -38,14 +39,14 @@ def generator_loss(fake_logits: Logits) -> Scalar:
     """Return -E log D(G(z)), the non-saturating objective of the generator.
 
     Source:
-        Goodfellow et al. 2014, section 3: it has the fixed point of E log(1 - D(G(z))) and stronger gradients where
-        D rejects the samples.
+        Goodfellow et al. 2014, section 3: it has the fixed point of E log(1 - D(G(z))) and stronger gradients if D
+        rejects the samples.
     """
     return F.softplus(-fake_logits).mean()
 
 
 def squared_label_loss(fake_logits: Logits) -> Scalar:
-    """Return E (D(G(z)) - 1)², the squared distance of D's label from that of a real image.
+    """Return E (D(G(z)) - 1)², the squared distance of D's label from a real image's label 1.
 
     Returns:
         Mean over images, in [0, 1].
@@ -57,7 +58,7 @@ def squared_label_loss(fake_logits: Logits) -> Scalar:
 
 
 def absolute_label_loss(fake_logits: Logits) -> Scalar:
-    """Return E |D(G(z)) - 1|, the distance of D's label from that of a real image.
+    """Return E |D(G(z)) - 1|, the distance of D's label from a real image's label 1.
 
     Returns:
         Mean over images, in [0, 1].
@@ -71,8 +72,7 @@ def absolute_label_loss(fake_logits: Logits) -> Scalar:
 def classification_loss(class_logits: Float[Tensor, "batch classes"], classes: Int64[Tensor, " batch"]) -> Scalar:
     """Return the mean cross entropy -E log C_i(x) over images x of class i.
 
-    Where each of K generators gives the same number of images, this is the sum over i of (1/K) E_{x ~ p_gi}
-    -log C_i(x).
+    If each of K generators gives the same number of images, this is the sum over i of (1/K) E_{x ~ p_gi} -log C_i(x).
 
     Source:
         Mao et al. 2022, eq. 10, and the last term of eq. 16, without its weight β.
@@ -98,13 +98,13 @@ def mixture_generator_loss(
         The G part of Mao et al. 2022, eq. 16.
 
     Deviations:
-        The adversarial term is the non-saturating one, on which the paper is silent.
+        The adversarial term is the non-saturating one; the paper is silent on it.
     """
     return generator_loss(fake_logits) + class_weight * classification_loss(class_logits, made_by)
 
 
 def inverse_objective_loss(real_logits: Float[Tensor, " real"], fake_logits: Float[Tensor, " fake"]) -> Scalar:
-    """Return -E log(1 - D(x, E(x))) - E log D(G(z), z), what E and G minimise: D's loss with the labels swapped.
+    """Return -E log(1 - D(x, E(x))) - E log D(G(z), z), E's and G's objective: D's loss with the labels swapped.
 
     Source:
         Donahue et al. 2017, appendix B: -Λ(D, G, E).
@@ -113,7 +113,7 @@ def inverse_objective_loss(real_logits: Float[Tensor, " real"], fake_logits: Flo
 
 
 def original_objective_loss(real_logits: Float[Tensor, " real"], fake_logits: Float[Tensor, " fake"]) -> Scalar:
-    """Return E log D(x, E(x)) + E log(1 - D(G(z), z)), what E and G minimise in the minimax game.
+    """Return E log D(x, E(x)) + E log(1 - D(G(z), z)), E's and G's objective in the minimax game.
 
     Source:
         Donahue et al. 2017, eqs. 2 and 3: V(D, E, G).
@@ -129,7 +129,7 @@ def latent_loss(latent_logits: Float[Tensor, "batch latent"], latents: Float[Ten
         latents: z, in [-1, 1].
 
     Returns:
-        Mean over images and over the latents' dimensions; at its least, the entropy of (z + 1) / 2, where E(G(z)) = z.
+        Mean over images and over the latents' dimensions. Its minimum, at E(G(z)) = z, is the entropy of (z + 1) / 2.
 
     Source:
         Donahue et al. 2017, section 4.1, "Latent regressor", L(z, E(G(z))); the mean over dimensions is the authors'
@@ -170,6 +170,7 @@ def matching_loss(mean: Float[Tensor, " latent"], variance: Float[Tensor, " late
         Liu 2018, eq. 4.5 and appendix A.
 
     Deviations:
-        Printed are -M/2, a sum's, and 1/M, a mean's: with both, N(0, 1) would not be the least. Here both are a mean's.
+        The thesis prints -M/2, for a sum, and 1/M, for a mean: with both, N(0, 1) would not be the minimum. Here both
+        are for a mean.
     """
     return ((variance + mean.square() - 1 - variance.log()) / 2).mean()

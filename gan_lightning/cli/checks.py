@@ -1,4 +1,4 @@
-"""What the command line checks of a configuration before anything is made, and of a checkpoint before it is used."""
+"""The command line's checks of a configuration before anything is made, and of a checkpoint before its use."""
 
 import inspect
 import math
@@ -15,17 +15,17 @@ from gan_lightning.runs.checkpoint_files import Checkpoint, read_checkpoint
 
 
 def check_values(settings: Any, name: str = "", parameters: Mapping[str, inspect.Parameter] | None = None) -> None:
-    """Check that numbers are finite, and that nothing is null where there has to be a value.
+    """Check that numbers are finite, and that no setting is null that needs a value.
 
-    What a class has as its default is its own affair.
+    Defaults of a class are not checked.
 
     Args:
         settings: A configuration, or a part of it.
         name: The part's name.
-        parameters: Those of the class that the part is for, where it is known.
+        parameters: Parameters of the part's class, if it is known.
 
     Raises:
-        SettingError: Naming the first that is not, or a seed that is out of range.
+        SettingError: Naming the first wrong setting, or a seed that is out of range.
     """
     if isinstance(settings, Namespace | dict):
         for key, value in vars(settings).items() if isinstance(settings, Namespace) else settings.items():
@@ -49,7 +49,7 @@ def check_values(settings: Any, name: str = "", parameters: Mapping[str, inspect
 
 
 def parameters_of(class_path: Any) -> Mapping[str, inspect.Parameter]:
-    """Return the parameters of a class by its import path; none where it has no signature."""
+    """Return the parameters of a class by its import path; empty if it has no signature."""
     kind = _class_at(class_path)
     try:
         return {} if kind is None else inspect.signature(kind).parameters
@@ -58,7 +58,7 @@ def parameters_of(class_path: Any) -> Mapping[str, inspect.Parameter]:
 
 
 def declared_by(class_path: Any) -> set[str]:
-    """Return the attributes that a class declares, by its import path; not those that its objects get when made."""
+    """Return the attributes of a class by its import path; attributes that `__init__` sets are not among them."""
     kind = _class_at(class_path)
     if kind is None:
         return set()
@@ -67,7 +67,7 @@ def declared_by(class_path: Any) -> set[str]:
 
 
 def _class_at(class_path: Any) -> Any:
-    """Return what an import path leads to; None where it leads nowhere, or is none."""
+    """Return the object of an import path; None if there is none."""
     if not isinstance(class_path, str):
         return None
     module, _, name = class_path.rpartition(".")
@@ -78,7 +78,7 @@ def _class_at(class_path: Any) -> Any:
 
 
 def _takes_none(parameter: inspect.Parameter) -> bool:
-    """Return whether a parameter may be None: by its default or type, or because it is the data set that gives it."""
+    """Return whether a parameter may be None: by its default or type, or because the data set gives its value."""
     if parameter.default in (None, inspect.Parameter.empty) or parameter.annotation is inspect.Parameter.empty:
         return True
     if isinstance(parameter.annotation, str):
@@ -90,12 +90,13 @@ def check_same_settings(model: LightningModule, checkpoint: Path, *, resumes: bo
     """Check that a checkpoint was written by a model with the same settings; return its content.
 
     Args:
-        model: What it is for.
+        model: The model.
         checkpoint: The file.
-        resumes: Whether a training is to go on with it, which takes more than weights.
+        resumes: Whether a training goes on with it. This takes more than weights.
 
     Raises:
-        SettingError: If there is no such file or it is no checkpoint, or naming what differs and both values.
+        SettingError: If there is no such file or it is no checkpoint, or if a setting differs; names it and both
+            values.
     """
     content = read_checkpoint(checkpoint, "ckpt_path")
     lacking = [name for name in ("optimizer_states", "lr_schedulers", "loops") if name not in content]
@@ -137,10 +138,10 @@ def _within_epoch(checkpoint: Checkpoint) -> bool:
 
 
 def check_manual_optimization(trainer: Trainer, model: LightningModule) -> None:
-    """Check that nothing is asked for that Lightning does between a model's backward pass and its optimizer's step.
+    """Check that no setting acts between Lightning's backward pass and its optimizer's step.
 
     Raises:
-        SettingError: If it is, and the model steps its optimizers itself.
+        SettingError: If one does, and the model steps its optimizers itself.
     """
     plain = {"gradient_clip_val": (None,), "gradient_clip_algorithm": (None,), "accumulate_grad_batches": (1,)}
     for name, values in plain.items():

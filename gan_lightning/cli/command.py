@@ -29,12 +29,12 @@ from gan_lightning.system.yaml_files import check_arguments
 
 
 def run(arguments: list[str]) -> None:
-    """Run a command line; an error that the user can put right ends it with one line and status 2.
+    """Run a command line. An error that the user can correct ends it with one line and status 2.
 
-    SIGTERM ends it with status 143, and Ctrl-C with 130, as a shell gives them.
+    SIGTERM ends it with status 143, and Ctrl-C with 130, as in a shell.
     """
     sys.argv = [sys.argv[0], *arguments]
-    # Lightning's own: deprecations inside it, a remark on each run having a folder of its own, an advertisement.
+    # Lightning's own warnings: deprecations inside it, a remark on a new folder for each run, an advertisement.
     for message in (
         ".*LeafSpec",
         ".*instantiate_classes",
@@ -44,25 +44,25 @@ def run(arguments: list[str]) -> None:
     ):
         warnings.filterwarnings("ignore", message=rf"\s*{message}")
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda r: "litlogger" not in r.getMessage())
-    # Classes of the user's own, in the folder that the command is given in; "" would be that of a configuration that is
-    # read.
+    # The user's own classes are in the working directory. "" would mean the folder of a configuration while it is read.
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)
     try:
         with ends_when_told():
             _run(arguments)
     except (Interrupted, SIGTERMException) as exception:
-        # Lightning's own status would be 0, as of a finished run. It stays so for the other processes of torchrun and
-        # SLURM, which would end the first one, that may still have something to write; ours waits (`ProcessWatch`).
+        # Lightning's own status would be 0, as for a finished run. The other processes of torchrun and SLURM keep it:
+        # for another status these would end the first process, which may still have something to write. Ours waits
+        # (`ProcessWatch`).
         status = BY_SIGNAL + getattr(exception, "signum", signal.SIGTERM)
         first = not getattr(rank_zero_only, "rank", 0)
         raise SystemExit(status if first or started_by_first() else 0) from exception
     except Exception as exception:
         if (error := user_error(exception)) is not None:
             exit_with(error)
-        if first_has_ended():  # the error is that of waiting for it
+        if first_has_ended():  # the error comes from waiting for it
             end_at_once(FIRST_HAS_ENDED)
-        if another_was_killed():  # so is this one, and what ends this process says why
+        if another_was_killed():  # the thread that ends this process says why
             time.sleep(GRACE)
         raise
 

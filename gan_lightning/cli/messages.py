@@ -1,4 +1,4 @@
-"""Errors as people are told them: one line that says what to do, whatever another package has made of it."""
+"""Errors for the terminal: one line with the remedy, also for errors that other packages have wrapped."""
 
 import inspect
 import re
@@ -14,16 +14,16 @@ from gan_lightning.errors import SettingError, UserError, WriteError
 from gan_lightning.runs.checkpoint_files import DISK_ERRORS, remedy
 
 MOST_OF_A_LINE = 300
-"""Characters that are shown of what torch says of weights that do not fit."""
+"""Most characters of torch's message on weights that do not fit."""
 
 
 def refused_settings(error: BaseException) -> str | None:
-    """Return which class could not be made, with the settings that are not its defaults, and why.
+    """Return a sentence with the class that could not be made, its settings that are not defaults, and the reason.
 
-    None where the error came from elsewhere.
+    None if the error came from elsewhere.
 
     Raises:
-        Exception: The error itself, where it is that of a user's own class, which may have to be mended.
+        Exception: The error itself, if it comes from a user's own class: this class may be wrong.
     """
     errors = [error]
     while (before := errors[-1].__cause__ or errors[-1].__context__) is not None:
@@ -54,15 +54,15 @@ def _is_plain(value: Any) -> bool:
 
 
 def user_error(exception: BaseException | None) -> UserError | None:
-    """Return the error that is for the user, where another one, such as jsonargparse's, may have been made of it."""
-    follows = True  # not from an error that was dealt with before another one came
+    """Return the error for the user, also from inside another one, such as jsonargparse's."""
+    follows = True  # false after an error that had been handled before another one came
     while exception is not None and not isinstance(exception, UserError):
         if follows and (refused := _of_logger(exception) or _of_compiling(exception) or _of_monitor(exception)):
             return refused
         if follows and isinstance(exception, OSError) and exception.errno in DISK_ERRORS:
             file = f"'{exception.filename}'" if exception.filename else "a file of the run"
             return WriteError(f"{file} could not be written or read: {exception.strerror}. {remedy(exception)}.")
-        if follows and isinstance(exception, MisconfigurationException):  # Lightning's own, which names its arguments
+        if follows and isinstance(exception, MisconfigurationException):  # Lightning's own: names its arguments
             return SettingError(f"trainer: {exception}")
         if follows and isinstance(exception, ValueError) and _of_lightning(exception):
             return SettingError(f"trainer: {' '.join(str(exception).split())}")
@@ -74,13 +74,13 @@ def user_error(exception: BaseException | None) -> UserError | None:
 
 
 def _of_lightning(error: BaseException) -> bool:
-    """Return whether Lightning itself has raised an error, of one of its own arguments."""
+    """Return whether Lightning itself has raised an error, on one of its own arguments."""
     frames = [frame for frame, _ in walk_tb(error.__traceback__)]
     return bool(frames) and str(frames[-1].f_globals.get("__name__", "")).startswith("lightning.")
 
 
 def _of_logger(error: BaseException) -> SettingError | None:
-    """Return why one of Lightning's loggers cannot be used: its package is missing, its account or its server."""
+    """Return the reason why a logger of Lightning's cannot be used: a missing package, account or server."""
     for frame, _ in walk_tb(error.__traceback__):
         made = frame.f_locals.get("self")
         starts = frame.f_code.co_name in ("__init__", "experiment", "get_experiment")
@@ -101,7 +101,7 @@ def _of_logger(error: BaseException) -> SettingError | None:
 
 
 def _of_compiling(error: BaseException) -> SettingError | None:
-    """Return what torch.compile could not make of a network."""
+    """Return the error of a network that torch.compile could not compile."""
     if not isinstance(error, RuntimeError) or not type(error).__module__.startswith(("torch._dynamo", "torch._ind")):
         return None
     why = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
@@ -112,7 +112,7 @@ def _of_compiling(error: BaseException) -> SettingError | None:
 
 
 def _of_monitor(error: BaseException) -> SettingError | None:
-    """Return which metric a callback of Lightning's waits for in vain."""
+    """Return the error of a Lightning callback that waits for a metric in vain."""
     if not isinstance(error, RuntimeError | MisconfigurationException):
         return None
     for frame, _ in walk_tb(error.__traceback__):
@@ -128,7 +128,7 @@ def _of_monitor(error: BaseException) -> SettingError | None:
 
 
 def _other_weights(error: RuntimeError) -> SettingError | None:
-    """Return what is wrong with the weights that Lightning could not load from a checkpoint."""
+    """Return the error of weights that Lightning could not load from a checkpoint."""
     loads = any(frame.f_code.co_name == "load_model_state_dict" for frame, _ in walk_tb(error.__traceback__))
     said = re.match(r"Error\(s\) in loading state_dict for (\w+):\s*(.*\S)", str(error))
     if not loads or said is None:

@@ -1,4 +1,4 @@
-"""What the command line makes of a measurement's name: to set one of its settings is to ask for it.
+"""Measurements named on the command line: to set one of its settings is to ask for a measurement.
 
 gan-lightning fit ... --feeding.rounds=20        the fit measures `feeding`, too
 gan-lightning measure RUN --feeding.rounds=20    `feeding` alone is measured, of a finished run
@@ -21,7 +21,7 @@ from gan_lightning.system.yaml_files import CONFIG_OPTIONS, SUFFIXES
 KINDS: tuple[type[Measurement], ...] = (*MEASUREMENTS, Anatomy)
 
 GROUPS = {kind.name: kind for kind in KINDS}
-"""The measurements that have groups of settings of their own, by these."""
+"""The measurements with groups of settings of their own, by these groups."""
 
 OWN = "measurements"
 """The setting that lists measurements of the user's own."""
@@ -42,9 +42,9 @@ def with_files(arguments: Sequence[str]) -> list[str]:
 
 
 def with_named(arguments: Sequence[str]) -> list[str]:
-    """Return arguments in which every measurement that is named, and off by default, is switched on.
+    """Return arguments with every named measurement switched on, if it is off by default.
 
-    Where its `enabled` is set by the arguments, too, that stays as it is.
+    If the arguments set its `enabled`, too, that stays unchanged.
     """
     if not arguments:
         return []
@@ -53,10 +53,10 @@ def with_named(arguments: Sequence[str]) -> list[str]:
 
 
 def classes_first(arguments: Sequence[str]) -> list[str]:
-    """Return arguments in which a class, as in `--data=Digits`, stands before the settings of it, as `--data.limit=80`.
+    """Return arguments with each class, such as `--data=Digits`, before its settings, such as `--data.limit=80`.
 
-    A setting that a class, or a configuration, stands before stays where it is; so do configurations, and everything
-    in the order in which later ones override earlier ones.
+    A setting after a class or a configuration keeps its place; so do configurations. Later settings thus still override
+    earlier ones.
     """
     options = _with_classes_of_configurations(_options(arguments))
     for place in range(len(options)):
@@ -68,12 +68,12 @@ def classes_first(arguments: Sequence[str]) -> list[str]:
         if not set(CONFIG_OPTIONS) & set(earlier[first:]):
             options.insert(first, options.pop(place))
         elif not set(CONFIG_OPTIONS) & set(earlier[:first]):
-            options.insert(first, options[place])  # and again after the configuration, which may name another one
+            options.insert(first, options[place])  # and again after the configuration: it may name another class
     return [word for option in options for word in option]
 
 
 def _with_classes_of_configurations(options: list[list[str]]) -> list[list[str]]:
-    """Return options with the class of the model and the data before their settings, where only a later file has it."""
+    """Return options with the classes of model and data before their settings, if only a later file names them."""
     for group in ("model", "data"):
         names = [_name_and_value(option)[0] for option in options]
         first = next((i for i, name in enumerate(names) if name.startswith(f"--{group}.")), None)
@@ -90,7 +90,7 @@ def _with_classes_of_configurations(options: list[list[str]]) -> list[list[str]]
 
 
 def _options(arguments: Sequence[str]) -> list[list[str]]:
-    """Return arguments, each option together with a value that follows it."""
+    """Return arguments, each option together with its following value."""
     options: list[list[str]] = []
     for word in arguments:
         takes = bool(options) and options[-1][0].startswith("-") and "=" not in options[-1][0] and len(options[-1]) == 1
@@ -107,16 +107,16 @@ def _name_and_value(option: Sequence[str]) -> tuple[str, str]:
 
 
 def _is_class(name: str, value: str) -> bool:
-    """Return whether an option names a class: not a value that YAML has, and not a file."""
+    """Return whether an option names a class, rather than a value of YAML or a file."""
     word = re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", value)
     plain = value.lower() in ("null", "none", "true", "false", "yes", "no", "on", "off") or value.endswith(SUFFIXES)
     return name.startswith("--") and name not in CONFIG_OPTIONS and word is not None and not plain
 
 
 def measure_arguments(arguments: Sequence[str]) -> tuple[list[str], Path]:
-    """Return the arguments of `measure RUN ...` as those of a command with the run's configuration and checkpoint.
+    """Return the arguments of `measure RUN ...` with the run's configuration and checkpoint.
 
-    It is measured on one device of this machine, whatever the run was trained on, and no logger is told.
+    It is measured on one device of this machine, even if the run was trained on several, and no logger is told.
 
     Args:
         arguments: `measure`, the run's folder, and options.
@@ -151,13 +151,13 @@ def measure_arguments(arguments: Sequence[str]) -> tuple[list[str], Path]:
         others = [name for name in GROUPS if name not in named]
         before += [*_switches(named, options, on=True), *(f"--{name}.enabled=false" for name in others)]
         own = [option for option in options if option.startswith(f"--{OWN}")]
-        # What is added is measured alone; a setting is one of the run's own measurement.
+        # Added measurements are made alone. Settings are of the run's own measurements.
         before += [] if own and own[0].startswith(f"--{OWN}.") else [f"--{OWN}=[]"]
     return ["measure", *before, *options], run
 
 
 def _named(options: Sequence[str]) -> list[str]:
-    """Return the groups of measurements that options set something of, and those of configurations among them."""
+    """Return the groups of measurements with settings in the options, or in configurations among them."""
     found: dict[str, None] = {}
     for option, following in zip(options, [*options[1:], ""], strict=True):
         name, _, value = option.partition("=")
@@ -176,12 +176,12 @@ def _content(config: Path) -> dict[Any, Any]:
     try:
         content = yaml.safe_load(config.read_text(encoding="utf-8"))
     except Exception:
-        return {}  # the parser says what is wrong with it
+        return {}  # the parser reports its fault
     return content if isinstance(content, dict) else {}
 
 
 def _switches(named: Sequence[str], options: Sequence[str], *, on: bool) -> list[str]:
-    """Return what switches groups on or off that the options say nothing of."""
+    """Return options that switch groups on or off, unless the options already do."""
     said = {option.partition("=")[0] for option in options}
     return [
         f"--{name}.enabled={str(on).lower()}" for name in named if name in GROUPS and f"--{name}.enabled" not in said

@@ -49,18 +49,18 @@ from gan_lightning.runs.wandb_run import go_on_in_wandb
 from gan_lightning.training.acceleration import Acceleration
 
 KNOWN = [getattr(package, name) for package in (data, papers) for name in package.__all__]
-"""Imported, so that `--model` and `--data` know the classes by their short names."""
+"""Imported so that `--model` and `--data` know the classes by their short names."""
 
 LINKED = ("channels", "image_size", "num_classes")
-"""What the data set tells the model, where the model asks for it."""
+"""Settings of a model that the data set gives, if the model has them."""
 
 LAST = "GAN_LIGHTNING_LAST"
-"""Tells the processes that Lightning starts which checkpoint the first one took for the last."""
+"""Environment variable with the first process's last checkpoint, for the processes that Lightning starts."""
 
 
 @dataclass(frozen=True)
 class _FromData:
-    """What a model's setting becomes: what the data module declares, or else what was set."""
+    """The value of a model's setting: the data module's declaration, or else the given value."""
 
     name: str
     cli: "GanCLI"
@@ -69,7 +69,7 @@ class _FromData:
         """Return the setting's value.
 
         Raises:
-            SettingError: Both say something, or neither does.
+            SettingError: Both exist, or neither does.
         """
         value = self.cli.given.get(self.name)
         if hasattr(data, self.name):
@@ -84,13 +84,13 @@ class _FromData:
         return value
 
     def check_not_set(self) -> None:
-        """Check that nobody has set what the data module declares.
+        """Check that no value is given for a setting that the data module declares.
 
         Raises:
-            SettingError: Somebody has.
+            SettingError: A value is given.
         """
         value, parameter = self.cli.given.get(self.name), self._parameter()
-        # A class may hand the setting on in its **kwargs; then it has no default of its own.
+        # A class may pass the setting on in its **kwargs; then it has no default of its own.
         if value is not None and value != (None if parameter is None else parameter.default):
             raise SettingError(
                 f"model.{self.name} must not be set, got {value}: the data set gives it. Remove it, or set "
@@ -107,17 +107,17 @@ class GanCLI(LightningCLI):
     Args:
         args: The command line's arguments; by default the process's.
         run: As Lightning's.
-        finished: Folder of the run that is measured, of `measure`.
+        finished: Folder of the run to measure, for `measure`.
     """
 
     def __init__(self, args: ArgsType = None, run: bool = True, finished: Path | None = None) -> None:
         self.finished = finished
         self.given: dict[str, Any] = {}
-        """What was set of what the data set gives."""
+        """Given values of settings that the data set gives."""
         given = sys.argv[1:] if args is None else args
         asked = given[0] if isinstance(given, list) and given else None
         if asked in (known := self.subcommands()):
-            # Each subcommand's parser takes a tenth of a second or more: the others' would be made for nothing.
+            # Each subcommand's parser takes a tenth of a second or more, and only one is needed.
             self.subcommands = lambda: {asked: known[asked]}  # type: ignore[method-assign]
         super().__init__(
             LightningModule,
@@ -137,12 +137,12 @@ class GanCLI(LightningCLI):
             args=args,
             run=run,
             auto_configure_optimizers=False,
-            load_from_checkpoint_support=False,  # hyper-parameters are what the model received, links included
+            load_from_checkpoint_support=False,  # hyper-parameters are the model's arguments, links included
         )
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """Return Lightning's subcommands and `measure`, with those of their arguments that are no settings."""
+        """Return Lightning's subcommands and `measure`, with their arguments that are not settings."""
         return {**LightningCLI.subcommands(), "measure": {"model", "datamodule"}}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -174,10 +174,10 @@ class GanCLI(LightningCLI):
             )
 
     def _parse_ckpt_path(self) -> None:
-        """Keep a checkpoint from overriding the command line: compare instead, once the model exists."""
+        """Keep a checkpoint from overriding the command line. They are compared instead, once the model exists."""
 
     def _set_seed(self) -> None:
-        """Check the seed, which numpy's generator has to take, and set it.
+        """Check that numpy's generator takes the seed, and set it.
 
         Raises:
             SettingError: If it is out of range.
@@ -188,10 +188,10 @@ class GanCLI(LightningCLI):
         super()._set_seed()
 
     def instantiate_classes(self) -> None:
-        """Make what the configuration asks for.
+        """Make the objects of the configuration.
 
         Raises:
-            SettingError: If a class takes its settings for wrong, or there is no memory for what they ask for.
+            SettingError: If a class refuses its settings, or needs more memory than there is.
         """
         try:
             super().instantiate_classes()
@@ -204,11 +204,11 @@ class GanCLI(LightningCLI):
             raise SettingError(refused or f"a setting cannot be used: {error}") from error
 
     def before_instantiate_classes(self) -> None:
-        """Refuse values that no setting takes, and what would be dropped without a word.
+        """Refuse values that no setting takes, and values that would be dropped without a word.
 
         Raises:
-            SettingError: If a value is NaN, infinite, or null where there has to be one, if the configuration sets what
-                the data set gives, or a sweep's trial would not use its parameters.
+            SettingError: If a value is NaN, infinite, or null without permission; if the configuration sets a value
+                that the data set gives; or if a sweep's trial would not use its parameters.
         """
         check_values(self._chosen())
         model = self._get(self.config, "model")
@@ -226,7 +226,7 @@ class GanCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Return the trainer, with the project's progress bar unless the configuration has one or wants none.
 
-        And with the measurements, and the callbacks that have no settings: they keep a run from being lost.
+        It also gets the measurements, and the callbacks without settings; these keep a run from being lost.
         """
         settings = self._get(self.config_init, "trainer")
         callbacks = settings.callbacks if isinstance(settings.callbacks, list) else [settings.callbacks]
@@ -238,7 +238,7 @@ class GanCLI(LightningCLI):
         settings.callbacks = [*callbacks, FiniteGuard(), StepCount(), Measure(*measurements, *own)]
         trainer = super().instantiate_trainer(**kwargs)
         assert isinstance(trainer, Trainer)
-        # Listening comes before all that is measured after the training, the random streams after all that draws.
+        # Listening comes before the measurements after the training, the random streams after all that draws.
         listed: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         listed[:0] = [Interruption(), ProcessWatch()]
         listed.insert(len(listed) - len(trainer.checkpoint_callbacks), RandomStreams())
@@ -265,7 +265,7 @@ class GanCLI(LightningCLI):
         checkpoint = self._get(self.config, "ckpt_path")
         asked_for_last = checkpoint == "last" and subcommand == "fit"
         if asked_for_last:
-            self._chosen().ckpt_path = None  # the run's settings are those of the one that it goes on with
+            self._chosen().ckpt_path = None  # the run then has the same settings as the earlier one
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, RunFolder):
                 callback.finished = self.finished
@@ -278,7 +278,7 @@ class GanCLI(LightningCLI):
             if subcommand == "fit":
                 check_not_past_the_end(self.trainer, content)
                 go_on_in_wandb(self.trainer.loggers, content)
-                self.trainer.num_sanity_val_steps = 0  # it would leave its traces in the progress of the validation
+                self.trainer.num_sanity_val_steps = 0  # it would leave traces in the progress of the validation
         elif not asked_for_last and subcommand not in ("fit", "None"):
             raise SettingError(
                 f"ckpt_path must be given to {subcommand}, got none: without it the network would be untrained. "
@@ -286,7 +286,7 @@ class GanCLI(LightningCLI):
             )
 
     def _last_checkpoint(self, folder: RunFolder) -> str | None:
-        """Return the checkpoint to go on with: the same one in all processes, as the first one finds it."""
+        """Return the checkpoint to go on with. The first process finds it for all."""
         if int(os.environ.get("LOCAL_RANK", 0)) > 0 and LAST in os.environ:
             return os.environ[LAST] or None
         own = self._get(self.config, "checkpoint").dirpath

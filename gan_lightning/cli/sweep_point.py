@@ -1,7 +1,7 @@
 """The parameters that a sweep has chosen for this process, and whether the process uses them.
 
-Between a sweep and a configuration values can get lost without a word: a later argument sets the same key, the setting
-is computed from another one, null arrives as the word 'None'. Then trials that should differ are the same.
+Values can get lost between a sweep and a configuration without a word. A later argument sets the same key, the setting
+is computed from another one, or null arrives as the word 'None'. Trials that should differ are then the same.
 """
 
 import json
@@ -24,7 +24,7 @@ _NOTHING = object()
 
 
 def swept_parameters() -> Mapping[str, Any]:
-    """Return what a sweep, ours or that of W&B's agent, has set for this process; nothing outside of one.
+    """Return the parameters that a sweep, ours or W&B's agent's, has set for this process; empty outside of one.
 
     Raises:
         SettingError: If it cannot be read.
@@ -37,7 +37,7 @@ def swept_parameters() -> Mapping[str, Any]:
             return dict(json.loads(os.environ[name]))
         content = yaml.safe_load(Path(os.environ[name]).read_text(encoding="utf-8")) or {}
         return {key: given["value"] for key, given in content.items() if isinstance(given, dict)}
-    except Exception as error:  # whatever may stand there
+    except Exception as error:  # anything may stand there
         raise SettingError(
             f"{name} must hold a sweep's parameters, got '{os.environ[name]}', which cannot be read as such ({error}). "
             "Unset that variable outside of a sweep."
@@ -45,14 +45,14 @@ def swept_parameters() -> Mapping[str, Any]:
 
 
 def check_swept(point: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-    """Check that a trial uses the values that its sweep chose; else two trials could be the same without a word.
+    """Check that a trial uses its sweep's values. Otherwise two trials could be the same without a word.
 
     Args:
         point: Value per dotted key.
         config: The resolved configuration.
 
     Raises:
-        SettingError: Naming the key, the sweep's value and the one that would be used.
+        SettingError: Naming the key, the sweep's value and the value that would be used.
     """
     for name, value in point.items():
         path = name.split(".")
@@ -68,7 +68,7 @@ def check_swept(point: Mapping[str, Any], config: Mapping[str, Any]) -> None:
 
 
 def _setting(config: Any, path: list[str]) -> Any:
-    """Return what stands under a dotted key, in which `init_args` may be left out, as on the command line."""
+    """Return the value of a dotted key; `init_args` may be left out of it, as on the command line."""
     for i, part in enumerate(path):
         if not isinstance(config, Mapping):
             return _NOTHING
@@ -79,7 +79,7 @@ def _setting(config: Any, path: list[str]) -> Any:
 
 
 def _agrees(value: Any, used: Any, is_class: bool = False) -> bool:
-    """Return whether a value was taken: classes may be named in short, and have defaults beside what was given."""
+    """Return whether a value is used. Classes may have short names, and defaults beside the given settings."""
     if isinstance(value, str) and isinstance(used, Mapping) and "class_path" in used:
         return _agrees(value, used["class_path"], is_class=True)
     if isinstance(value, Mapping):
@@ -87,7 +87,7 @@ def _agrees(value: Any, used: Any, is_class: bool = False) -> bool:
     if isinstance(value, str) and isinstance(used, str):
         return used == value or (is_class and used.endswith(f".{value}"))
     if isinstance(value, str) and isinstance(used, float):
-        return _is_number(value, used)  # YAML reads 1e-5, without a point, as a text, and the command line as a number
+        return _is_number(value, used)  # 1e-5, without a point, is a text in YAML and a number on the command line
     return isinstance(value, bool) == isinstance(used, bool) and value == used
 
 

@@ -1,1 +1,1 @@
-"""Reads run folders and draws what they say as one page that needs nothing else."""
+"""Reads run folders and draws their content as one self-contained page."""

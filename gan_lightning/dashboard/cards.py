@@ -1,4 +1,4 @@
-"""The page's sections about single runs, sweeps' trials, and what was left out."""
+"""The page's sections about single runs, sweeps' trials, and left out folders."""
 
 import base64
 import json
@@ -22,13 +22,13 @@ _WORDS = {"trained": "", "random": "random weights", "none": ""}
 
 
 def run_cards(comparison: Comparison, charts: list[Chart], files: dict[str, Sequence[Row]], page_folder: Path) -> str:
-    """Return a card per run, and add its chart and that chart's table.
+    """Return a card per run, and add its chart and the chart's table.
 
     Args:
         comparison: With the runs.
         charts: Of the page.
         files: Tables of the page, by their files' names.
-        page_folder: Where the page will stand.
+        page_folder: Folder of the page.
     """
     fields = {run.name: group.fields for group in comparison.groups for run in group.runs}
     cards = []
@@ -76,7 +76,7 @@ def _card(run: Run, losses: str, page_folder: Path) -> str:
 
 
 def figures_tables(figures: Sequence[Figure]) -> str:
-    """Return a table per measurement: a line for each thing that was measured, a column for each metric."""
+    """Return a table per measurement: a line for each measured thing, a column for each metric."""
     alone = [figure for figure in figures if not figure.is_point]
     parts = []
     for measurement in dict.fromkeys(figure.measurement for figure in alone):
@@ -108,7 +108,7 @@ def _picture(path: Path, run: Run) -> str:
 
 
 def left_out(found: Found) -> str:
-    """Say what was not drawn, and why."""
+    """List the folders that were not drawn, with the reasons."""
     if not found.left_out:
         return ""
     lines = "".join(f"<li><b>{escape(out.name)}</b>: {escape(out.reason)}</li>" for out in found.left_out)
@@ -118,7 +118,7 @@ def left_out(found: Found) -> str:
 
 
 def trials(records: Sequence[Mapping[str, Any]]) -> str:
-    """Say how sweeps' trials stand."""
+    """List sweeps' trials with their states."""
     parts = []
     for sweep, group in groupby(sorted(records, key=lambda trial: trial["sweep"]), lambda trial: trial["sweep"]):
         own = list(group)

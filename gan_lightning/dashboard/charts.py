@@ -1,4 +1,4 @@
-"""The charts as Vega-Lite; their data are rows of the page's tables, and are chosen there by its filters."""
+"""The charts as Vega-Lite. Their data are rows of the page's tables; the page's filters choose among them."""
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +12,7 @@ from gan_lightning.figures import CHANCE, PIXELS
 Spec = dict[str, Any]
 """A piece of Vega-Lite."""
 
-# Okabe and Ito's colours, which people with any kind of colour blindness can tell apart.
+# Okabe and Ito's colours. People with any kind of colour blindness can tell them apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _CONTROLS = {PIXELS: "#888888", CHANCE: "#A08050"}
 _KINDS = {"trained": "ours", "random": "random weights", "none": "no network", "paper": "the paper's"}
@@ -24,7 +24,7 @@ _RULE, _BAND = {"type": "rule", "strokeWidth": 2}, {"type": "area", "opacity": 0
 _TICK = {"type": "tick", "thickness": 1.5, "size": 14, "opacity": 0.55}
 
 NUMBER = ".4~g"
-"""How a tooltip writes figures, unless it knows better."""
+"""Default format of figures in tooltips."""
 
 HEIGHT = 300
 _LETTER = 7
@@ -39,10 +39,10 @@ class Chart:
         id: Its element's.
         title: For people.
         spec: Vega-Lite, without data.
-        table: Name of the table that its rows are in.
-        where: Values of columns that its rows have.
+        table: Name of the table with its rows.
+        where: Values of its rows in some columns.
         singles: Whether it shows single seeds, too.
-        late: Whether it is drawn only when it is scrolled to.
+        late: Whether it is drawn only once it is scrolled into view.
     """
 
     id: str
@@ -56,7 +56,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Colours:
-    """What the colours of a chart stand for.
+    """The meaning of a chart's colours.
 
     Attributes:
         column: Of the rows.
@@ -67,7 +67,7 @@ class Colours:
     of: Mapping[str, str]
 
     def only(self, rows: Sequence[Row]) -> "Colours":
-        """Return those of the values that some rows have."""
+        """Return the colours of the values in some rows."""
         names = {row[self.column] for row in rows}
         return Colours(self.column, {name: colour for name, colour in self.of.items() if name in names})
 
@@ -79,12 +79,12 @@ class Colours:
 
 
 def colours_of(column: str, names: Iterable[str]) -> Colours:
-    """Return a colour for each value of a column; with many of them they come again."""
+    """Return a colour for each value of a column; for many values the colours repeat."""
     return Colours(column, {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names)})
 
 
 def extractors(tables: Tables) -> Colours:
-    """Return the colours of the extractors: the pair first, what is no network last."""
+    """Return the colours of the extractors: the pair first, pixels and chance last."""
     names = {row["extractor"] for row in tables.accuracies}
     pair = list(reversed(tables.pair or ()))
     networks = colours_of("extractor", [*pair, *sorted(names - {*_CONTROLS, *pair})])
@@ -108,7 +108,7 @@ def _layer(mark: Spec, transforms: Sequence[Spec], encoding: Spec, data: str = "
 
 
 def _drawn(layers: Sequence[Spec]) -> Spec:
-    """Return a chart; text and lines take the page's colours, in the dark as in the light."""
+    """Return a chart; text and lines take the page's colours, in dark and light mode."""
     ink = "currentColor"
     axis = {"labelColor": ink, "titleColor": ink, "tickColor": ink, "domainColor": ink, "gridColor": ink,
             "gridOpacity": 0.12, "labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal"}  # fmt: skip
@@ -123,7 +123,7 @@ def _x(comparison: Comparison) -> Spec:
     if comparison.numeric:
         wide = min(values) > 0 and max(values) / min(values) > 50
         return _number("x", title=comparison.x, scale={"type": "log" if wide else "linear", "zero": False})
-    # A class and its settings stand one below the other, or in a line where there is no room side by side.
+    # A class and its settings stand one below the other, or in a line if there is no room side by side.
     words = [len(word) for value in values for word in value.split()]
     narrow = f"width < {len(values) * _LETTER * max(words, default=1)}"
     looks = {
@@ -138,12 +138,12 @@ def _x(comparison: Comparison) -> Spec:
 
 
 def _beside(comparison: Comparison, column: str, values: Iterable[str]) -> Spec:
-    """Return the channel that puts values side by side, so that intervals do not hide each other."""
+    """Return the channel that puts values side by side; intervals then do not hide each other."""
     return {} if comparison.numeric else {"xOffset": {"field": column, "type": "nominal", "sort": [*values]}}
 
 
 def _kinds(rows: Iterable[Row]) -> list[str]:
-    """Return what kinds of figures there are: by their networks' weights, and of papers."""
+    """Return the kinds of figures in rows: kinds of their networks' weights, and papers' figures."""
     found = {row.get("weights", "trained") for row in rows} | {"paper" for row in rows if row.get("paper") is not None}
     return [kind for kind in _KINDS if kind in found]
 
@@ -167,22 +167,21 @@ _MADE = {
 }
 _FIGURES: Sequence[Spec] = [{"calculate": value, "as": name} for name, value in _MADE.items()]
 _FIGURES = [_FIGURES[0], {"flatten": ["printed"]}, *_FIGURES[1:]]
-"""What a chart makes of a row: ours and what a paper prints beside it, each with an interval, which has no length where
-there is none."""
+"""A chart's data from a row: our figure and the paper's, each with an interval; its length is 0 if there is none."""
 
 
 def against_x(
     comparison: Comparison, rows: Sequence[Row], colours: Colours, metric: str, form: str = NUMBER, **chart: Any
 ) -> Chart:
-    """Return figures against the setting on the x axis, with intervals, single seeds, and what the papers print.
+    """Return figures against the setting on the x axis, with intervals, single seeds, and the papers' figures.
 
     Args:
         comparison: With the x axis.
-        rows: What is drawn.
+        rows: Rows to draw.
         colours: Of the rows.
         metric: Name of the y axis.
-        form: How figures are written.
-        chart: As `Chart` has it.
+        form: Format of figures.
+        chart: Further attributes of `Chart`.
     """
     far = colours.column == "extractor" and _is_chance_far_below(rows)
     figures = [*([{"filter": f"datum.extractor !== '{CHANCE}'"}] if far else []), *_FIGURES]
@@ -209,7 +208,7 @@ def against_x(
 
 
 def _is_chance_far_below(rows: Sequence[Row]) -> bool:
-    """Return whether chance is so far below all else that a scale with both would hide the differences."""
+    """Return whether chance is far below all else; a scale with both would then hide the differences."""
     chance = [row["mean"] for row in rows if row["extractor"] == CHANCE]
     others = [row["mean"] for row in rows if row["extractor"] != CHANCE]
     return bool(chance and others) and min(others) - max(chance) > max(others) - min(others)
@@ -241,7 +240,7 @@ def difference_chart(comparison: Comparison, tables: Tables, rows: Sequence[Row]
     tooltip = _tooltip(["x", "variant", "kind", "n"], ["mean", "low", "high"], "+.4f")
     shape = _kind(kinds, _SHAPES)
     no_difference = {
-        "data": {"values": [{}]},  # a line, for which the page has no data
+        "data": {"values": [{}]},  # the data of a line; the page has none
         "mark": {"type": "rule", "strokeDash": [4, 4], "opacity": 0.6, "color": "currentColor"},
         "encoding": {"y": {"datum": 0}},
     }
@@ -256,12 +255,12 @@ def curve_chart(
     """Return figures over an axis of their own, such as epochs, with bands for the intervals.
 
     Args:
-        rows: What is drawn.
-        scale_rows: What the scale has room for: the rows of all charts that are to be compared.
+        rows: Rows to draw.
+        scale_rows: Rows that decide the scale: the rows of all charts to be compared.
         colours: Of the rows.
         metric: Name of the y axis.
         at: Column of the places on the x axis, and the axis' name.
-        chart: As `Chart` has it.
+        chart: Further attributes of `Chart`.
     """
     low, high = min(row["mean"] for row in scale_rows), max(row["mean"] for row in scale_rows)
     room = 0.1 * high - 0.1 * low or 0.1 * abs(high) or 1.0

@@ -1,4 +1,4 @@
-"""What the runs differ in, and which of them belong together; the runs themselves say what is the x axis."""
+"""The differences of the runs, the groups of runs, and the x axis, all from the runs themselves."""
 
 import math
 from collections import Counter, defaultdict
@@ -12,13 +12,13 @@ from gan_lightning.errors import SettingError
 METHOD, DATA, BATCHES = "method", "data", "batches"
 _ALWAYS_FILTERED = (DATA, "base_width", "epochs")
 _CONDITIONS = ("base_width", "epochs", "precision", "processes")
-"""And the settings of measurements: under these, methods should be compared with each other."""
+"""Conditions that compared methods should share; so are the settings of measurements."""
 
 MANY_VARIANTS = 6
-"""From here on other settings are not drawn as pictures of their own, but as points."""
+"""From this number of variants on, they are drawn as points instead of pictures of their own."""
 
 MANY_VALUES = 12
-"""With more of them an axis of numbers is drawn to scale."""
+"""Above this number of values an axis of numbers is drawn to scale."""
 
 Row = dict[str, Any]
 """A line of a table and of a chart's data: figures, and a value for each filter."""
@@ -42,14 +42,14 @@ class Comparison:
     """The runs, laid out to be compared.
 
     Attributes:
-        runs: What is compared.
+        runs: The compared runs.
         x: The setting on the x axis.
-        x_values: Its values, in order: numbers where there are many, else texts.
+        x_values: Its values, in order: numbers if there are many, else texts.
         others: Further settings in which the runs differ.
-        variants: Their combinations, as text; one empty text where the runs differ in nothing else.
+        variants: Their combinations, as text; one empty text if the runs differ in nothing else.
         filters: Values per filter, in order, as text.
         groups: The runs by their place.
-        unequal: What is not the same in all that is compared although no filter is for it, as sentences.
+        unequal: Sentences on conditions that differ between methods and have no filter.
     """
 
     runs: Sequence[Run]
@@ -63,12 +63,12 @@ class Comparison:
 
     @property
     def numeric(self) -> bool:
-        """Whether the x axis is one of numbers, and of many."""
+        """Whether the x axis has numbers, and many of them."""
         return not any(isinstance(value, str) for value in self.x_values)
 
     @property
     def scattered(self) -> bool:
-        """Whether the runs differ in so much that lines between them would mean nothing."""
+        """Whether the runs differ in too many settings for lines between them."""
         return len(self.variants) > MANY_VARIANTS
 
 
@@ -77,8 +77,8 @@ def compare(runs: Sequence[Run], x: str | None = None) -> Comparison:
 
     Args:
         runs: At least one.
-        x: The setting on the x axis; by default the method where there are several, or else the number that takes
-            most values.
+        x: The setting on the x axis. The default is the method if there are several, else the number with the most
+            values.
 
     Raises:
         SettingError: If the runs have no setting `x`.
@@ -121,15 +121,15 @@ def compare(runs: Sequence[Run], x: str | None = None) -> Comparison:
 def _described(runs: Sequence[Run], measuring: Iterable[str], x: str | None) -> list[Mapping[str, Any]]:
     """Return each run's settings, its method and its data.
 
-    Where a setting is a class, and runs have several, it and the settings of these classes, which the others do not
-    have, become one setting: unless `x` is one of them.
+    A setting may be a class, and runs may have different classes with different settings. The class and its settings
+    then become one setting, unless `x` is one of them.
     """
     settings = [{**run.settings, **run.measuring} for run in runs]
     for name in set(measuring) - {x}:
         having = [each for each in settings if name in each]
         if len(having) < len(runs) and not _differing([{name: each[name]} for each in having]):
             for each in having:
-                del each[name]  # runs do not differ by what was measured of some of them alone
+                del each[name]  # settings of a measurement of some runs alone are no difference
     for name in sorted(_differing(settings)):
         setting = name.removesuffix(".class")
         if setting != name and not (x or "").startswith(f"{setting}."):
@@ -139,7 +139,7 @@ def _described(runs: Sequence[Run], measuring: Iterable[str], x: str | None) -> 
 
 
 def _join(settings: Sequence[dict[str, Any]], setting: str) -> None:
-    """Make one setting of a class and its settings: its name, and what is not as in most runs that have this class."""
+    """Make one setting of a class and its settings: its name, and the values that most of its runs do not have."""
     prefix = f"{setting}."
     of_class: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for each in settings:
@@ -156,13 +156,13 @@ def _join(settings: Sequence[dict[str, Any]], setting: str) -> None:
 
 
 def _usual(texts: Sequence[str]) -> str | None:
-    """Return what more than half of the texts are, if there is such a text."""
+    """Return the text that more than half of the texts equal, if there is one."""
     text, count = Counter(texts).most_common(1)[0]
     return text if 2 * count > len(texts) else None
 
 
 def _methods(models: Sequence[str], settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return each run's method: its model, and what only this model's runs differ in."""
+    """Return each run's method: its model, and the settings in which only this model's runs differ."""
     by_model: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for model, own in zip(models, settings, strict=True):
         by_model[model].append(own)
@@ -178,9 +178,9 @@ def _methods(models: Sequence[str], settings: Sequence[Mapping[str, Any]]) -> li
 
 
 def _varying(described: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the settings in which runs differ, without those that follow from the method.
+    """Return the settings in which runs differ; settings that follow from the method are left out.
 
-    The number of batches is one of them only where no other setting, such as the epochs, tells why it differs.
+    The number of batches counts only if no other setting explains it, such as the epochs.
     """
     by_method: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for settings in described:
@@ -195,7 +195,7 @@ def _varying(described: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _unequal(described: Sequence[Mapping[str, Any]], told: Sequence[str], measuring: Collection[str]) -> Iterable[str]:
-    """Say which conditions differ between methods and nowhere else: the figures then differ by them, too."""
+    """Yield sentences on conditions that differ only between methods. These make the figures differ, too."""
     names = [name for name in _differing(described) if name in _CONDITIONS or name in measuring]
     for name in sorted(set(names) - set(told)):
         methods: dict[str, set[str]] = defaultdict(set)
@@ -211,7 +211,7 @@ def _differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _x_axis(varying: Sequence[str], described: Sequence[Mapping[str, Any]], unlikely: Collection[str]) -> str:
-    """Return the method where it varies, or else the setting that takes most values; numbers before texts."""
+    """Return the method if it varies, else the setting with the most values; numbers come before texts."""
     if METHOD in varying or not varying:
         return METHOD
 
@@ -224,7 +224,7 @@ def _x_axis(varying: Sequence[str], described: Sequence[Mapping[str, Any]], unli
 
 
 def _placed(values: Sequence[Any]) -> list[Any]:
-    """Return where runs stand on the x axis: at numbers where there are many and nothing else, or else at texts."""
+    """Return the runs' places on the x axis: numbers if all values are numbers and many, else texts."""
     numbers = all(
         isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) for value in values
     )
@@ -237,7 +237,7 @@ def _variant(settings: Mapping[str, Any], others: Iterable[str]) -> str:
 
 
 def text_of(value: Any) -> str:
-    """Return a setting as text: in short, unless that would be another number."""
+    """Return a setting as text, shortened unless that would change a number."""
     if not isinstance(value, float):
         return str(value)
     short = f"{value:g}"

@@ -52,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
 
         pages = Pages(runs, make_page)
         with make_server(pages, settings.port) as server:
-            pages.page()  # what is wrong with it is said here, and not in the browser alone
+            pages.page()  # errors appear here, too, before the browser
             show(f"Serving at http://{HOST}:{server.server_port}/ until interrupted", soft_wrap=True)
             try:
                 server.serve_forever()

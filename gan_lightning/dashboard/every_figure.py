@@ -1,4 +1,4 @@
-"""The page's section of everything else that was measured: charts of each metric, its curves, tables and CSV files."""
+"""The page's section of all other figures: charts of each metric, its curves, tables and CSV files."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from gan_lightning.dashboard.markup import boxes, csv_button, details, file_name
 from gan_lightning.dashboard.rows import ALL_SEEDS, TRANSFER, Tables
 
 _PARTS = ("condition", "protocol", "subject")
-"""By which a metric's figures are spread over several charts where they are too many for one, if that helps."""
+"""If a metric has too many figures for one chart, these parts may spread them over several."""
 
 _REMARK = (
     "All else that was measured, under the names that figures.json, the loggers and a sweep's metric know it by. "
@@ -24,7 +24,7 @@ class Panel:
     """Figures that share a chart.
 
     Attributes:
-        title: What they have in common.
+        title: Their common part.
         where: The same, by the columns of their rows.
         rows: Of all seeds together and of each.
     """
@@ -35,10 +35,10 @@ class Panel:
 
 
 def every_figure(comparison: Comparison, tables: Tables, charts: list[Chart], files: dict[str, Sequence[Row]]) -> str:
-    """Return the section, and add its charts and the tables that they are drawn from.
+    """Return the section, and add its charts and their tables.
 
     Args:
-        comparison: What is compared.
+        comparison: The compared runs.
         tables: Its figures.
         charts: Of the page.
         files: Tables of the page, by their files' names.
@@ -73,7 +73,7 @@ def _counted(number: int, what: str) -> str:
 
 
 def panels(rows: Sequence[Row]) -> Iterator[Panel]:
-    """Yield a panel for each metric and axis, or several where a chart would have more figures than colours."""
+    """Yield a panel for each metric and axis, or several if one would have more figures than colours."""
     for metric, axis in dict.fromkeys((row["metric"], row["axis"]) for row in rows):
         own = [row for row in rows if (row["metric"], row["axis"]) == (metric, axis)]
         where = {"metric": metric, "axis": axis}

@@ -1,4 +1,4 @@
-"""The page's first sections: accuracies on frozen features, which extractor is better, and how sure that is."""
+"""The page's first sections: accuracies on frozen features, the better extractor, and the certainty of that."""
 
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -15,7 +15,7 @@ INTERVALS = "95% intervals are Student's t over seeds; ticks are single seeds."
 
 
 def glance(comparison: Comparison, tables: Tables) -> str:
-    """Say in words which extractor is better, by how much, how sure that is, and what the paper says."""
+    """Name the better extractor in words, with the difference, its certainty, and the paper's figure."""
     if tables.pair is None or not tables.differences:
         return ""
     first, second = map(escape, tables.pair)
@@ -59,7 +59,7 @@ def unequal(comparison: Comparison) -> str:
 
 
 def main_figures(comparison: Comparison, tables: Tables, charts: list[Chart]) -> Iterable[str]:
-    """Yield the sections of what the transfer evaluation gave, and add their charts."""
+    """Yield the sections of the transfer evaluation, and add their charts."""
     if not tables.accuracies:
         return
     variants: Sequence[str | None] = [None] if comparison.scattered else comparison.variants
@@ -106,13 +106,13 @@ def _of(rows: Sequence[Row], variant: str | None) -> list[Row]:
 
 
 def _chart(kind: str, i: int, title: str, file: str, variant: str | None) -> dict[str, Any]:
-    """Return what a chart of a variant is called and where its rows are."""
+    """Return the name of a variant's chart, and the place of its rows."""
     where = {} if variant is None else {"variant": variant}
     return {"id": f"{kind}-{i}", "title": f"{title}: {variant}" if variant else title, "table": file, "where": where}
 
 
 def _curve_charts(comparison: Comparison, tables: Tables) -> Iterable[Chart]:
-    """Yield a chart per setting and probe, those of a probe on one scale."""
+    """Yield a chart per setting and probe; the charts of a probe share one scale."""
     places = dict.fromkeys((row["probe"], row["x"], row["variant"]) for row in tables.curves)
     for i, (probe, x, variant) in enumerate(places):
         of_probe = [row for row in tables.curves if row["probe"] == probe]

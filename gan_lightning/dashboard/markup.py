@@ -17,11 +17,11 @@ _TEXTS = {"x", "variant", "figure", "extractor", "probe", "weights", "axis", "wh
 """Columns of words, which begin on the left."""
 
 _FILTERS = {"probe", "seed"}
-"""Columns that are filters, too, beside those of the settings."""
+"""Columns that are filters, too, beside the columns of the settings."""
 
 
 def section(title: str, *parts: str) -> str:
-    """Return a part of the page; parts that are no HTML are remarks."""
+    """Return a part of the page; parts without HTML are remarks."""
     return f"<section><h2>{escape(title)}</h2>{''.join(map(_part, parts))}</section>"
 
 
@@ -30,12 +30,12 @@ def _part(part: str) -> str:
 
 
 def details(summary: str, content: str, attributes: str = "") -> str:
-    """Return a part of the page that is closed until somebody opens it."""
+    """Return a part of the page that is closed at first."""
     return f"<details{attributes}><summary>{escape(summary)}</summary>{content}</details>"
 
 
 def boxes(charts: Iterable[Chart], kind: str = "") -> str:
-    """Return a box for each chart, in which the page's script draws it."""
+    """Return a box for each chart; the page's script draws the chart in it."""
     made = (
         f"<div>{f'<h3>{escape(chart.title)}</h3>' if chart.title else ''}"
         f'<div class="chart{" late" if chart.late else ""}" id="{chart.id}"></div></div>'
@@ -51,13 +51,13 @@ def csv_button(name: str) -> str:
 
 
 def file_name(name: str, taken: Collection[str]) -> str:
-    """Return a name for a CSV file that no other file has, whatever it is named after."""
+    """Return a unique name for a CSV file from any text."""
     plain = re.sub(r"[^\w.-]", "_", name)[:80].strip(".") or "figures"
     return next(file for i in range(len(taken) + 1) if (file := f"{plain}{f'-{i}' if i else ''}.csv") not in taken)
 
 
 def setting_columns(comparison: Comparison) -> dict[str, str]:
-    """Return the columns that say which runs a row is of."""
+    """Return the columns that identify the runs of a row."""
     return {"x": comparison.x} | ({"variant": "Other settings"} if comparison.others else {})
 
 
@@ -65,9 +65,9 @@ def table(columns: Mapping[str, str], rows: Iterable[Row], of_seeds: bool = True
     """Return a table.
 
     Args:
-        columns: Titles by the rows' columns; `interval`, `signed` and the like are made from them.
-        rows: Lines, those of single seeds hidden.
-        of_seeds: Whether a filter for the seed chooses among them.
+        columns: Titles by the rows' columns; `interval`, `signed` and the like are computed from other columns.
+        rows: Lines; lines of single seeds are hidden.
+        of_seeds: Whether a filter for the seed chooses among the lines.
     """
     kinds = {column: ' class="text"' if column in _TEXTS else "" for column in columns}
     head = "".join(f"<th{kinds[column]}>{escape(title)}</th>" for column, title in columns.items())
@@ -79,13 +79,13 @@ def table(columns: Mapping[str, str], rows: Iterable[Row], of_seeds: bool = True
 
 
 def _row_marks(row: Row, of_seeds: bool) -> str:
-    """Return the attributes by which filters find a line; single seeds are there for the filters alone."""
+    """Return the attributes by which filters find a line; single seeds are shown by filters alone."""
     hidden = " hidden" if of_seeds and row.get("seed", ALL_SEEDS) != ALL_SEEDS else ""
     return f'data-row="{marks(row, without=() if of_seeds else ("seed", "probe"))}"{hidden}'
 
 
 def marks(row: Row, without: Sequence[str] = ()) -> str:
-    """Return what filters know of a line or a part of the page, as the value of an attribute."""
+    """Return the facts on a line or a part of the page for the filters, as the value of an attribute."""
     names = [name for name in row if (name not in COLUMNS or name in _FILTERS) and name not in without]
     return escape(json.dumps({name: row[name] for name in names if isinstance(row[name], str)}))
 
@@ -106,7 +106,7 @@ def _cell(row: Row, column: str) -> str:
 
 
 def number(value: float) -> str:
-    """Return a figure: four decimals where that says something, or else five digits."""
+    """Return a figure with four decimals, or with five digits if four decimals say too little."""
     return f"{value:.4f}" if value == 0 or 0.001 <= abs(value) < 10 else f"{value:.5g}"
 
 
@@ -116,7 +116,7 @@ def signed(value: float) -> str:
 
 
 def facts(title: str, facts: Mapping[str, Any]) -> str:
-    """Return a table of names and what they stand for."""
+    """Return a table of names and their values."""
     lines = "".join(
         f'<tr><th class="text">{escape(name)}</th><td class="wide">{escape(text)}</td></tr>'
         for name, text in ((name, f"{v:.6g}" if isinstance(v, float) else str(v)) for name, v in facts.items())

@@ -1,4 +1,4 @@
-"""The page: tables made here, so that they can be read without scripts, and charts drawn where it is opened."""
+"""The page: its tables are made here and are readable without scripts; the browser draws its charts."""
 
 import base64
 import gzip
@@ -23,15 +23,15 @@ from gan_lightning.errors import SettingError
 def build_page(
     found: Found, title: str, page_folder: Path, x: str | None = None, follow_seconds: float = 0, version: str = ""
 ) -> str:
-    """Return the page as HTML that needs nothing beside it.
+    """Return the page as self-contained HTML.
 
     Args:
-        found: What to show.
+        found: The runs and trials to show.
         title: Heading.
-        page_folder: Where the page will stand; links to run folders are relative to it.
+        page_folder: Folder of the page; links to run folders are relative to it.
         x: The setting on the x axis; by default it is chosen by the runs.
-        follow_seconds: Time between two looks for news where the page is served; 0 for a file.
-        version: The mark of what is shown, where the page is served.
+        follow_seconds: Time between two looks for changes of a served page; 0 for a file.
+        version: The version mark of a served page.
 
     Raises:
         SettingError: If the drawing library is not installed, or no run has the setting `x`.
@@ -71,7 +71,7 @@ def build_page(
 
 def _document(title: str, filters: str, parts: Iterable[str], data: Mapping[str, Any], follow: bool) -> str:
     here = package_files(__package__)
-    # The many rows are much alike: without compression they would be most of the page.
+    # The many rows are alike. Without compression they would be most of the page.
     packed = gzip.compress(json.dumps(data, allow_nan=False).encode(), mtime=0)
     content = base64.b64encode(packed).decode()
     scripts = [_library() if data["charts"] else "", (here / "page.js").read_text(encoding="utf-8")]
@@ -104,7 +104,7 @@ def _library() -> str:
             "the dashboard draws with vl-convert-python, which is not installed; "
             "install it with: pip install 'gan-lightning[dashboard]'"
         ) from error
-    bundle: Callable[..., str] = vl_convert.javascript_bundle  # its stub forgets that the snippet may be left out
+    bundle: Callable[..., str] = vl_convert.javascript_bundle  # in its stub the snippet is not optional
     return bundle().replace("</script", "<\\/script")
 
 

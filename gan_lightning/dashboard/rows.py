@@ -17,17 +17,17 @@ _PROBES = ("paper", "tuned", "nearest")
 
 BySeed = Mapping[int | None, float]
 Name = tuple[str, str, float | None]
-"""A figure's name, and of a point of a curve the curve's axis and the place on it."""
+"""A figure's name; for a point of a curve, also the axis and the place on it."""
 
 
 @dataclass(frozen=True)
 class Tables:
-    """What a comparison shows. Each row is of all seeds together or of one.
+    """The tables of a comparison. Each row is of all seeds together or of one.
 
     Attributes:
-        pair: The two extractors whose difference is taken; None where there are not two to compare.
-        probes: Names of the probes that accuracies are by, in order.
-        accuracies: Final accuracies on frozen features, their controls and what the papers print.
+        pair: The two extractors of the difference; None if there are not two to compare.
+        probes: Names of the accuracies' probes, in order.
+        accuracies: Final accuracies on frozen features, their controls and the papers' figures.
         differences: The pair's differences.
         curves: Accuracies after each epoch of a probe's head.
         others: All other figures, by measurement.
@@ -69,7 +69,7 @@ def tabulate(comparison: Comparison) -> Tables:
 
 
 def is_accuracy(figure: Figure) -> bool:
-    """Return whether a figure is an accuracy on frozen features; one with a condition is a detail of another."""
+    """Return whether a figure is an accuracy on frozen features; a figure with a condition is a detail of another."""
     return (figure.measurement, figure.metric, figure.condition) == (TRANSFER, ACCURACY, "")
 
 
@@ -83,7 +83,7 @@ def _pair(runs: Sequence[Run]) -> tuple[str, str] | None:
 
 
 def _place(group: Group) -> Row:
-    """Return the columns of a group without `x`, which another one repeats."""
+    """Return the columns of a group without `x`: another column repeats it."""
     return {name: value for name, value in group.fields.items() if name != "x"}
 
 
@@ -110,10 +110,10 @@ def _estimated(group: Group, found: Mapping[int | None, Figure]) -> Iterable[tup
 
 
 def _is_common(group: Group, figure: Figure, values: BySeed) -> bool:
-    """Return whether a control's values are one measurement that all seeds have in common.
+    """Return whether a control's values are one measurement, common to all seeds.
 
-    The controls of the features follow from the measurement's own seed. Where this is the same, their values differ by
-    rounding alone.
+    The controls of the features follow from the measurement's own seed. If this seed is the same, their values differ
+    by rounding alone.
     """
     seeds = {text_of(run.measuring.get(f"{TRANSFER}.seed")) for run in group.runs}
     return (figure.measurement == TRANSFER and len(seeds) == 1) or len(set(values.values())) == 1
@@ -179,7 +179,7 @@ def _others(group: Group) -> Iterable[Row]:
 
 
 def _parts(figure: Figure) -> dict[str, Any]:
-    """Return the columns that say what a figure is."""
+    """Return the columns that identify a figure."""
     return {
         "measurement": figure.measurement,
         "figure": figure.name,

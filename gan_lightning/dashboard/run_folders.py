@@ -1,4 +1,4 @@
-"""Reads run folders as they are found: finished, failed, cut off in the middle, or of another version."""
+"""Reads run folders in any state: finished, failed, cut off in the middle, or of another version."""
 
 import csv
 import json
@@ -25,25 +25,25 @@ COLUMNS = {
     "measurement", "figure", "series", "subject", "protocol", "weights", "condition", "metric", "split", "axis", "at",
     "value",
 }  # fmt: skip
-"""What the dashboard's tables have columns of their own for."""
+"""Names of the columns of the dashboard's tables."""
 
 _OTHER_NAMES = COLUMNS | {"method", "data", "epochs", "batches", "precision", "processes"}
 """Names that a setting of the model's cannot have beside these."""
 
 _WHEN = {"enabled", "every_n_epochs"}
-"""Settings of a measurement that say when it is made, not what it gives."""
+"""Settings of a measurement that decide its time, without influence on its figures."""
 
 _STATED = {"model", "data", "seed_everything", "run"}
-"""What a sweep may have chosen and `figures.json` states: the beginning of a key, beside the measurements', ..."""
+"""First parts of a sweep's keys that `figures.json` states, beside the measurements' names, ..."""
 
 _STATED_AS = {"trainer.max_epochs", "trainer.precision", "trainer.devices"}
 """... and the keys that have another name there."""
 
 _ABOUT = {"command": list, "wandb": dict}
-"""Types of what else of `run.json` must be as expected, or missing."""
+"""Types of further entries of `run.json`, which may be missing."""
 
 _POINTS = 120
-"""Points of a logged curve of a run; longer ones are drawn as means of as many stretches."""
+"""Most points of a logged curve of a run; longer curves are drawn as means of this many stretches."""
 
 _OF_AN_EPOCH = re.compile(r"(.+)-epoch-(\d+)")
 """The name of a picture that was drawn while training."""
@@ -55,14 +55,14 @@ class Run:
 
     Attributes:
         folder: The run folder.
-        name: Its path below the folder that was read.
+        name: Its path below the read folder.
         model: Class name.
         data: Name of the data set.
         seed: Of weights and latents.
-        settings: What else the training was told, under short names; values are text or numbers.
+        settings: Further settings of the training, under short names; values are text or numbers.
         measuring: Settings of the measurements, as `<measurement>.<setting>`.
         measured: `figures.json`.
-        published: The papers' figures for it, by the names of ours: `value` and `source`.
+        published: The papers' figures for it, by our figures' names: `value` and `source`.
         about: `run.json`.
     """
 
@@ -84,7 +84,7 @@ class Run:
 
     @cached_property
     def over_training(self) -> Sequence[Figure]:
-        """The figures that were measured after several epochs, as points of curves over these."""
+        """The figures measured after several epochs, as points of curves over the epochs."""
         known = [each for each in self.measured.figures if each.epoch is not None and not each.is_point]
         epochs: dict[str, set[int | None]] = {}
         for figure in known:
@@ -94,7 +94,7 @@ class Run:
 
     @cached_property
     def logged(self) -> Mapping[str, Sequence[tuple[float, float]]]:
-        """What was logged while training: (step, value) by name."""
+        """The values logged while training: (step, value) by name."""
         path = self.folder / "metrics.csv"
         if not path.is_file():
             return {}
@@ -113,7 +113,7 @@ class Run:
 
     @property
     def pictures(self) -> Sequence[Path]:
-        """The pictures of the finished model, and the newest of each that was drawn while training."""
+        """The pictures of the finished model, and the newest of each picture drawn while training."""
         found: dict[str, Path] = {}
         newest: dict[str, tuple[int, Path]] = {}
         for path in sorted(self.folder.glob("pictures/*.png")):
@@ -127,7 +127,7 @@ class Run:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Something below the folder that was not drawn, and why."""
+    """An entry below the folder that is not drawn, and the reason."""
 
     name: str
     reason: str
@@ -135,11 +135,11 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Found:
-    """What a folder holds.
+    """The runs and trials in a folder.
 
     Attributes:
         runs: Finished fits, by name.
-        left_out: What else looked like a run.
+        left_out: Other folders that looked like a run.
         trials: Records of sweeps' trials, with `sweep` for the folder's name.
     """
 
@@ -149,14 +149,14 @@ class Found:
 
 
 class _UnusableError(Exception):
-    """Why a run is left out."""
+    """The reason why a run is left out."""
 
 
 def read_folder(root: Path) -> Found:
     """Read all runs and trials below a folder.
 
-    Of several runs with the same settings and seed the newest counts: as one more seed a repetition would make the
-    interval smaller than it is.
+    The newest of several runs with the same settings and seed counts. A repetition is no further seed: it would make
+    the interval too small.
     """
     left_out: list[LeftOut] = []
     run_folders, trial_folders = folders_of(root)
@@ -179,13 +179,13 @@ def read_folder(root: Path) -> Found:
 
 
 def _are_measured_alike(first: Run, second: Run) -> bool:
-    """Return whether settings of measurements agree wherever both runs have them."""
+    """Return whether the common settings of two runs' measurements agree."""
     both = first.measuring.keys() & second.measuring.keys()
     return all(first.measuring[name] == second.measuring[name] for name in both)
 
 
 def folders_of(root: Path) -> tuple[list[Path], list[Path]]:
-    """Return the folders of runs and those of trials; what comes and goes while runs write is passed over."""
+    """Return the folders of runs and of trials; temporary folders of writing runs are passed over."""
     runs, trials = [], []
     for name, below, files in os.walk(root):
         if "trial.json" in files:
@@ -236,7 +236,7 @@ def _read_run(folder: Path, name: str, parameters: Mapping[str, Any]) -> Run:
 
 
 def _typed(content: Mapping[str, Any], name: str, *types: type) -> Any:
-    """Return a value that is of one of these types, and a number only if it is finite."""
+    """Return a value of one of these types; a number must be finite."""
     value = content.get(name) if NoneType in types else content[name]
     is_one = isinstance(value, types) and not isinstance(value, bool)
     if not is_one or (isinstance(value, float) and not math.isfinite(value)):
@@ -263,9 +263,9 @@ def _check_version(content: Mapping[str, Any], name: str) -> None:
 
 
 def _settings(measured: Mapping[str, Any], about: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield what makes a run the run it is, but for its seed and its measurements."""
+    """Yield the settings that identify a run, without its seed and its measurements."""
     for name, value in _flat(measured.get("model_settings", {})):
-        # A width by one name, whether the model or its networks have it.
+        # A width has one name, for a model's and for its networks'.
         own = "base_width" if name == "networks.base_width" else name
         yield f"model.{own}" if own in _OTHER_NAMES else own, value
     data = {name: value for name, value in measured.get("data_settings", {}).items() if name not in PLUMBING}
@@ -281,7 +281,7 @@ def _measuring(measured: RunFigures) -> Iterator[tuple[str, Any]]:
 
 
 def _swept(parameters: Mapping[str, Any], measured: RunFigures) -> Iterator[tuple[str, Any]]:
-    """Yield what a sweep has chosen and no other file of the run states."""
+    """Yield a sweep's choices that no other file of the run states."""
     stated = {*_STATED, *measured.sections, *measured.passed_over}
     for name, value in parameters.items():
         if name.partition(".")[0] not in stated and name not in _STATED_AS:
@@ -293,7 +293,7 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{name}.")
         elif isinstance(value, list) and value and all(isinstance(each, dict) for each in value):
-            # Things with settings of their own, such as probes; each is known by its class.
+            # Entries with settings of their own, such as probes, are named by their classes.
             yield from _flat({str(each.get("class", i)): each for i, each in enumerate(value)}, f"{prefix}{name}.")
         else:
             yield prefix + name, value if isinstance(value, str | int | float) or value is None else json.dumps(value)
@@ -316,7 +316,7 @@ def _read_trials(
             _check_version(trial, "trial.json")
             kinds = {"id": str, "index": int, "parameters": dict, "status": str}
             known = {name: _typed(trial, name, kind) for name, kind in kinds.items()}
-            sweep = Path(os.path.abspath(folder)).parent.name  # noqa: PTH100 (the name as the user knows it, link or not)
+            sweep = Path(os.path.abspath(folder)).parent.name  # noqa: PTH100 (the user's name of it, link or not)
             yield folder, {"sweep": sweep, **known, "error": trial["error"], "seconds": trial["seconds"]}
         except (_UnusableError, KeyError) as error:
             left_out.append(LeftOut(str(folder.relative_to(root)), f"its trial's record is of no use: {error}"))

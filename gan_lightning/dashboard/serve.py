@@ -18,11 +18,11 @@ _PORTS = 65535
 
 
 class Pages:
-    """The page of a folder, made again when the runs have changed.
+    """The page of a folder; it is made again when the runs have changed.
 
     Args:
         runs: The folder.
-        make_page: Makes the page with the mark that it is given, by which the page knows that there are news.
+        make_page: Makes the page with a version mark. The page finds changes by this mark.
     """
 
     def __init__(self, runs: Path, make_page: Callable[[str], str]) -> None:
@@ -31,19 +31,19 @@ class Pages:
         self._page, self._version = "", ""
 
     def version(self) -> str:
-        """Return the mark of what is there now, by the times and sizes of the files that the page is made of."""
+        """Return the present version mark, from the times and sizes of the page's source files."""
         runs, trials = folders_of(self.runs)
-        finished = [run for run in runs if (run / FILE).is_file()]  # what others log is not drawn yet
+        finished = [run for run in runs if (run / FILE).is_file()]  # unfinished runs' logs are not drawn yet
         files = [run / "run.json" for run in runs] + [trial / "trial.json" for trial in trials]
         files += [run / name for run in finished for name in (FILE, "metrics.csv")]
         state = [(str(path), *_time_and_size(path)) for path in files]
         return hashlib.sha256(str(sorted(state)).encode()).hexdigest()[:16]
 
     def page(self) -> str:
-        """Return the page of what is there now.
+        """Return the present page.
 
         Raises:
-            SettingError: If it cannot be drawn as it was asked for.
+            SettingError: If it cannot be drawn with the given settings.
         """
         with self._lock:
             if (version := self.version()) != self._version:
@@ -60,7 +60,7 @@ def _time_and_size(path: Path) -> tuple[int, int]:
 
 
 class Handler(SimpleHTTPRequestHandler):
-    """Answers `/` with the page, `/version` with its mark, and anything else with the files of the runs."""
+    """Answers `/` with the page, `/version` with its mark, and other paths with the files of the runs."""
 
     def __init__(self, *args: object, pages: Pages, **kwargs: object) -> None:
         self.pages = pages
@@ -89,14 +89,14 @@ class Handler(SimpleHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing of each request."""
+        """Log no requests."""
 
 
 def make_server(pages: Pages, port: int) -> ThreadingHTTPServer:
-    """Return a server that only this machine can reach; port 0 takes a free one.
+    """Return a server for this machine alone; port 0 takes a free one.
 
     Raises:
-        SettingError: If the port is none, or is taken.
+        SettingError: If the port is not a port, or is taken.
     """
     if not 0 <= port <= _PORTS:
         raise SettingError(f"--port must be from 0, for any that is free, to {_PORTS}, got {port}.")

@@ -1,4 +1,4 @@
-"""Means over seeds and how sure they are."""
+"""Means over seeds, and their confidence intervals."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ from functools import cache
 
 CONFIDENCE = 0.95
 _EQUAL = 1e-12
-"""Values that are closer than this, as a share of the largest one, differ by rounding alone."""
+"""Values closer than this, as a share of the largest one, differ by rounding alone."""
 
 
 @dataclass(frozen=True)
@@ -16,8 +16,7 @@ class Estimate:
 
     Attributes:
         mean: Of the values, in their unit.
-        low: Lower end of the 95% interval; None where there is one value, or all are equal, which says nothing about
-            the spread.
+        low: Lower end of the 95% interval. None if there is one value, or if all are equal: they tell no spread.
         high: Its upper end.
         n: Number of values.
     """
@@ -29,7 +28,7 @@ class Estimate:
 
     @property
     def half_width(self) -> float | None:
-        """How far the interval reaches to either side."""
+        """Half the length of the interval."""
         return None if self.high is None else self.high - self.mean
 
 
@@ -48,13 +47,13 @@ def estimate(values: Sequence[float]) -> Estimate:
 
 @cache
 def _quantile(freedom: int) -> float:
-    """Return how many standard errors Student's interval reaches to either side."""
+    """Return half the length of Student's interval, in standard errors."""
     from scipy.stats import t
 
     return float(t.ppf((1 + CONFIDENCE) / 2, freedom))
 
 
 def paired_difference(first: Mapping[int | None, float], second: Mapping[int | None, float]) -> Estimate | None:
-    """Return the estimate of first - second over the seeds that both have; None where they share no seed."""
+    """Return the estimate of first - second over the common seeds; None without a common seed."""
     seeds = [seed for seed in first if seed in second]
     return estimate([first[seed] - second[seed] for seed in seeds]) if seeds else None

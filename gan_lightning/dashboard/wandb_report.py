@@ -1,7 +1,7 @@
 """The dashboard's comparison as a W&B report: `python -m gan_lightning.dashboard.wandb_report ENTITY/PROJECT`.
 
-Needs the extra `report`. W&B draws means with a standard error instead of Student's intervals, and knows neither the
-papers' figures nor pairs of runs: for those there is `gan-lightning dashboard`.
+Needs the extra `report`. W&B draws means with a standard error instead of Student's intervals. It knows neither the
+papers' figures nor pairs of runs; `gan-lightning dashboard` has both.
 """
 
 import argparse
@@ -19,7 +19,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of this script."""
     parser = argparse.ArgumentParser(prog="python -m gan_lightning.dashboard.wandb_report", description=__doc__)
     parser.add_argument("project", help="ENTITY/PROJECT of the runs")
-    # The plain name of the model's setting is in every run's configuration; a sweep's dotted key is in a sweep's only.
+    # Every run's configuration has the plain name of the model's setting. Only a sweep's has its dotted key.
     parser.add_argument("--x", default="shares_removed", help="setting on the x axis (default: %(default)s)")
     parser.add_argument("--protocol", default="paper", help="protocol of the accuracies (default: %(default)s)")
     parser.add_argument("--extractors", nargs="+", default=list(EXTRACTORS), help="default: %(default)s")
@@ -69,7 +69,7 @@ def build_report(entity: str, project: str, x: str, protocol: str, extractors: S
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Build the report and save it as a draft in W&B, which needs an account."""
+    """Build the report and save it as a draft in W&B. This needs an account."""
     settings = parser().parse_args(arguments)
     if not re.fullmatch(r"[^/]+/[^/]+", settings.project):
         raise SettingError(f"project must be ENTITY/PROJECT, got '{settings.project}'.")

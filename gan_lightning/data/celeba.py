@@ -28,7 +28,7 @@ class CelebA(ImageData):
     """Aligned faces of 178x218 pixels: 162,770 train, 19,962 test. The published validation part is not used.
 
     Reads `<root>/celeba`: `img_align_celeba/*.jpg`, `list_eval_partition.txt`, and the list of the labels asked for
-    (`list_attr_celeba.txt`, `identity_CelebA.txt`). An image that its list leaves out has the label -1. No person is
+    (`list_attr_celeba.txt`, `identity_CelebA.txt`). An image without a row in the list has the label -1. No person is
     in two parts: identities of the test split never occur in training.
 
     Args:
@@ -64,12 +64,12 @@ class CelebA(ImageData):
 
     @property
     def label_kind(self) -> LabelKind:
-        """As `labels` says."""
+        """Kind of the labels, by the setting `labels`."""
         return "classes" if self.labels == "identity" else self.labels
 
     @property
     def num_classes(self) -> int:
-        """Number of attributes or of people, those of all parts of the data set; 0 without labels."""
+        """Number of attributes, or of people in all parts of the data set; 0 without labels."""
         return {"attributes": ATTRIBUTES, "identity": IDENTITIES, "none": 0}[self.labels]
 
     def fetch(self) -> None:
@@ -106,7 +106,7 @@ class CelebA(ImageData):
         return ImageStore(pixels, labels)
 
     def read_labels(self, names: list[str]) -> Int64[torch.Tensor, " count"] | Int64[torch.Tensor, "count 40"]:
-        """Return the labels of images; -1 for those that the list leaves out."""
+        """Return the labels of images; -1 for images that are not in the list."""
         if self.labels == "none":
             return torch.full((len(names),), -1)
         if self.labels == "identity":
@@ -125,12 +125,12 @@ class CelebA(ImageData):
     def read_list(
         self, name: str, columns: int, allowed: Sequence[int], header: int = 0
     ) -> dict[str, Int64[np.ndarray, " columns"]]:
-        """Return the integers that a list gives for each image; empty lines are skipped.
+        """Return a list's integers for each image; empty lines are skipped.
 
         Args:
             name: Of the list.
             columns: Number of integers in a row, after the image's name.
-            allowed: What they may be.
+            allowed: Their allowed values.
             header: Number of lines before the rows.
 
         Raises:

@@ -1,4 +1,4 @@
-"""CIFAR-10: small photographs of animals and vehicles; and the format it shares with CIFAR-100."""
+"""CIFAR-10: small photographs of animals and vehicles; and the common format of CIFAR-10 and CIFAR-100."""
 
 import pickle
 from dataclasses import dataclass
@@ -51,9 +51,9 @@ def read_batches(data: ImageData, published: Any, split: Split, label_key: str) 
     """Return the images of a split's pickled batches, one after the other.
 
     Args:
-        data: Says where the folder is and whether to demand the published files.
-        published: torchvision's class: says which files make a split, in which folder, and their MD5.
-        split: Which one to read.
+        data: The data set, with its folder and `verify`.
+        published: torchvision's class, with the files of each split, their folder and their MD5.
+        split: The split to read.
         label_key: Entry of a batch that holds the labels.
 
     Raises:
@@ -77,10 +77,10 @@ def read_batches(data: ImageData, published: Any, split: Split, label_key: str) 
 
 
 def whole_numbers(values: object, dtype: type[np.integer]) -> Integer[np.ndarray, "..."]:
-    """Return values as whole numbers of a type, unless that would change one of them.
+    """Return values as whole numbers of a type; none may change.
 
     Raises:
-        ValueError: A value is none of that type.
+        ValueError: A value does not fit the type.
     """
     found = np.asarray(values)
     same = found.astype(dtype, casting="unsafe")
@@ -90,10 +90,10 @@ def whole_numbers(values: object, dtype: type[np.integer]) -> Integer[np.ndarray
 
 
 class ArrayUnpickler(pickle.Unpickler):
-    """Unpickles arrays and plain values only, for a pickle can run any code when it is loaded."""
+    """Unpickles arrays and plain values only, because a pickle can run any code when it is loaded."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return what rebuilds an array, and nothing else."""
+        """Return a class or function that rebuilds arrays; refuse all others."""
         if (module, name) in {
             ("numpy", "ndarray"),
             ("numpy", "dtype"),

@@ -1,8 +1,8 @@
 """Sets of image files: decoded once, at their final size, into a memory-mapped file that later runs open.
 
-The file holds the pixels of all images, one after the other, then the height and width of each, a CRC-32 of the pixels
-of every `CHUNK` images, and a CRC-32 of these figures. Its name is a hash of all that made it: other files, other
-sizes, another crop or another way of reading a mode are another file. To free the space, delete the folder.
+The file holds the pixels of all images, one after the other. Then follow the height and width of each, a CRC-32 of the
+pixels of every `CHUNK` images, and a CRC-32 of these numbers. Its name is a hash of all inputs: other files, other
+sizes, another crop or another way of reading a mode give another file. To free the space, delete the folder.
 """
 
 import hashlib
@@ -31,14 +31,14 @@ from gan_lightning.system.files import user_cache, whole_file
 logger = logging.getLogger(__name__)
 
 FORMAT = 2
-"""Raised whenever the same files would be decoded to other pixels, or these be written another way."""
+"""Version of the file; raised if the same files would give other pixels, or the file another layout."""
 CHUNK = 512
 WORTH_A_PROGRESS_BAR = 5_000
 DARK = 32
-"""Images that are nowhere brighter than this are nearly black: 12 bits in 16 that are taken for 16 end at 16."""
+"""Brightest value of a nearly black image. 12-bit images that are taken for 16 bits end at 16."""
 
 Pictures = tuple[UInt8[Tensor, " bytes"], Int64[np.ndarray, "count 2"]]
-"""The pixels of images, one after the other, channels first; and the height and width of each."""
+"""The pixels of images, one after the other, channels first; and the height and width of each image."""
 
 
 def decoded(
@@ -49,13 +49,13 @@ def decoded(
     title: str,
     channels: int = 3,
 ) -> UInt8[Tensor, "count {channels} {size} {size}"]:
-    """Return square images from the cache, decoding them first if it has none of this description or a damaged one.
+    """Return square images from the cache. If the cache lacks them or is damaged, they are decoded first.
 
     Args:
         files: Image files.
         size: Edge in pixels.
-        crop_size: As `read_square` says.
-        cache_dir: Folder of the cache; the user's own (`$XDG_CACHE_HOME/gan_lightning`) if none is given.
+        crop_size: As `read_square` takes it.
+        cache_dir: Folder of the cache; by default the user's own (`$XDG_CACHE_HOME/gan_lightning`).
         title: Start of the cache's file name, for people.
         channels: 3 for colour, 1 for grey.
 
@@ -88,7 +88,7 @@ def cached(
     cache_dir: str | Path | None,
     title: str,
 ) -> Pictures:
-    """Return what `decode` makes of each file, from the cache if it is there; `recipe` says what `decode` does."""
+    """Return the images that `decode` makes of files, from the cache if possible; `recipe` identifies `decode`."""
     folder = expanded(cache_dir, "cache_dir") if cache_dir else user_cache()
     name = re.sub(r"[^\w.-]", "_", title, flags=re.ASCII)[:80]
     cache = folder / f"{name}-{describe(files, recipe)}.u8"
@@ -107,7 +107,7 @@ def cached(
 
 
 def describe(files: Iterable[Path], recipe: list[int | str | None]) -> str:
-    """Return a hash of everything the decoded pixels depend on.
+    """Return a hash of everything that decides the decoded pixels.
 
     Raises:
         DataError: There is no such file, or no way to it.
@@ -116,7 +116,7 @@ def describe(files: Iterable[Path], recipe: list[int | str | None]) -> str:
     for file in files:
         with reading(file, REMEDY, "read as an image"):
             status = file.stat()
-            if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for without end
+            if not stat.S_ISREG(status.st_mode):  # reading a pipe might wait without end
                 raise ValueError("no file, but a folder, a pipe or a device")
             digest.update(os.fsencode(file.absolute()))
         digest.update(f"\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
@@ -126,9 +126,9 @@ def describe(files: Iterable[Path], recipe: list[int | str | None]) -> str:
 def build(
     cache: Path, files: Sequence[Path], decode: Callable[[Path], UInt8[np.ndarray, "channels height width"]]
 ) -> Pictures:
-    """Decode all files in parallel, put the cache in its place in one step, and return what it holds.
+    """Decode all files in parallel, put the cache in its place in one step, and return its content.
 
-    Processes that build the same cache at once each write their own file, and the last one stays.
+    If several processes build the same cache at once, each writes its own file, and the last one stays.
     """
     from rich.progress import track
 
@@ -159,18 +159,18 @@ def build(
 
 
 def trailer_bytes(count: int) -> int:
-    """Return the length of what follows the pixels of `count` images."""
+    """Return the number of bytes after the pixels of `count` images."""
     return 4 * (2 * count + -(-count // CHUNK) + 1)
 
 
 def map_pixels(cache: Path, length: int) -> UInt8[Tensor, " {length}"]:
     """Return the pixels of a cache without reading them into memory."""
-    # Copied on write: a write, which nothing here does, would not reach the file.
+    # Copied on write: nothing here writes, and a write would not reach the file.
     return torch.from_numpy(np.memmap(cache, np.uint8, "c", shape=(length,)))
 
 
 def open_intact(cache: Path, count: int) -> Pictures | None:
-    """Return what a cache holds, or nothing where its length or a checksum is wrong."""
+    """Return a cache's content, or None if its length or a checksum is wrong."""
     length = cache.stat().st_size - trailer_bytes(count)
     if length < count:
         return None

@@ -1,4 +1,4 @@
-"""What all data sets share: settings, loaders, and the way from bytes to images."""
+"""The common part of all data sets: settings, loaders, and the way from bytes to images."""
 
 import logging
 from abc import ABC, abstractmethod
@@ -44,13 +44,14 @@ class ImageData(LightningDataModule, ABC):
     Args:
         root: Folder of the data sets.
         batch_size: Training images per step and process.
-        evaluation_batch_size: Images per step and process when nothing is trained.
+        evaluation_batch_size: Images per step and process outside of training.
         image_size: Edge of the images in pixels.
-        crop_from: Shorter edge that images are resized to before a square of `image_size` is cut out, at random when
-            training and else from the centre; by default they are resized to `image_size` itself.
+        crop_from: Shorter edge of the resized images, pixels. A square of `image_size` is then cut out: at a random
+            place in training, else from the centre. By default images are resized to `image_size` itself.
         flip: Mirror training images left to right at random.
         limit: Keep only the first images of each split.
-        seed: Decides, with the epoch, the order of the training images, and of rectangular ones the squares cut out.
+        seed: Decides, with the epoch, the order of the training images, and the places of squares cut from rectangular
+            ones.
         download: Fetch the files if they are missing.
         verify: Demand the published files; `false` accepts a subset, with a warning.
     """
@@ -67,7 +68,7 @@ class ImageData(LightningDataModule, ABC):
     download: bool = False
     verify: bool = True
 
-    # What a data set declares: see `gan_lightning.interfaces.LabelledImages`.
+    # A data set's declarations: see `gan_lightning.interfaces.LabelledImages`.
     name: str = field(init=False, repr=False)
     channels: int = field(init=False, repr=False)
     enlarge: Enlarge = field(init=False, repr=False, default="resize")
@@ -101,12 +102,12 @@ class ImageData(LightningDataModule, ABC):
     @property
     @abstractmethod
     def label_kind(self) -> LabelKind:
-        """What the labels are."""
+        """Kind of the labels."""
 
     @property
     @abstractmethod
     def num_classes(self) -> int:
-        """Number of classes, or of attributes; 0 where there are no labels."""
+        """Number of classes, or of attributes; 0 without labels."""
 
     @abstractmethod
     def fetch(self) -> None:
@@ -121,7 +122,7 @@ class ImageData(LightningDataModule, ABC):
         """
 
     def prepare_data(self) -> None:
-        """Download if asked to, and read everything once, so that one process alone decodes what needs decoding.
+        """Download if asked to, and read everything once, so that one process alone decodes the images.
 
         Raises:
             DataError: The files could not be fetched or read.
@@ -131,14 +132,14 @@ class ImageData(LightningDataModule, ABC):
                 self.fetch()
             except UserError:
                 raise
-            except Exception as error:  # of the network, of the disk, of an archive, of a package that is missing
+            except Exception as error:  # from the network, the disk, an archive, or a missing package
                 raise DataError(
                     f"{self.name} could not be fetched into '{shown(self.root)}' ({reason(error)})."
                 ) from error
         self.setup("fit")
 
     def setup(self, stage: str) -> None:
-        """Read what a stage needs and is not read yet.
+        """Read the splits that a stage needs, unless they are read already.
 
         Raises:
             DataError: The files could not be read.
@@ -151,7 +152,7 @@ class ImageData(LightningDataModule, ABC):
         """Return a split as stored, read at the first call.
 
         Raises:
-            DataError: The files could not be read, hold nothing, or hold labels that the data set does not have.
+            DataError: The files could not be read, are empty, or have labels that the data set lacks.
         """
         if split not in self._stores:
             store = self.read(split)
@@ -160,10 +161,10 @@ class ImageData(LightningDataModule, ABC):
         return self._stores[split]
 
     def check_labels(self, split: Split, store: Store) -> None:
-        """Check that a split has images, and each a label that there is.
+        """Check that a split has images, and that all its labels exist.
 
         Raises:
-            DataError: It is not so.
+            DataError: It has none, or a label does not exist.
         """
         what = f"The {split} split of {shown(self.name)} in '{shown(self.root)}'"
         if not len(store) or len(store) != len(store.labels):
@@ -186,10 +187,10 @@ class ImageData(LightningDataModule, ABC):
         return ShuffledBatches(self.store("train"), self.batch_size, self.seed, self.epoch)
 
     def epoch(self) -> int:
-        """Return the epoch whose order is due; the first again and again under Lightning's `overfit_batches`.
+        """Return the epoch whose order is due; always the first one under Lightning's `overfit_batches`.
 
-        Lightning's own message to samplers, `set_epoch`, counts one too many where a run that is limited by
-        `max_steps` goes on from the end of an epoch.
+        Lightning's own message to samplers, `set_epoch`, may count one too many: in a run limited by `max_steps` that
+        goes on from the end of an epoch.
         """
         overfit = getattr(self.trainer, "overfit_batches", 0)
         return 0 if self.trainer is None or overfit else self.trainer.current_epoch
@@ -207,7 +208,7 @@ class ImageData(LightningDataModule, ABC):
         return self.val_dataloader()
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> tuple[Images, Labels]:
-        """Turn bytes into images; while training, cut out and mirrored at random if the settings say so."""
+        """Turn bytes into images. In training they are cut out and mirrored at random if the settings say so."""
         pixels, labels = batch
         if self.trainer is None:
             return self.to_images(pixels), labels
@@ -218,19 +219,19 @@ class ImageData(LightningDataModule, ABC):
             images = flip_half(images) if self.flip else images
         else:
             images = self.to_images(pixels)
-        # Lightning converts a batch to the precision of the run before it gets here, where it was bytes.
+        # Lightning converts a batch to the run's precision before this hook, when it was still bytes.
         return self.trainer.precision_plugin.convert_input(images), labels
 
     def evaluation_batches(self, split: Split, device: torch.device) -> DeviceBatches:
         """Return a split in stored order, without augmentation; needs no Trainer.
 
-        Where several processes run, this process's contiguous share: the shares in rank order are the split.
+        If several processes run, each gets a contiguous share; the shares in rank order are the split.
         """
         batches = OrderedBatches(self.store(split), self.evaluation_batch_size)
         return DeviceBatches(batches, device, self.to_images)
 
     def to_images(self, pixels: Pixels) -> Images:
-        """Return stored images as networks see them when nothing is trained."""
+        """Return stored images in the form that networks see outside of training."""
         return centre_crop(self.whole_images(pixels), self.image_size)
 
     def whole_images(self, pixels: Pixels) -> Images:
@@ -243,14 +244,14 @@ class ImageData(LightningDataModule, ABC):
         return self.crop_from or self.image_size
 
     def missing(self, path: Path) -> DataError:
-        """Return the error for files that are not there."""
+        """Return the error for missing files."""
         python = f"{type(self).__name__}('{shown(self.root)}', download=True).prepare_data()"
         return DataError(
             f"{self.name} not found: no '{shown(path)}'. Fetch it with --data.download=true (in Python: {python})."
         )
 
     def doubt(self, finding: str) -> None:
-        """Refuse files that are not the published ones, or warn where `verify` is false.
+        """Refuse files that are not the published ones, or warn if `verify` is false.
 
         Raises:
             DataError: `verify` is true.

@@ -35,12 +35,12 @@ SPLIT_FOLDERS = {"train", "training", "val", "valid", "validation", "dev", "test
 
 @dataclass(frozen=True)
 class Listing:
-    """What an `ImageFolder` found.
+    """The content of an `ImageFolder`.
 
     Attributes:
         samples: Files and their labels, by split.
-        classes: Names of the labels; none where there are fewer than two.
-        left_out: Files that are not images, by suffix, and others, by what they are.
+        classes: Names of the labels; empty if there are fewer than two.
+        left_out: Numbers of files that are not images, by suffix, and of other entries, by kind.
     """
 
     samples: dict[Split, Samples]
@@ -52,27 +52,27 @@ class Listing:
 class ImageFolder(ImageData):
     """Your own images: `<root>/<class>/**`, or `<root>/*` without labels, or at any depth with a list of labels.
 
-    Where `<root>/train` exists it is the training split, and `<root>/val` or else `<root>/test` the test split;
-    otherwise `test_fraction` of each class is held out: at least one image of each class that has two. A class of one
+    If `<root>/train` exists, it is the training split, and `<root>/val` or else `<root>/test` is the test split.
+    Otherwise `test_fraction` of each class is held out: at least one image of each class that has two. A class of one
     image stays in the training split, with a warning.
 
-    Every file whose suffix Pillow reads is an image, except EPS; of several frames or pages it is the first. Each real
-    file counts once, however many links lead to it, and a file of the training split is not in the test split. What is
-    left out is logged by suffix, and stands in `about`. Hidden files and folders are left out. Images beside class
-    folders are refused, and so is a file that links put into two classes. One class alone is no label: then
-    `label_kind` is `none`, with a warning.
+    Every file whose suffix Pillow reads is an image, except EPS. If it has several frames or pages, the first is read.
+    Each real file counts once, for any number of links to it, and a file of the training split is not in the test
+    split. Other files are left out, and so are hidden files and folders. Their numbers by suffix are logged, and stand
+    in `about`. Images beside class folders are refused, and so is a file that links put into two classes. One class
+    alone is no label: then `label_kind` is `none`, with a warning.
 
-    Grey, colour and palette images of up to 8 bits are read as they are, 16-bit grey is divided by 257, transparent
-    images are laid over white, CMYK, YCbCr and LAB become RGB, and the turn that EXIF asks for is done. Images whose
-    range of values is not known, as floating-point TIFFs, are refused. The shorter side is resized to `image_size` and
-    the centre kept; with `crop_from` training sees squares from the whole of the resized image, except that of an
-    image more than eight times as long as wide the middle counts. The classes alternate in stored order, so `limit`
-    keeps all of them. `verify` has no effect.
+    Grey, colour and palette images of up to 8 bits are read as they are. 16-bit grey is divided by 257. Transparent
+    images are laid over white. CMYK, YCbCr and LAB become RGB. An image is turned as its EXIF data ask. Images with an
+    unknown range of values are refused, such as floating-point TIFFs. The shorter side is resized to `image_size` and
+    the centre kept. With `crop_from` training sees squares from the whole resized image; an image more than eight times
+    as long as wide is first cut to its middle. The classes alternate in stored order, so `limit` keeps all of them.
+    `verify` has no effect.
 
-    `labels_file` is a text file of columns, separated by commas, semicolons or tabs, whose first line names them: a
-    file of an image in `file_column`, its class in `label_column`, empty where it is not known. The file's path
-    is from `root` or from the list's own folder; the end of it is enough where only one image has it. Images without
-    a row have no label, with a warning. Classes are sorted, as numbers if all are whole numbers.
+    `labels_file` is a text file of columns, separated by commas, semicolons or tabs. Its first line names the columns.
+    `file_column` has the file of an image. `label_column` has its class; it is empty if the class is unknown. The
+    file's path is from `root` or from the list's own folder. The end of the path is enough if only one image has it.
+    Images without a row have no label, with a warning. Classes are sorted, as numbers if all are whole numbers.
 
     Args:
         root: Folder of the images.
@@ -82,7 +82,7 @@ class ImageFolder(ImageData):
             are the classes.
         file_column: Column of the list that names the images.
         label_column: Column of the list that has the classes.
-        test_fraction: Share of each class held out for testing where the folder ships no split.
+        test_fraction: Share of each class held out for testing, if the folder ships no split.
         cache_dir: Folder for decoded images; by default the user's cache folder.
     """
 
@@ -119,29 +119,29 @@ class ImageFolder(ImageData):
 
     @property
     def classes(self) -> list[str]:
-        """Names of the classes, sorted; none where there are fewer than two.
+        """Names of the classes, sorted; empty if there are fewer than two.
 
         Raises:
-            DataError: The folder cannot be used as it is.
+            DataError: The folder has no usable layout.
         """
         return self.listing.classes
 
     @property
     def label_kind(self) -> LabelKind:
-        """`classes`, or `none` where there are fewer than two."""
+        """`classes`, or `none` if there are fewer than two."""
         return "classes" if self.classes else "none"
 
     @property
     def num_classes(self) -> int:
-        """Number of classes; 0 where there are fewer than two."""
+        """Number of classes; 0 if there are fewer than two."""
         return len(self.classes)
 
     @property
     def about(self) -> dict[str, Any]:
-        """What the folder was taken for, in values that JSON can hold.
+        """Facts on the folder's content, in values that JSON can hold.
 
         `images`: the number in each split; `images_per_class`: the same for each class; `without_label`: the number in
-        each split whose class is not known; `left_out`: what is no part of them, by suffix. `limit` is not applied.
+        each split without a known class; `left_out`: the numbers of other files, by suffix. `limit` is not applied.
         """
         counts = {split: Counter(label for _, label in self.samples(split)) for split in SPLITS}
         return {
@@ -161,7 +161,7 @@ class ImageFolder(ImageData):
         """Return the images, the classes in turn.
 
         Raises:
-            DataError: The folder cannot be used as it is, or an image cannot be read.
+            DataError: The folder has no usable layout, or an image cannot be read.
         """
         samples = self.samples(split)[: self.limit]
         files, labels = [file for file, _ in samples], torch.tensor([label for _, label in samples])
@@ -178,10 +178,10 @@ class ImageFolder(ImageData):
 
     @cached_property
     def listing(self) -> Listing:
-        """What the folder holds; looked at once, and logged then.
+        """The folder's content; read once, and logged then.
 
         Raises:
-            DataError: The folder cannot be used as it is.
+            DataError: The folder has no usable layout.
         """
         root, left_out = Path(self.root), Counter[str]()
         with reading(root, "Set --data.root to a folder of images.", "listed"):
@@ -213,7 +213,7 @@ class ImageFolder(ImageData):
         return listing
 
     def listed(self, contents: dict[Split, Content]) -> tuple[list[str], dict[Split, Labelled]]:
-        """Return the classes that the list of labels has, and the images with theirs; -1 for those without a row.
+        """Return the classes in the list of labels, and the images with their labels; -1 for images without a row.
 
         Raises:
             DataError: The list cannot be read or contradicts itself or the folder.
@@ -238,7 +238,7 @@ class ImageFolder(ImageData):
         }
 
     def report(self, listing: Listing) -> None:
-        """Log what was taken and what was left out, and which classes can be trained or tested on alone."""
+        """Log the numbers of images and of left out files, and the classes without images in one split."""
         count = sum(map(len, listing.samples.values()))
         worth_reading = listing.left_out.keys() - {HIDDEN}
         logger.log(
@@ -259,11 +259,11 @@ class ImageFolder(ImageData):
 
 
 def split_folders(root: Path, left_out: Counter[str]) -> dict[Split, Path]:
-    """Return the folders of the splits, or the root for training alone where the folder ships no split.
+    """Return the folders of the splits, or the root for training alone if the folder ships no split.
 
     Args:
         root: Folder of the images.
-        left_out: Counts what lies beside the splits.
+        left_out: Counts the entries beside the splits.
 
     Raises:
         DataError: There is a folder for training, and none for testing.
@@ -288,7 +288,7 @@ def split_folders(root: Path, left_out: Counter[str]) -> dict[Split, Path]:
 
 
 def by_folder(folders: dict[Split, Path], contents: dict[Split, Content]) -> tuple[list[str], dict[Split, Labelled]]:
-    """Return the names of the class folders, and the images with their class; -1 where the images lie in one folder.
+    """Return the names of the class folders, and the images with their class; -1 if the images lie in one folder.
 
     Raises:
         DataError: Images lie beside class folders, a class has none, or the splits have different classes.
@@ -317,10 +317,10 @@ def by_folder(folders: dict[Split, Path], contents: dict[Split, Content]) -> tup
 
 
 def check_layout(folder: Path, content: Content) -> None:
-    """Check that a folder holds images, or class folders each of which holds images.
+    """Check that a folder holds images, or class folders that all hold images.
 
     Raises:
-        DataError: It is not so.
+        DataError: It holds neither, or both.
     """
     filled = [name for name, images in content.folders.items() if images]
     empty = [name for name, images in content.folders.items() if not images]
@@ -344,9 +344,9 @@ def check_layout(folder: Path, content: Content) -> None:
 
 
 def hold_out(samples: Labelled, classes: list[str], fraction: float) -> dict[Split, Labelled]:
-    """Return the images of both splits: of each class that has two images, at least one for each split.
+    """Return the images of both splits; a class of two or more images has at least one in each split.
 
-    Which images are held out of a class depends on its name and its images alone.
+    The choice of a class's held-out images depends on its name and its images alone.
     """
     groups: dict[int, list[int]] = {}
     for index, (_, label) in enumerate(samples):
@@ -364,7 +364,7 @@ def hold_out(samples: Labelled, classes: list[str], fraction: float) -> dict[Spl
 
 
 def in_turn(samples: Labelled) -> Labelled:
-    """Return the first image of every class, then the second of every class, and so on; those without one come last."""
+    """Return the first image of every class, then the second of every class, and so on; unlabelled ones come last."""
     groups: dict[int, Labelled] = {}
     for sample in samples:
         groups.setdefault(sample[1], []).append(sample)
@@ -373,25 +373,25 @@ def in_turn(samples: Labelled) -> Labelled:
 
 
 def number_or_name(labels: Iterable[str]) -> Callable[[str], Any]:
-    """Return what to sort labels by: as whole numbers if all of them are, else as text."""
+    """Return a sort key for labels: whole numbers if all labels are, else text."""
     if all(re.fullmatch(r"-?\d+", label, re.ASCII) for label in labels if label):
         return lambda label: (int(label), label)
     return lambda label: label
 
 
 def hint(root: Path, labels_file: str | Path | None) -> str:
-    """Return what to do about a single class: name the list of labels, if one lies there."""
+    """Return a remedy for a single class: the name of the list of labels, if one lies there."""
     lists = sorted(file.name for file in root.iterdir() if file.suffix.lower() in (".csv", ".tsv"))
     return f" Labels from a list: --data.labels_file={shown(lists[0])}." if lists and not labels_file else ""
 
 
 def in_words(count: int, classes: list[str], left_out: Counter[str]) -> str:
-    """Return what was taken and what was not, as `20 images, 2 classes, left out: 12 (.txt 10, .mp4 2)`."""
+    """Return the counts in words, as `20 images, 2 classes, left out: 12 (.txt 10, .mp4 2)`."""
     kinds = f"{len(classes):,} classes" if classes else "no classes"
     return f"{counted(count, 'image')}, {kinds}{in_brackets(left_out)}"
 
 
 def in_brackets(left_out: Counter[str]) -> str:
-    """Return what was left out, as `, left out: 12 (.txt 10, .mp4 2)`; nothing where nothing was."""
+    """Return the number of left out files, as `, left out: 12 (.txt 10, .mp4 2)`; empty if there are none."""
     kinds = ", ".join(f"{kind} {count:,}" for kind, count in left_out.most_common())
     return f", left out: {left_out.total():,} ({kinds})" if kinds else ""

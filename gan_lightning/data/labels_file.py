@@ -1,4 +1,4 @@
-"""Labels of images from a list: a text file of columns, whose first line names them."""
+"""Labels of images from a list: a text file of columns; its first line names the columns."""
 
 import csv
 import os
@@ -20,9 +20,9 @@ class Row:
     """One row of a list.
 
     Attributes:
-        line: Where it ends in the file, counted from 1.
+        line: Number of its last line in the file, counted from 1.
         name: Of the image.
-        label: Its class; empty where it is not known.
+        label: Its class; empty if it is unknown.
     """
 
     line: int
@@ -34,7 +34,7 @@ class Row:
 
 
 def read_rows(file: Path, file_column: str, label_column: str) -> list[Row]:
-    """Return the rows of a list that is separated by commas, semicolons or tabs; empty lines are skipped.
+    """Return the rows of a list separated by commas, semicolons or tabs; empty lines are skipped.
 
     Raises:
         DataError: The list cannot be read, lacks a column, or a row has too many or too few values or no name.
@@ -63,7 +63,7 @@ def read_rows(file: Path, file_column: str, label_column: str) -> list[Row]:
 
 
 def header_of(line: str, file: Path, file_column: str, label_column: str) -> tuple[list[str], str]:
-    """Return the names of the columns, and what separates them.
+    """Return the names of the columns, and their separator.
 
     Raises:
         DataError: A column is missing, or is there twice.
@@ -83,10 +83,10 @@ def header_of(line: str, file: Path, file_column: str, label_column: str) -> tup
 
 
 def labels_of(images: list[Found], rows: list[Row], file: Path, root: Path) -> dict[Identity, str]:
-    """Return the label of each image that a list has a row for.
+    """Return the label of each image with a row in a list.
 
-    A row names its image by a path from `root`, by a path from the list's own folder, or by the end of a path that
-    one image alone has.
+    A row names its image by a path from `root` or from the list's own folder. The end of a path is enough if one image
+    alone has it.
 
     Raises:
         DataError: A row names no image or several, or an image is listed twice.
@@ -146,5 +146,5 @@ def identities_of(
 
 
 def plain(name: str) -> str:
-    """Return a name with composed letters: some systems write ä as a and two dots, which looks the same."""
+    """Return a name with composed letters: some systems write ä as a and two dots, with the same look."""
     return unicodedata.normalize("NFC", name)

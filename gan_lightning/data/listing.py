@@ -1,7 +1,7 @@
-"""What lies in a folder of images: each real file once, and a count of everything that is not taken.
+"""The content of a folder of images: each real file once, and a count of all other entries.
 
-A file is known by its place on the disk, not by its path, so links to it, and folders that are met again through a
-link, change nothing.
+A file's identity is its place on the disk instead of its path. Links to it change nothing, nor do folders that are met
+again through a link.
 """
 
 import os
@@ -20,7 +20,7 @@ from gan_lightning.errors import DataError
 from gan_lightning.interfaces import Split
 
 Identity = tuple[int, int] | str
-"""A file's device and number there; its resolved path on a system that does not number files."""
+"""A file's device and its number there; its resolved path on a system without such numbers."""
 
 FOLDER_REMEDY = "Make it readable, or remove it."
 FILE_REMEDY = "Put the file back, or remove the link."
@@ -32,15 +32,15 @@ HIDDEN, NO_FILE, LINKED_FOLDER, LINKED_FILE, NO_SUFFIX = (
     "file listed already",
     "no suffix",
 )
-"""What is left out and has no suffix to be counted by."""
+"""Kinds of left out entries that are not counted by suffix."""
 
 
 class Found(NamedTuple):
     """An image file below a folder.
 
     Attributes:
-        path: As it was reached.
-        identity: What it is on the disk.
+        path: The path by which it was found.
+        identity: Its identity on the disk.
     """
 
     path: str
@@ -58,12 +58,13 @@ Labelled = list[tuple[Found, int]]
 
 @dataclass(frozen=True)
 class Content:
-    """What a folder holds.
+    """The content of a folder.
 
     Attributes:
         images: In the folder itself.
         folders: By name, the images below each folder in it, at any depth.
-        others: Files below the folder that are not images, hidden entries and links to what is listed already.
+        others: Numbers of other files below the folder, of hidden entries, and of links to files and folders listed
+            already.
     """
 
     images: list[Found] = field(default_factory=list)
@@ -72,7 +73,7 @@ class Content:
 
     @property
     def classes(self) -> list[str]:
-        """Names of the folders, where no images lie in the folder itself."""
+        """Names of the folders, if no images lie in the folder itself."""
         return [] if self.images else list(self.folders)
 
     @property
@@ -82,7 +83,7 @@ class Content:
 
 
 def content_of(folder: Path) -> Content:
-    """Return what a folder holds, in the order of the names.
+    """Return the content of a folder, in the order of the names.
 
     Raises:
         DataError: A folder cannot be read, or a link with an image's suffix leads nowhere.
@@ -92,7 +93,7 @@ def content_of(folder: Path) -> Content:
         place = folder.resolve(strict=True)
         above = {identity_of(str(place), place.stat())}
     for parent in place.parents:
-        # A link to a folder above would bring in the whole disk, and this folder again.
+        # A link to a folder above would bring in the whole disk, with this folder again.
         with suppress(OSError):
             above.add(identity_of(str(parent), parent.stat()))
     content = Content()
@@ -108,7 +109,7 @@ def content_of(folder: Path) -> Content:
 
 
 def images_below(folder: str, suffixes: frozenset[str], others: Counter[str], seen: set[Identity]) -> Iterator[Found]:
-    """Yield the images of a folder, then those of each folder in it that has not been `seen` yet."""
+    """Yield the images of a folder, then the images of each folder in it that has not been `seen` yet."""
     waiting = [folder]
     while waiting:
         folders = []
@@ -124,7 +125,7 @@ def images_below(folder: str, suffixes: frozenset[str], others: Counter[str], se
 
 
 def entries_of(folder: str, suffixes: frozenset[str], others: Counter[str]) -> Iterator[tuple[str, Found, bool]]:
-    """Yield the image files and the folders in a folder, sorted by name, and which are folders; count the rest.
+    """Yield the image files and the folders in a folder, sorted by name; True marks folders. Count the rest.
 
     Raises:
         DataError: The folder cannot be read, or a link with an image's suffix leads nowhere.
@@ -152,13 +153,13 @@ def entries_of(folder: str, suffixes: frozenset[str], others: Counter[str]) -> I
 
 
 def suffix_of(name: str) -> str:
-    """Return what a file is counted by."""
+    """Return the suffix by which a file is counted."""
     stem, _, end = name.rpartition(".")
     return f".{shown(end)}".lower() if stem and end else NO_SUFFIX
 
 
 def identity_of(path: str, status: os.stat_result) -> Identity:
-    """Return what tells a file from all others, however it is reached."""
+    """Return a file's identity, the same for all paths to it."""
     return (status.st_dev, status.st_ino) if status.st_ino else os.path.realpath(path)
 
 
@@ -168,12 +169,12 @@ def count_files(folder: Path) -> int:
 
 
 def each_once(splits: dict[Split, Labelled], classes: list[str], others: Counter[str]) -> dict[Split, Labelled]:
-    """Return the images of each split without those that were met before, in this split or the one before it.
+    """Return the images of each split without repeated ones, in this split or the one before it.
 
     Args:
         splits: Images and their labels.
         classes: Names of the labels.
-        others: Counts those that are left out.
+        others: Counts the repeated images.
 
     Raises:
         DataError: The same file has two labels.

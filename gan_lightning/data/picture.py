@@ -1,7 +1,7 @@
 """From one image file to its pixels, 8 bits a channel: the only place where the package opens an image of the user's.
 
-Which pixels of a file are meant is a question of its mode, so each mode that is read is named here, with the way it is
-read; a file of any other mode is refused.
+A file's mode decides the meaning of its pixels. The table has each known mode, with the way it is read. A file of
+another mode is refused.
 
 | Pillow's mode | how it is read |
 | --- | --- |
@@ -13,7 +13,8 @@ read; a file of any other mode is refused.
 | CMYK, YCbCr, LAB | Pillow's conversion to RGB |
 | F, other I, signed values | refused: their range is not known |
 
-A colour profile is not applied. Of several frames or pages the first is read. The turn that EXIF asks for is done.
+A colour profile is not applied. If there are several frames or pages, the first is read. An image is turned as its EXIF
+data ask.
 """
 
 from pathlib import Path
@@ -34,28 +35,28 @@ KEYED = {"1", "L", "RGB"}
 CONVERTED = {"1": "L", "L": "L", "RGB": "RGB", "RGBX": "RGB", "P": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "LAB": "RGB"}
 SIXTEEN_BITS = {"I;16", "I;16L", "I;16B", "I;16N"}
 SIXTEEN_BIT_FORMATS = {"PNG", "TIFF", "JPEG2000", "PPM"}
-"""Formats whose 16-bit values are known to go from 0 to 65535."""
+"""Formats whose 16-bit values go from 0 to 65535."""
 SIXTEEN_BIT_I = {"PNG", "PPM"}
 """Formats whose 16-bit images Pillow opens as I; PNG before Pillow 11."""
 
 NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
-"""What Pillow recognises without being able to decode it, and EPS, whose decoding runs the file as a program."""
+"""Formats that Pillow recognises but cannot decode, and EPS: decoding it runs the file as a program."""
 
 GREY_STEPS = {"L;2": 85, "L;4": 17}
-"""What one step of the grey levels of few bits is, in 8 bits."""
+"""One step of 2-bit and 4-bit grey, in 8 bits."""
 
 ORIENTATION = 0x0112
 TIFF_PHOTOMETRIC, TIFF_SAMPLE_FORMAT = 262, 339
 WHITE_IS_ZERO, SIGNED = 0, 2
 
 LONGEST = 8
-"""Of an image more than this many times as long as it is wide the middle is kept."""
+"""Largest ratio of an image's sides; of a longer image the middle is kept."""
 
 REMEDY = "Replace or remove it."
 
 
 def picture_formats() -> tuple[list[str], frozenset[str]]:
-    """Return the formats that are read, by Pillow's names, and the suffixes of their files, in small letters."""
+    """Return the readable formats, by Pillow's names, and the suffixes of their files, in small letters."""
     from PIL import Image
 
     suffixes = Image.registered_extensions()  # loads all of Pillow's formats
@@ -71,7 +72,7 @@ def read_square(
     Args:
         file: Any format that Pillow reads, in a mode of the table above.
         size: Edge of the result in pixels.
-        crop_size: Edge of the square that is cut out and then resized; the whole shorter side if none is given.
+        crop_size: Edge of the square that is cut out and then resized; by default the whole shorter side.
         channels: 3 for colour, 1 for grey (0.299 R + 0.587 G + 0.114 B).
 
     Raises:
@@ -97,7 +98,7 @@ def read_square(
 
 
 def read_whole(file: Path, size: int, channels: int = 3) -> UInt8[np.ndarray, "{channels} height width"]:
-    """Return an image whose shorter side is resized to `size`, whatever the longer one is then.
+    """Return an image whose shorter side is resized to `size`; the longer one follows.
 
     Raises:
         DataError: The file cannot be read, or its mode is not in the table.
@@ -111,7 +112,7 @@ def opened(file: Path) -> "Image":
     from PIL import Image, UnidentifiedImageError
 
     formats, _ = picture_formats()
-    # By its name Pillow maps a file into memory, and garbles an uncompressed TIFF that is to be turned by 90 degrees.
+    # Given a name, Pillow maps a file into memory, and garbles an uncompressed TIFF that is turned by 90 degrees.
     with file.open("rb") as stream:
         try:
             image = Image.open(stream, formats=formats)
@@ -123,7 +124,7 @@ def opened(file: Path) -> "Image":
 
 
 def packing(image: "Image") -> str:
-    """Return how the file packs its pixels, by Pillow's name (`L;4`, `RGB;16B`); known until they are loaded."""
+    """Return the file's packing of pixels, by Pillow's name (`L;4`, `RGB;16B`); known until they are loaded."""
     arguments: Any = image.tile[0][3] if getattr(image, "tile", None) else ""  # type: ignore[attr-defined]
     first = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
     return first if isinstance(first, str) else ""
@@ -143,7 +144,7 @@ def eight_bits(image: "Image", packed: str, file: Path) -> "Image":
             raise refusal(file, mode, f"16-bit values of a {image.format}")
         return sixteen_bits(image, packed, transparent)
     if mode in ALPHA or (mode == "P" and (transparent is not None or has_alpha_palette(image))):
-        straight = image.convert("LA") if mode == "La" else image  # which Pillow does not convert in one step
+        straight = image.convert("LA") if mode == "La" else image  # Pillow does not convert it in one step
         return over_white(straight.convert("RGBA"))
     if mode not in CONVERTED:
         raise refusal(file, mode, {"F": "floating-point values", "I": "values of 32 bits"}.get(mode, "a rare mode"))
@@ -159,7 +160,7 @@ def sixteen_bits(image: "Image", packed: str, transparent: int | None) -> "Image
     values = np.asarray(image).astype(np.int64)
     highest = 4095 if packed == "I;12" else 65535
     grey = (values * 255 + highest // 2) // highest
-    if tiff_tag(image, TIFF_PHOTOMETRIC) == WHITE_IS_ZERO:  # which Pillow minds with fewer bits only
+    if tiff_tag(image, TIFF_PHOTOMETRIC) == WHITE_IS_ZERO:  # Pillow respects it with fewer bits only
         grey = 255 - grey
     if transparent is not None:
         grey[values == transparent] = 255
@@ -167,7 +168,7 @@ def sixteen_bits(image: "Image", packed: str, transparent: int | None) -> "Image
 
 
 def over_white(image: "Image") -> "Image":
-    """Return an RGBA image laid over white, where the colours of transparent pixels do not show."""
+    """Return an RGBA image laid over white; the colours of transparent pixels do not show."""
     from PIL import Image
 
     ground = Image.new("RGB", image.size, "white")
@@ -176,7 +177,7 @@ def over_white(image: "Image") -> "Image":
 
 
 def key_colour(image: "Image", packed: str) -> tuple[int, ...]:
-    """Return the colour that a file declares transparent, in 8 bits; a PNG gives it in the bits of its own pixels."""
+    """Return a file's transparent colour, in 8 bits; a PNG gives it in the bits of its own pixels."""
     declared = image.info["transparency"]
     values = (declared,) if isinstance(declared, int) else tuple(declared)
     if image.format == "PNG" and packed.endswith(";16B"):
@@ -186,7 +187,7 @@ def key_colour(image: "Image", packed: str) -> tuple[int, ...]:
 
 
 def without_key(image: "Image", colour: tuple[int, ...]) -> "Image":
-    """Return an image whose pixels of one colour have become white."""
+    """Return an image with the pixels of one colour made white."""
     from PIL import Image
 
     pixels = np.array(image).reshape(image.height, image.width, -1)
@@ -202,18 +203,18 @@ def has_alpha_palette(image: "Image") -> bool:
 
 
 def is_signed(image: "Image") -> bool:
-    """Return whether a TIFF declares its values signed, which Pillow minds with more than 8 bits only."""
+    """Return whether a TIFF declares its values signed; Pillow respects this with more than 8 bits only."""
     found = tiff_tag(image, TIFF_SAMPLE_FORMAT)
     return SIGNED in (found if isinstance(found, tuple) else (found,))
 
 
 def tiff_tag(image: "Image", tag: int) -> Any:
-    """Return the value of a tag of a TIFF, nothing where it has none or the image is no TIFF."""
+    """Return the value of a tag of a TIFF; None if it has none or the image is no TIFF."""
     return image.tag_v2.get(tag) if image.format == "TIFF" else None  # type: ignore[attr-defined]
 
 
 def refusal(file: Path, mode: str, what: str) -> DataError:
-    """Return the error for pixels whose range or meaning is not known."""
+    """Return the error for pixels of unknown range or meaning."""
     return DataError(
         f"'{shown(file)}' must have pixels of a known range, got {what} (Pillow's mode {mode}). "
         "Save it as a PNG or JPEG of 8 or 16 bits a channel."
@@ -221,10 +222,10 @@ def refusal(file: Path, mode: str, what: str) -> DataError:
 
 
 def turned(plain: "Image", image: "Image") -> "Image":
-    """Return an image turned as the EXIF data of the file say; data that cannot be read say nothing."""
+    """Return an image turned as the file's EXIF data ask; unreadable data are ignored."""
     from PIL import Image
 
-    if image.format == "TIFF":  # which Pillow itself has turned by now
+    if image.format == "TIFF":  # Pillow itself has turned it by now
         return plain
     try:
         orientation = image.getexif().get(ORIENTATION)
@@ -243,7 +244,7 @@ def turned(plain: "Image", image: "Image") -> "Image":
 
 
 def shorter_side_resized(image: "Image", size: int) -> "Image":
-    """Return an image whose shorter side is `size`, of a very long one the middle."""
+    """Return an image whose shorter side is `size`; of a very long image only the middle."""
     shorter = min(image.size)
     width, height = (min(edge, LONGEST * shorter) for edge in image.size)
     if (width, height) != image.size:

@@ -1,4 +1,4 @@
-"""What may go wrong with a file of the user's, said in one line that names it."""
+"""Errors of a user's files, each in one line that names the file."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,19 +7,19 @@ from pathlib import Path
 from gan_lightning.errors import DataError, SettingError, UserError
 
 NAMED = 3
-"""Names that a message lists before it counts the rest."""
+"""Most names in a message; it counts the rest."""
 
 
 @contextmanager
 def reading(path: str | Path, remedy: str, what: str = "read") -> Iterator[None]:
-    """Turn whatever fails in the block into one error that names a file or folder of the user's.
+    """Turn any error of the block into one that names a file or folder of the user's.
 
     Libraries fail on damaged files in more ways than they document, so no list of exceptions would be whole.
 
     Args:
-        path: What the block works with.
-        remedy: A sentence that says what to do.
-        what: What the block does with it, after "cannot be".
+        path: The file or folder that the block works with.
+        remedy: A sentence with the remedy.
+        what: The block's work on it, after "cannot be".
 
     Raises:
         DataError: The block failed.
@@ -33,12 +33,12 @@ def reading(path: str | Path, remedy: str, what: str = "read") -> Iterator[None]
 
 
 def failure(path: str | Path, error: Exception, remedy: str, what: str) -> DataError:
-    """Return the one error that stands for any that a file or folder of the user's led to."""
+    """Return the error that replaces any error from a user's file or folder."""
     return DataError(f"'{shown(path)}' cannot be {what} ({reason(error)}). {remedy}")
 
 
 def shown(path: str | Path) -> str:
-    r"""Return a name that can be printed anywhere: bytes that are no text, and control characters, become `\u...`."""
+    r"""Return a name that is printable everywhere; bytes outside of text and control characters become `\u...`."""
     text = str(path)
     return (
         text
@@ -50,7 +50,7 @@ def shown(path: str | Path) -> str:
 
 
 def named(names: list[str], limit: int = NAMED) -> str:
-    """Return the first few names in quotes, and how many more there are."""
+    """Return the first few names in quotes, and the number of the rest."""
     first = ", ".join(f"'{shown(name)}'" for name in names[:limit])
     return first if len(names) <= limit else f"{first} and {len(names) - limit:,} more"
 
@@ -61,7 +61,7 @@ def counted(count: int, noun: str) -> str:
 
 
 def reason(error: Exception) -> str:
-    """Return what an exception says, in one line, or its class where it says nothing."""
+    """Return an exception's message in one line, or its class if there is none."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return shown(" ".join(text.split())) or type(error).__name__
 

@@ -1,7 +1,8 @@
 """Decoded images in memory, and the batches that each process takes from them.
 
-Which image stands where, and which part of it is cut out, is a pure function of the number of images, the batch size,
-the seed, the epoch, the rank and the number of processes. Batches are gathered by index, without worker processes.
+A pure function decides each image's place in the batches, and the part cut out of it. Its arguments are the number of
+images, the batch size, the seed, the epoch, the rank and the number of processes. Batches are gathered by index,
+without worker processes.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,7 +25,7 @@ Pixels = UInt8[Tensor, "batch channels stored_height stored_width"]
 Batch = tuple[Pixels, Labels]
 
 PLACES = 1
-"""Keeps the places that squares are cut from apart from the order of the images, which has the same seed."""
+"""Number of a random stream: the squares' places must differ from the order of the images with the same seed."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class ImageStore:
 
     Args:
         images: Pixels, 0 to 255.
-        labels: As `gan_lightning.interfaces.Labels` says.
+        labels: As in `gan_lightning.interfaces.Labels`.
     """
 
     images: UInt8[Tensor, "count channels height width"]
@@ -51,21 +52,21 @@ class ImageStore:
         return ImageStore(self.images[:limit], self.labels[:limit])
 
     def for_training(self, seed: int, epoch: int) -> Callable[[Int64[Tensor, " batch"]], Batch]:
-        """Return what gives batches of an epoch: the images as they are."""
+        """Return a function that gives batches of an epoch: the images as stored."""
         return self.__getitem__
 
 
 @dataclass(frozen=True)
 class RectangleStore:
-    """One split whose images have one edge in common and any other edge; batches are squares cut out of them.
+    """One split of images with one common edge and any other edge; batches are squares cut out of them.
 
-    Evaluations see the square in the middle, as long as the common edge. Training sees smaller squares, each cut from
-    a place of the whole image that seed, epoch and image decide.
+    Evaluations see the square in the middle, as long as the common edge. Training sees smaller squares from the whole
+    image; seed, epoch and image decide their places.
 
     Args:
         pixels: The images one after the other, channels first, 0 to 255; may be a memory-mapped file.
         sizes: Height and width of each; the smaller is the same for all.
-        labels: As `gan_lightning.interfaces.Labels` says.
+        labels: As in `gan_lightning.interfaces.Labels`.
         channels: Of each image.
         training_edge: Edge of the squares for training, pixels.
     """
@@ -85,8 +86,8 @@ class RectangleStore:
         return self.squares(indices, edge, middle), self.labels.index_select(0, indices)
 
     def for_training(self, seed: int, epoch: int) -> Callable[[Int64[Tensor, " batch"]], Batch]:
-        """Return what gives batches of an epoch: squares, all places of an image equally likely."""
-        # An image's place is the same whichever batch and process it falls to.
+        """Return a function that gives batches of an epoch: squares, all places of an image equally likely."""
+        # An image's place is the same in any batch and process.
         drawn = np.random.default_rng((seed, epoch, PLACES)).random((len(self), 2))
         places = (drawn * (self.sizes - self.training_edge + 1)).astype(np.int64)
 
@@ -111,7 +112,7 @@ class RectangleStore:
 
     @cached_property
     def starts(self) -> Int64[np.ndarray, " count"]:
-        """Where each image begins."""
+        """Index of each image's first pixel value."""
         lengths = self.channels * self.sizes.prod(axis=1)
         return np.cumsum(lengths) - lengths
 
@@ -129,7 +130,7 @@ Store = ImageStore | RectangleStore
 
 
 def share(positions: range, rank: int, world_size: int) -> range:
-    """Return one process's part: contiguous, and as long as any other's, give or take one.
+    """Return one process's part. Parts are contiguous, and their lengths differ by at most one.
 
     Raises:
         SettingError: There are fewer positions than processes.
@@ -144,10 +145,10 @@ def share(positions: range, rank: int, world_size: int) -> range:
 
 
 def training_steps(count: int, batch_size: int, world_size: int) -> list[range]:
-    """Return the positions in the epoch's order that each step takes, all processes together.
+    """Return the positions in the epoch's order for each step of all processes together.
 
-    A step takes `batch_size * world_size` images and the last one takes the rest. A rest of fewer than two images
-    per process, which batch normalisation could not use, joins the step before it.
+    A step takes `batch_size * world_size` images and the last one takes the rest. A rest of fewer than two images per
+    process joins the step before it: batch normalisation could not use it.
     """
     smallest = min(2, batch_size) * world_size
     starts = range(0, max(1, count - smallest + 1), batch_size * world_size)
@@ -155,7 +156,7 @@ def training_steps(count: int, batch_size: int, world_size: int) -> list[range]:
 
 
 def evaluation_steps(count: int, batch_size: int, rank: int, world_size: int) -> list[range]:
-    """Return the positions in the stored order that one process takes, step by step.
+    """Return one process's positions in the stored order, step by step.
 
     The shares in rank order are the stored order. All processes take the same number of steps, so the last step
     can hold one image more than `batch_size`.
@@ -166,15 +167,15 @@ def evaluation_steps(count: int, batch_size: int, rank: int, world_size: int) ->
 
 
 def shuffled(count: int, seed: int, epoch: int) -> Int64[Tensor, " count"]:
-    """Return the order of an epoch, which leaves every random generator as it was."""
+    """Return the order of an epoch; every random generator stays unchanged."""
     return torch.from_numpy(np.random.default_rng((seed, epoch)).permutation(count))
 
 
 class ShuffledBatches:
     """Training batches: every image once per epoch, in an order that depends on the seed and the epoch only.
 
-    Several processes with batch size B take, step by step, the images that one process with the product of B and
-    their number takes. Lightning saves and restores the position within the epoch.
+    n processes with batch size B take, step by step, the same images as one process with batch size n B. Lightning
+    saves and restores the position within the epoch.
 
     Args:
         store: The training split.
@@ -195,7 +196,7 @@ class ShuffledBatches:
         return len(training_steps(len(self.store), self.batch_size, process_count()))
 
     def __iter__(self) -> Iterator[Batch]:
-        # Lightning calls `iter` before it knows the epoch: nothing of a generator runs before the first `next`.
+        # Lightning calls `iter` before it knows the epoch: a generator starts at the first `next`.
         epoch = self.epoch()
         rank, world_size = process_rank(), process_count()
         order, gathered = shuffled(len(self.store), self.seed, epoch), self.store.for_training(self.seed, epoch)
@@ -208,12 +209,12 @@ class ShuffledBatches:
             yield gathered(order[mine.start : mine.stop])
 
     def state_dict(self) -> dict[str, int]:
-        """Return the epoch and the number of its steps that were taken."""
+        """Return the epoch and the number of its steps so far."""
         epoch, taken = self._position
         return {"epoch": epoch, "steps_taken": taken}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on after the steps that were taken, if the next iteration is of the same epoch."""
+        """Go on after the saved steps, if the next iteration is of the same epoch."""
         self._resume_at = (state["epoch"], state["steps_taken"])
 
 

@@ -1,4 +1,4 @@
-"""From stored bytes to the images that networks see: batch-wise, on the device that holds the batch."""
+"""From stored bytes to images for networks: batch-wise, on the batch's device."""
 
 from typing import Literal
 
@@ -42,7 +42,7 @@ def centre_crop(images: Images, size: int) -> Float[Tensor, "batch channels {siz
 
 
 def random_crop(images: Images, size: int) -> Float[Tensor, "batch channels {size} {size}"]:
-    """Cut a square out of each image, each from a place of its own, drawn from the global generator of its device."""
+    """Cut a square out of each image at its own random place, drawn from the global generator of its device."""
     count, _, height, width = images.shape
     if (height, width) == (size, size):
         return images

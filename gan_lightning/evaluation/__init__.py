@@ -1,6 +1,7 @@
-"""The mathematics of what is measured: features.py extracts, probes/ classify, controls.py has random weights.
+"""The mathematics of measurements: features.py extracts, probes/ classify, controls.py has random weights.
 
-How good generated images are: quality.py has the figures, judges.py the networks, generation.py does both.
+The quality of generated images: distribution_distances.py has the figures, judges.py the networks, generation.py uses
+both.
 """
 
 from gan_lightning.evaluation.chosen import drawn_images

@@ -1,4 +1,4 @@
-"""Some images of a split: drawn at random, or at places that are known."""
+"""Some images of a split: drawn at random, or at given places."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ class ChosenImages:
     """Some images of a split, in stored order.
 
     Attributes:
-        batches: Where several processes run, this process's share.
-        places: Which of the share are taken, ascending.
-        count: Images that are taken, of all processes together.
+        batches: All batches; if several processes run, this process's share.
+        places: Places of the images in the share, ascending.
+        count: Number of the images, of all processes together.
     """
 
     batches: ImageBatches
@@ -26,7 +26,7 @@ class ChosenImages:
     count: int
 
     def __iter__(self) -> Iterator[tuple[Images, Labels]]:
-        """Yield those of each batch, where there are any."""
+        """Yield the chosen images and labels of each batch that has any."""
         start = 0
         for images, labels in self.batches:
             end = start + len(images)
@@ -37,13 +37,13 @@ class ChosenImages:
 
 
 def choose(batches: ImageBatches, count: int, seed: int) -> ChosenImages:
-    """Return as many images, chosen at random, or all where there are fewer.
+    """Return `count` images, chosen at random, or all if there are fewer.
 
-    The choice is the same however many processes there are.
+    The choice is the same for any number of processes.
 
     Args:
-        batches: Read once to count the images; where several processes run, this process's share.
-        count: How many.
+        batches: Read once to count the images; if several processes run, this process's share.
+        count: Number of images.
         seed: For the choice.
     """
     shares = gather_objects(sum(len(images) for images, _ in batches))
@@ -53,12 +53,12 @@ def choose(batches: ImageBatches, count: int, seed: int) -> ChosenImages:
 
 
 def drawn_images(batches: ImageBatches, count: int, seed: int) -> Images:
-    """Return images drawn from the whole of a split, in stored order, or all where there are fewer.
+    """Return images drawn from the whole of a split, in stored order, or all if there are fewer.
 
     Args:
-        batches: Read twice, the first time to count; where several processes run, this process's share. All of them
-            get the same images, which do not depend on the number of processes.
-        count: How many.
+        batches: Read twice, the first time to count. If several processes run, this is one process's share. All
+            processes get the same images, for any number of processes.
+        count: Number of images.
         seed: Of the draw.
     """
     total = sum(gather_objects(sum(len(images) for images, _ in batches)))
@@ -71,7 +71,7 @@ def images_at(
     """Return the images at these places of the stored order.
 
     Args:
-        batches: Where several processes run, this process's share; all of them get the same images.
+        batches: If several processes run, this process's share; all of them get the same images.
         indices: Places; one may be asked for again.
     """
     wanted, places = torch.unique(indices, return_inverse=True)
@@ -89,5 +89,5 @@ def images_at(
 
 
 def _drawn(total: int, count: int, seed: int) -> Int64[Tensor, " places"]:
-    """Return `count` of the first `total` numbers, chosen at random, or all where there are fewer; ascending."""
+    """Return `count` of the first `total` numbers, chosen at random, or all if there are fewer; ascending."""
     return torch.randperm(total, generator=torch.Generator().manual_seed(seed))[:count].sort().values

@@ -1,4 +1,4 @@
-"""Networks with random weights: what training has added to an architecture shows beside them alone."""
+"""Networks with random weights. Only beside them a figure shows the effect of training."""
 
 import copy
 import inspect
@@ -16,12 +16,12 @@ from gan_lightning.interfaces import HasExtractors, HasHeads, LinearHead
 
 @dataclass(frozen=True)
 class Control:
-    """The extractors of a model as they were before any training.
+    """The extractors of a model before any training.
 
     Attributes:
-        networks: Under the names of the trained ones; those of which there can be no control are left out.
+        networks: Under the names of the trained ones; an extractor that can have no control is left out.
         heads: Their heads, with random weights, too.
-        remarks: What a reader has to know of them, a sentence each.
+        remarks: Remarks for readers of the figures, a sentence each.
     """
 
     networks: Mapping[str, nn.Module]
@@ -37,13 +37,13 @@ def control_of(
 ) -> Control:
     """Return a model's extractors with weights drawn from `seed`.
 
-    The model is built anew from its hyper-parameters, so that the weights have its own initial distribution. Where that
-    is not possible, or an extractor's weights do not depend on the seed, the extractor is copied and its layers are
-    reset to torch's initial distributions, and its head is normal: its row space points anywhere. A copy in which
-    weights stay as they were is no control.
+    The model is built anew from its hyper-parameters, so that the weights have its own initial distribution. If that is
+    impossible, or an extractor's weights do not depend on the seed, the extractor is copied. The copy's layers are
+    reset to torch's initial distributions, and its head is normal: its row space points anywhere. If some weights of a
+    copy stay the same, it is no control.
 
     Args:
-        model: As trained; None where there are networks alone.
+        model: The trained model; None if there are networks alone.
         networks: Its extractors.
         heads: Their heads.
         seed: For the weights.
@@ -111,11 +111,11 @@ def _extractors(model: nn.Module) -> Mapping[str, nn.Module]:
 def rebuilt(model: nn.Module, seed: int) -> tuple[tuple[nn.Module, nn.Module] | None, str | None]:
     """Return the model built anew from its saved hyper-parameters, in eval mode; or None and why not, as a sentence.
 
-    It is built twice, with this seed and with the next one, so that what does not depend on the seed shows.
+    It is built twice, with this seed and with the next one. The two show which weights depend on the seed.
 
     Args:
         model: With `hparams`, as Lightning's modules have them.
-        seed: For the weights; the global random state stays as it is.
+        seed: For the weights; the global random state stays unchanged.
     """
     kind = type(model).__name__
     signature = inspect.signature(type(model)).parameters
@@ -130,7 +130,7 @@ def rebuilt(model: nn.Module, seed: int) -> tuple[tuple[nn.Module, nn.Module] | 
     arguments = {name: value for name, value in saved.items() if takes_more or name in parameters}
     try:
         fresh, other = (_built(type(model), arguments, each).eval() for each in (seed, seed + 1))
-        _extractors(fresh)  # which may want what only a trained model has
+        _extractors(fresh)  # it may fail on an untrained model
     except Exception as error:  # anything may go wrong in a user's __init__
         reason = " ".join(str(error).split())
         return None, f"{kind} cannot be built anew from its hyper-parameters ({type(error).__name__}: {reason})."
@@ -168,7 +168,7 @@ def same_weights(one: nn.Module, other: nn.Module) -> bool:
 def fixed_weights(one: nn.Module, other: nn.Module) -> list[str]:
     """Return the names of the parameters that are equal bit for bit in two networks of different seeds.
 
-    What is one value throughout, as batch norm begins with, is no more fixed than it has to be.
+    Parameters of one value throughout are left out: batch norm starts with such values for every seed.
     """
     pairs = zip(one.named_parameters(), other.parameters(), strict=True)
     return [name for (name, a), b in pairs if torch.equal(a.cpu(), b.cpu()) and len(a.unique()) > 1]
@@ -184,11 +184,11 @@ def random_head(head: LinearHead, seed: int) -> LinearHead:
 def random_copy(module: nn.Module, seed: int, name: str = "module") -> nn.Module:
     """Return a copy with newly drawn weights, by each layer's own `reset_parameters`.
 
-    Children are reset before their parents, so that a parent's own initialisation has the last word. The same
-    seed gives the same weights on every device, and the global random state stays as it is.
+    Children are reset before their parents, so that a parent's own initialisation has the last word. The same seed
+    gives the same weights on every device, and the global random state stays unchanged.
 
     Args:
-        module: All on one device; left as it is.
+        module: All on one device; it stays unchanged.
         seed: For the weights.
         name: The module's, in an error.
 

@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
 
 COLOURS = ((0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233))
-"""Okabe and Ito's, which people with any kind of colour blindness can tell apart."""
+"""Okabe and Ito's colours. People with any kind of colour blindness can tell them apart."""
 
 SCALE = 2
-"""Pictures are drawn larger by this factor and then reduced, which smooths their edges."""
+"""Pictures are drawn larger by this factor and then reduced, for smooth edges."""
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 560, 200, 70, 240, 28, 40
 """Of a panel and of the space around it, pixels; the names of the curves stand on its right."""
 
 APART = 60
-"""Points of a curve at most that are marked; more would touch."""
+"""Most marked points of a curve; more would touch."""
 
 INK, GRID = (60, 60, 60), (225, 225, 225)
 
@@ -153,7 +153,7 @@ class _Pen:
 
 
 def _x(epoch: Number, first: int, last: int) -> Number:
-    """Return where an epoch is, pixels from the left; the only one is in the middle."""
+    """Return an epoch's place, pixels from the left; a single epoch is in the middle."""
     return LEFT + WIDTH * (0.02 + 0.96 * ((epoch - first) / (last - first) if last > first else 0.5))
 
 

@@ -1,9 +1,9 @@
-"""How much of a network is worth keeping: its first N stages frozen, the rest trained anew with labels.
+"""The worth of a network's first N stages: they are frozen, and the rest is trained anew with labels.
 
-For N = 1 to K, a network takes conv1 to convN from an extractor and freezes them; what follows is initialised afresh
-and trained with a linear classifier on top. Where the accuracy falls as N grows, the deeper stages hold less of what
-the labels need than training them would give. The row with random weights in place of the trained says how much of an
-accuracy is the training of the rest.
+For N = 1 to K, a network takes conv1 to convN from an extractor and freezes them. The later layers are initialised
+afresh and trained with a linear classifier on top. If the accuracy falls as N grows, the frozen deeper stages serve the
+labels less than newly trained ones. Another row has random weights in the frozen stages. It shows the accuracy that the
+training of the rest alone gives.
 """
 
 import copy
@@ -27,20 +27,20 @@ SplitImages = Mapping[Split, tuple[Tensor, Tensor]]
 """All images of both splits, in [-1, 1], and their labels."""
 
 CACHE = 2**30
-"""Bytes of a frozen part's outputs that are kept; where there would be more, they are computed in every epoch."""
+"""Most bytes of a frozen part's outputs to keep; larger outputs are computed in every epoch."""
 
 
 @dataclass(frozen=True)
 class DepthProtocol:
-    """Supervised training of what is not frozen, by SGD whose learning rate falls to 0 along a cosine.
+    """Supervised training of the layers that are not frozen, by SGD; its learning rate falls to 0 along a cosine.
 
-    The paper is silent on it. These are Krizhevsky et al.'s settings for AlexNet; the cosine replaces their three drops
-    of the learning rate, and the batch size and the number of epochs are ours.
+    The paper is silent on it. These are Krizhevsky et al.'s settings for AlexNet, with two changes. The cosine replaces
+    their three drops of the learning rate. The batch size and the number of epochs are ours.
 
     Attributes:
         learning_rate: At the start.
-        momentum: Share of the last step that is taken again.
-        weight_decay: Coupled ℓ2, on all weights that are trained.
+        momentum: Share of the last step that is added to the next.
+        weight_decay: Coupled ℓ2, on all trained weights.
         batch_size: Images per step; a last batch of a single image is left out, for batch norm's sake.
         epochs: Passes over the training split.
     """
@@ -52,7 +52,7 @@ class DepthProtocol:
     epochs: int = 20
 
     def __post_init__(self) -> None:
-        """Refuse values that cannot be trained with."""
+        """Refuse values that do not allow a training."""
         if not 0 < self.learning_rate < inf:
             raise SettingError(
                 f"depth.protocol.learning_rate must be above 0, got {self.learning_rate}; 0.01 is usual."
@@ -107,30 +107,30 @@ def frozen_depth(
     cache: int = CACHE,
     progress: Progress | None = None,
 ) -> list[DepthRecord]:
-    """Freeze the first N stages and train the rest with labels, for each N; all networks are left as they are.
+    """Freeze the first N stages and train the rest with labels, for each N; all given networks stay unchanged.
 
     All is computed in float32. The frozen stages are in eval mode: their batch norm uses running statistics. To
-    evaluate without batch norm, as the paper does, give networks from `nets.fold.fold_batch_norm`. What is
-    reinitialised starts from the same weights in the rows of trained and of random stages. Where several processes
-    run, the first one trains.
+    evaluate without batch norm, as the paper does, give networks from `nets.folding.fold_batch_norm`. Reinitialised
+    layers start from the same weights in the rows of trained and of random stages. If several processes run, the first
+    one trains.
 
     Args:
         extractor: Named stages in order, images to features.
-        images: On the extractor's device; of each image something is known.
+        images: On the extractor's device; each image has a known label.
         num_classes: Number of classes, or of attributes.
-        fresh: The same network with the initial weights for what is not frozen.
-        random: The same network with the random weights that are frozen in the trained ones' place; None leaves out
-            their row.
-        stages: Names of the children to freeze up to, in order; by default all that have parameters. What has none
-            belongs to the stage before it.
-        protocol: How to train.
+        fresh: The same network with the initial weights of the layers that are not frozen.
+        random: The same network with random weights, to be frozen in place of the trained ones; None leaves out this
+            row.
+        stages: Names of the children to freeze up to, in order; by default all that have parameters. A child without
+            parameters belongs to the stage before it.
+        protocol: Settings of the training.
         seed: For the classifier's weights and the order of the images.
         name: The extractor's, for the progress.
         cache: Most bytes of a frozen part's outputs to keep, both splits together.
         progress: Called after each batch.
 
     Returns:
-        Records of the trained stages for N = 1 to K, then those of the random ones.
+        Records of the trained stages for N = 1 to K, then records of the random ones.
 
     Raises:
         SettingError: A stage is not a child, or `fresh` or `random` is another network.
@@ -190,7 +190,7 @@ def check_same_stages(extractor: nn.Module, other: nn.Module) -> None:
 
 
 def _ends(extractor: nn.Sequential, stages: Sequence[str] | None) -> dict[str, int]:
-    """Return, for each stage, the number of children up to and with it and those without parameters after it."""
+    """Return for each stage the number of children up to it, with the children without parameters that follow it."""
     weighted = stages_of(extractor)
     names = weighted if stages is None else list(stages)
     order = [name for name, _ in extractor.named_children()]
@@ -219,7 +219,7 @@ def _train(
     cache: int,
     told: Callable[[int, int], None],
 ) -> tuple[float, bool]:
-    """Train `rest` and a linear classifier on the outputs of `front`; return the test accuracy, and if it cached."""
+    """Train `rest` and a linear classifier on the outputs of `front`; return test accuracy, and whether it cached."""
     (images, labels), (test_images, test_labels) = splits["train"], splits["test"]
     labels, test_labels = labels.long(), test_labels.long()
     torch.manual_seed(seed)

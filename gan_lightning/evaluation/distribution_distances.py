@@ -1,4 +1,4 @@
-"""How good generated images are, by the features that a network gives them and as many real images.
+"""The quality of generated images, by a network's features of generated and of as many real images.
 
 The features may come from anywhere; generation.py takes them from a network, a data set and a model.
 """
@@ -17,14 +17,14 @@ from gan_lightning.errors import DataError, SettingError
 
 KID_SUBSETS = 100
 KID_SUBSET_SIZE = 1000
-"""KID's subsets, as in Bińkowski et al. 2018's code and in torchmetrics; half of the images where there are fewer."""
+"""Size of KID's subsets in Bińkowski et al. 2018's code and in torchmetrics; half of the images if that is less."""
 
 DISTANCES = ("fid", "kid")
 MANIFOLD = ("precision", "recall", "density", "coverage")
-"""Names of the figures; the latter are those of neighbours."""
+"""Names of the figures that compare neighbours."""
 
 BLOCK = 1024
-"""Rows of a matrix of distances that are held at a time."""
+"""Rows of a matrix of distances held at a time."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,11 @@ class QualityFigures:
         fid: Fréchet distance between Gaussians of the features' means and covariances; 0 is best.
         kid: Kernel distance, the mean over random subsets; unbiased, so it may be below 0; 0 is best.
         kid_deviation: Standard deviation over the subsets.
-        precision: Share of generated images that are as near to a real one as its k-th neighbour; None where the
-            figures of neighbours were not asked for.
+        precision: Share of generated images that are as near to a real one as its k-th neighbour; None if the figures
+            of neighbours were not asked for.
         recall: Share of real images that are as near to a generated one as its k-th neighbour.
-        density: Mean number of real images that each generated one is as near to, over k; 1 for the data themselves.
+        density: Mean over generated images of the number of real ones whose k-th neighbour is at least as far away,
+            divided by k; 1 for the data themselves.
         coverage: Share of real images that have a generated one as near as their k-th neighbour.
     """
 
@@ -55,19 +56,18 @@ class QualityFigures:
     coverage: float | None = None
 
     def figures(self) -> dict[str, float]:
-        """Return the figures that there are, under their names."""
+        """Return the figures that are not None, under their names."""
         return {name: value for name in (*DISTANCES, *MANIFOLD) if (value := getattr(self, name)) is not None}
 
 
 @dataclass(frozen=True)
 class ClassBalance:
-    """What a classifier takes images for.
+    """The classes that a classifier finds in images.
 
     Attributes:
         counts: Images of each class, a row per generator.
-        entropy: Of the classes over all images, in nats: log(classes) where all are equally frequent, 0 where there is
-            one.
-        image_entropy: Mean entropy of the classifier's answer for an image, in nats: 0 where it is sure.
+        entropy: Of the classes over all images, in nats: log(classes) if all are equally frequent, 0 if there is one.
+        image_entropy: Mean entropy of the classifier's answer for an image, in nats: 0 if it is sure.
     """
 
     counts: Sequence[Sequence[int]]
@@ -84,7 +84,7 @@ def measure_quality(real: Features, fake: Features, *, neighbours: int = 5, seed
 
     Args:
         real: Of real images.
-        fake: Of as many generated ones.
+        fake: Features of as many generated images.
         neighbours: k of the figures of neighbours; 0 leaves them out.
         seed: For KID's subsets.
 
@@ -99,7 +99,7 @@ def measure_quality(real: Features, fake: Features, *, neighbours: int = 5, seed
 
 
 def check_features(real: Features, fake: Features, neighbours: int) -> None:
-    """Check that figures can be had of these features.
+    """Check that these features allow the figures.
 
     Raises:
         SettingError: If the numbers of images differ, or there are too few.
@@ -137,7 +137,7 @@ def check_counts(images: int, features: int, neighbours: int) -> None:
 
 
 def frechet_distance(real: Features, fake: Features) -> float:
-    """Return ‖μ_r - μ_g‖² + Tr(Σ_r + Σ_g - 2 (Σ_r Σ_g)^½), in float64, as torchmetrics has it.
+    """Return ‖μ_r - μ_g‖² + Tr(Σ_r + Σ_g - 2 (Σ_r Σ_g)^½), in float64, by torchmetrics.
 
     Source:
         Heusel et al. 2017.
@@ -157,13 +157,14 @@ def kernel_distance(
 ) -> tuple[float, float]:
     """Return the squared maximum mean discrepancy, kernel (x·y / features + 1)³: mean and deviation over subsets.
 
-    The global random state stays as it was.
+    The global random state stays unchanged.
 
     Args:
         real: Of real images.
         fake: Of generated images.
         subsets: Random subsets.
-        subset_size: Images in each; half of the images where that is less, for subsets of all would all be the same.
+        subset_size: Images in each; half of all images if that is less, because subsets of all images would be the
+            same.
         seed: For the subsets.
 
     Source:
@@ -180,8 +181,8 @@ def kernel_distance(
 
 
 def _of_features(metric: Callable[..., Any], real: Features, fake: Features, **settings: int) -> Any:
-    """Return a metric of torchmetrics, to which the features are given as if they were images."""
-    # One process alone computes: the others would not take part in gathering.
+    """Return a metric of torchmetrics; it gets the features as if they were images."""
+    # One process alone computes. The others would not take part in a gathering.
     computed = metric(feature=_Given(real.shape[1]), sync_on_compute=False, **settings)
     computed.update(real.cpu().double(), real=True)
     computed.update(fake.cpu().double(), real=False)
@@ -189,7 +190,7 @@ def _of_features(metric: Callable[..., Any], real: Features, fake: Features, **s
 
 
 class _Given(nn.Identity):
-    """Stands for a network where the features are there already; torchmetrics asks for their number."""
+    """Stands for a network if the features are given; torchmetrics asks for their number."""
 
     def __init__(self, num_features: int) -> None:
         super().__init__()
@@ -206,8 +207,8 @@ def manifold_figures(real: Features, fake: Features, neighbours: int = 5) -> dic
 
     Source:
         Kynkäänniemi et al. 2019 (precision, recall); Naeem et al. 2020 (density, coverage; k = 5). There is no
-        maintained implementation. `prdc` 0.2 of 2020, Naeem et al.'s own, gives the same figures, but that images
-        exactly as far away as the k-th neighbour, such as copies of one image, do not count there.
+        maintained implementation. `prdc` 0.2 of 2020, Naeem et al.'s own, gives the same figures with one exception: it
+        does not count images exactly as far away as the k-th neighbour, such as copies of one image.
     """
     real, fake = real.double(), fake.double()
     real_radii, fake_radii = _radii(real, neighbours), _radii(fake, neighbours)
@@ -228,7 +229,7 @@ def manifold_figures(real: Features, fake: Features, neighbours: int = 5) -> dic
 
 
 def _radii(features: Float64[Tensor, "images feature"], neighbours: int) -> Float64[Tensor, " images"]:
-    """Return the distance of each to its k-th neighbour; the nearest of all is itself."""
+    """Return the distance of each image to its k-th neighbour; the image itself is its nearest."""
     blocks = (torch.cdist(rows, features) for rows in features.split(BLOCK))
     # topk takes a tenth of kthvalue's time.
     return torch.cat([block.topk(neighbours + 1, largest=False).values[:, -1] for block in blocks])
@@ -237,7 +238,7 @@ def _radii(features: Float64[Tensor, "images feature"], neighbours: int) -> Floa
 def class_balance(
     logits: Float[Tensor, "images classes"], made_by: Int64[Tensor, " images"], generators: int
 ) -> ClassBalance:
-    """Return what a classifier takes images for.
+    """Return the classes that a classifier finds in images.
 
     Args:
         logits: Its answers.
@@ -255,11 +256,11 @@ def class_balance(
 
 @dataclass(frozen=True)
 class RankCorrelation:
-    """How far two curves rise and fall together.
+    """The correlation of two curves.
 
     Attributes:
         points: Epochs at which both were measured.
-        spearman: Spearman's ρ, in [-1, 1]; None where there are fewer than `LEAST_POINTS`, or a curve is flat.
+        spearman: Spearman's ρ, in [-1, 1]; None if there are fewer than `LEAST_POINTS`, or a curve is flat.
     """
 
     points: int
@@ -267,13 +268,13 @@ class RankCorrelation:
 
 
 LEAST_POINTS = 4
-"""Points without which a rank correlation is not given: of three, one in six orders is perfect by chance."""
+"""Least points of a rank correlation: with three points, one in six orders is perfect by chance."""
 
 
 def rank_correlation(first: Mapping[int, float], second: Mapping[int, float]) -> RankCorrelation:
     """Return Spearman's rank correlation of two curves, value by epoch, over the epochs that both have.
 
-    Both change as training goes on, so a ρ far from 0 is no proof that one is the other's cause.
+    Both change as training goes on. A ρ far from 0 does therefore not prove that one causes the other.
     """
     from scipy.stats import spearmanr
 

@@ -1,7 +1,7 @@
 """Frozen extractors and a data set -> feature matrices.
 
-A frozen extractor sees each image once: its features are kept, and every head is trained on those. In eval
-mode this gives exactly what a forward pass in every epoch would, at a fraction of the cost.
+A frozen extractor sees each image once. Its features are kept, and every head is trained on them. In eval mode the
+result is exactly the same as with a forward pass in every epoch, at a fraction of the cost.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -28,14 +28,14 @@ class RawPixels(nn.Flatten):
 def frozen(modules: Mapping[str, nn.Module]) -> Iterator[None]:
     """Freeze modules, and prove on leaving that nothing in them has changed.
 
-    Inside, every module is in eval mode and no parameter requires a gradient. Afterwards each submodule's
-    mode and each parameter's `requires_grad` are what they were.
+    Inside, every module is in eval mode and no parameter requires a gradient. Afterwards each submodule has its former
+    mode and each parameter its former `requires_grad`.
 
     Args:
-        modules: Each under the name by which an error refers to it. They may share layers.
+        modules: Each under its name in an error. They may share layers.
 
     Raises:
-        RuntimeError: A parameter or buffer is not bit for bit what it was.
+        RuntimeError: A parameter or buffer is no longer the same bit for bit.
     """
     modes = {layer: layer.training for module in modules.values() for layer in module.modules()}
     requires_grad = {weight: weight.requires_grad for module in modules.values() for weight in module.parameters()}
@@ -59,7 +59,7 @@ def frozen(modules: Mapping[str, nn.Module]) -> Iterator[None]:
 
 
 def _state(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
-    """Return every parameter and buffer, also those that `state_dict` leaves out."""
+    """Return every parameter and buffer, also buffers that `state_dict` leaves out."""
     return {
         f"{key}.{name}": tensor
         for key, module in modules.items()
@@ -107,7 +107,7 @@ def as_extractor(name: str, network: object) -> nn.Module:
 
 
 def dtype_of(module: nn.Module) -> torch.dtype:
-    """Return the type of a module's weights, which its images must have; float32 where it has none."""
+    """Return the type of a module's weights, float32 without weights. Its images must have the same type."""
     tensors = chain(module.parameters(), module.buffers())
     return next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), torch.float32)
 
@@ -115,7 +115,7 @@ def dtype_of(module: nn.Module) -> torch.dtype:
 def features_of(
     name: str, extractor: nn.Module, images: Images, pool: int | None = None
 ) -> Float[Tensor, "batch feature"]:
-    """Return a row of features per image, in float32; the extractor is in the mode that it is in.
+    """Return a row of features per image, in float32; the extractor keeps its mode.
 
     Args:
         name: The extractor's, in an error.
@@ -143,7 +143,7 @@ def features_of(
 
 
 def described(output: object) -> str:
-    """Return what an output is, for an error."""
+    """Return a description of an output, for an error."""
     if isinstance(output, Tensor):
         kind = "" if output.is_floating_point() else f" of {output.dtype}"
         return f"a tensor of shape {tuple(output.shape)}{kind}"
@@ -155,13 +155,14 @@ def described(output: object) -> str:
 
 
 ALONE = 0.01
-"""How far an image's features may move, as a share of the largest, with the images beside it.
+"""Largest change of an image's features with the images beside it, as a share of the largest feature.
 
-Rounding moves them far less; TF32, which GPUs may use for some sizes of batches alone, up to a thousandth or two.
+Rounding moves them far less. TF32 moves them by up to a thousandth or two; GPUs may use it for some sizes of batches
+alone.
 """
 
 ALONE_HALF = 0.1
-"""The same in half precision, where rounding alone makes several hundredths."""
+"""The same in half precision; rounding alone makes several hundredths there."""
 
 
 @torch.no_grad()
@@ -173,15 +174,15 @@ def check_extractor(name: str, extractor: nn.Module, channels: int, image_size: 
         extractor: On `device`; in eval mode meanwhile.
         channels: Channels of the images.
         image_size: Height and width of the images, pixels.
-        device: Where to compute.
+        device: Device to compute on.
 
     Raises:
         SettingError: It does not take such images, does not give a row per image, or gives an image other features
-            when there is another one beside it.
+            beside another image.
     """
     rng = torch.Generator().manual_seed(0)
     images = (2 * torch.rand(2, channels, image_size, image_size, generator=rng) - 1).to(device)
-    images[1] = images[1] / 2 + 0.4  # of another brightness and contrast, so that statistics of both together show
+    images[1] = images[1] / 2 + 0.4  # of another brightness and contrast, statistics of both together then show
     with frozen({name: extractor}):
         try:
             both = features_of(name, extractor, images)
@@ -215,7 +216,7 @@ def _line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
-# Not inference_mode: its tensors cannot be what heads are trained on.
+# Tensors of inference_mode could not train heads.
 @torch.no_grad()
 def extract_features(
     extractors: Mapping[str, nn.Module], batches: ImageBatches, *, pool: int | None = None
@@ -228,12 +229,12 @@ def extract_features(
     Args:
         extractors: Modules that map images to features; frozen during the pass. Outputs are flattened per
             image.
-        batches: Where several processes run, this process's share.
+        batches: All batches; if several processes run, this process's share.
         pool: As `features_of` takes it.
 
     Returns:
-        Features in float32 under their extractor's name, and the labels; both in stored order, on the device
-        of the images, and on every process those of all processes.
+        Features in float32 under their extractor's name, and the labels, both in stored order, on the device of the
+        images. Every process gets the features and labels of all processes.
 
     Raises:
         SettingError: An extractor does not give a row of features per image.
@@ -272,20 +273,18 @@ def has_statistics(module: nn.Module) -> bool:
 
 @torch.no_grad()
 def estimate_batch_norm_statistics(module: nn.Module, batches: ImageBatches, max_batches: int | None = None) -> None:
-    """Set the running statistics of every batch-norm layer to those of the given images.
+    """Set the running statistics of every batch-norm layer to statistics of the given images.
 
-    The statistics that a discriminator gathers in training mix real and generated images, and an untrained
-    network has none at all (mean 0, variance 1). Each layer's become the average, over the batches and over
-    all processes, of the batch's mean and unbiased variance. Modes, momenta, other layers and the random
-    state stay as they are: unlike `torch.optim.swa_utils.update_bn`, only batch-norm layers are put in train
-    mode, so dropout stays off.
+    A discriminator gathers statistics of real and generated images in training, and an untrained network has none at
+    all (mean 0, variance 1). Each layer's statistics become the average, over the batches and over all processes, of
+    the batch's mean and unbiased variance. Modes, momenta, other layers and the random state stay unchanged. Only
+    batch-norm layers are put in train mode, so dropout stays off, unlike in `torch.optim.swa_utils.update_bn`.
 
     Args:
         module: Maps images to anything.
-        batches: Where several processes run, this process's share. A batch of one image is left out: it has
+        batches: All batches; if several processes run, this process's share. A batch of one image is left out: it has
             no variance.
-        max_batches: Stop after as many batches of each process. Of a data set stored by class take all
-            (None).
+        max_batches: Stop after as many batches of each process. None takes all; a data set stored by class needs all.
 
     Raises:
         SettingError: `max_batches` is below 1.
@@ -343,14 +342,14 @@ class _Reconstruction(nn.Module):
 
 @contextmanager
 def reconstruction_statistics(model: nn.Module, batches: ImageBatches | None) -> Iterator[None]:
-    """Let E and G use the batch-norm statistics of G(E(x)) for the time being; what they had comes back.
+    """Let E and G use the batch-norm statistics of G(E(x)) for the time being. Their own come back afterwards.
 
     A generator's statistics of training mix images of prior latents with others, an encoder's may mix real images with
     generated ones.
 
     Args:
         model: Encodes and decodes (`EncodesImages`).
-        batches: Real images x. Without any, everything stays as it is.
+        batches: Real images x. Without any, everything stays unchanged.
 
     Raises:
         As `estimate_batch_norm_statistics`.

@@ -1,8 +1,8 @@
-"""How good a model's images are: quality.py's figures, by a network of judges.py, against the images of a data set.
+"""The quality of a model's images against a data set: figures by the features of a network.
 
-A figure says little alone. Beside it stands the same figure with other real images in the generated ones' place: what a
-generator that has learned the training images by heart would reach. A classifier that was trained on one of the two
-splits sees them a little differently.
+distribution_distances.py has the figures, judges.py the networks. A figure says little alone. Beside it stands the same
+figure with other real images in the generated ones' place. A generator that knows the training images by heart would
+reach this figure. A classifier trained on one of the two splits sees the splits a little differently.
 """
 
 from collections.abc import Callable
@@ -32,10 +32,10 @@ from gan_lightning.nets.resizing import resized
 from gan_lightning.system.processes import gather_objects, gather_rows, on_first_process, process_count, process_rank
 
 AT_ONCE = 500
-"""Images that are generated and judged at a time."""
+"""Images generated and judged at a time."""
 
 Generate = Callable[[int, int], Float[Tensor, "generators count channels height width"]]
-"""Makes images in [-1, 1]: takes how many each generator makes, and a seed."""
+"""Makes images in [-1, 1]: takes the number of images per generator, and a seed."""
 
 
 CLASS_ENTROPIES = ("class_entropy", "image_entropy")
@@ -44,11 +44,11 @@ CLASS_ENTROPIES = ("class_entropy", "image_entropy")
 
 @dataclass(frozen=True)
 class Measured:
-    """What was found out about a generator.
+    """The measured quality of a generator.
 
     Attributes:
         quality: The figures.
-        classes: What the images show; None where the network knows no classes.
+        classes: Classes of the images; None if the network knows no classes.
     """
 
     quality: QualityFigures
@@ -65,19 +65,18 @@ class Measured:
 
 @dataclass(frozen=True)
 class QualityReference:
-    """Real images as a network sees them, which generated ones are compared with.
+    """A network's features of real images, for the comparison with generated ones.
 
     Attributes:
         judge: The network.
-        split: Where the images are from.
+        split: Split of the images.
         size: Edge of the data's images, pixels.
         real: Their features, on the CPU of every process.
         generators: Generators that share the number of images among them.
         neighbours: k of the figures of neighbours.
         seed: For the choice of the images, for the latents and for KID's subsets.
-        device: Where the network is.
-        others: What is found with as many images of the other split in the generated ones' place; None where it has
-            fewer.
+        device: Device of the network.
+        others: The figures with as many images of the other split in the generated ones' place; None if it has fewer.
     """
 
     judge: Judge
@@ -108,12 +107,12 @@ class QualityReference:
         Args:
             judge: The network.
             data: The data set.
-            split: Which images generated ones are compared with.
+            split: Split of the real images.
             images: Most real images, chosen at random, and generated ones.
-            generators: Their number. Where it does not divide the number of images, a few fewer are used.
+            generators: Their number. If it does not divide the number of images, a few fewer are used.
             neighbours: k of the figures of neighbours; 0 leaves them out.
             seed: For the choice of the images, for the latents and for KID's subsets.
-            device: Where the network is.
+            device: Device of the network.
 
         Raises:
             SettingError: There are too few images.
@@ -155,7 +154,7 @@ class QualityReference:
 
         Args:
             generate: Makes them, on any device; they are resized to the data's size.
-            report: Told how many have been judged.
+            report: Told the number of judged images.
 
         Raises:
             DataError: A generated image's features are not finite.
@@ -163,7 +162,7 @@ class QualityReference:
         features = [torch.empty(0, self.judge.feature_count, dtype=torch.float32, device=self.device)]
         made_by = [torch.empty(0, dtype=torch.int64, device=self.device)]
         parts = torch.arange(len(self.real) // self.generators).split(max(1, AT_ONCE // self.generators))
-        # A seed for each part: processes take parts, and what generates cannot skip those of others.
+        # Each part has a seed: processes take parts, and a generator cannot skip the parts of others.
         seeds = torch.randint(2**62, (len(parts),), generator=torch.Generator().manual_seed(self.seed)).tolist()
         mine = torch.arange(len(parts)).tensor_split(process_count())[process_rank()].tolist()
         for done, number in enumerate(mine, start=1):
@@ -176,7 +175,7 @@ class QualityReference:
 
 
 def figure_names(judge: Judge, neighbours: int) -> tuple[str, ...]:
-    """Return the names of the figures that a generator gets.
+    """Return the names of a generator's figures.
 
     Args:
         judge: The network.

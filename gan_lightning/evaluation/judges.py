@@ -1,7 +1,7 @@
-"""The networks by whose features generated images are judged; each figure bears its network's name.
+"""The networks that judge generated images by their features; each figure bears its network's name.
 
-Inception's features are those of photographs. Of digits, and of anything that is no photograph, a small classifier that
-was trained on the data itself is the better judge; its figures compare with nothing but other figures by it.
+Inception's features are made for photographs. For digits, and for other images than photographs, a small classifier
+trained on the data itself is the better judge. Its figures compare only with each other.
 """
 
 import hashlib
@@ -32,10 +32,10 @@ logger = logging.getLogger(__name__)
 SETTING = "quality.network"
 
 INCEPTION_AT_ONCE = 50
-"""Images that Inception sees at a time: each takes some 11 MB in its widest layer."""
+"""Images given to Inception at a time: each takes some 11 MB in its widest layer."""
 
 FORMAT = 1
-"""Version of the small classifier's architecture, training and file; raised where any of them changes."""
+"""Version of the small classifier's architecture, training and file; raised if any of them changes."""
 
 
 def untold(description: str, done: int, total: int) -> None:
@@ -50,8 +50,8 @@ class Judge:
         name: For figures and metrics.
         features: From images in [-1, 1] of the data's size to features (batch, feature), in float32; frozen.
         feature_count: Their number.
-        head: From features to the logits of the data's classes; None where the network knows no classes.
-        about: What a file of results says of it.
+        head: From features to the logits of the data's classes; None if the network knows no classes.
+        about: Facts on it for a file of results.
     """
 
     name: str
@@ -62,11 +62,11 @@ class Judge:
 
 
 class FeatureNetwork(ABC):
-    """How a network is had. A subclass is a frozen dataclass of its settings."""
+    """A way to get a network. A subclass is a frozen dataclass of its settings."""
 
     @abstractmethod
     def name(self, data: LabelledImages) -> str:
-        """Return the name that the figures bear."""
+        """Return the network's name in figures."""
 
     @abstractmethod
     def judge(self, data: LabelledImages, device: torch.device, report: Progress = untold) -> Judge:
@@ -74,22 +74,22 @@ class FeatureNetwork(ABC):
 
         Args:
             data: The data set.
-            device: Where the network is to be.
-            report: Told how much of a training is done, where there is one.
+            device: Device of the network.
+            report: Told the progress of a training, if there is one.
 
         Raises:
-            SettingError: If it cannot be had, or cannot judge these data.
+            SettingError: If there is no such network, or it cannot judge these data.
         """
 
 
 @dataclass(frozen=True)
 class ImportedNetwork(FeatureNetwork):
-    """A network of the user's own, whose output for images in [-1, 1] are the features.
+    """A network of the user's own; its outputs for images in [-1, 1] are the features.
 
     Args:
         network: Import path of a class or function that makes it, without arguments: `torchvision.models.resnet18`.
-        weights: File of its state dict; where not given, the weights are those that it is made with.
-        layers: Names of the submodules whose outputs are taken; where empty, the network's own output is.
+        weights: File of its state dict; by default it keeps its initial weights.
+        layers: Names of the submodules whose outputs are taken; if empty, the network's own output is.
     """
 
     network: str
@@ -131,7 +131,7 @@ class Inception(FeatureNetwork):
     Needs `pip install 'gan-lightning[inception]'` and the file of its weights, which is never fetched.
 
     Args:
-        weights: That file; by default where torch-fidelity keeps it, in torch's own cache.
+        weights: Path of this file; by default torch-fidelity's path in torch's own cache.
 
     Source:
         Heusel et al. 2017; the port of its weights to PyTorch is torch-fidelity's, the network torchmetrics'.
@@ -162,8 +162,8 @@ class Inception(FeatureNetwork):
         if data.channels not in (1, 3):
             raise SettingError(f"{SETTING}=Inception must have images of 1 or 3 channels, got {data.channels}.")
         try:
-            torch.load(file, weights_only=True, map_location="cpu")  # torch-fidelity would run code that it may hold
-            with torch.random.fork_rng(devices=[]):  # it has random weights before it has those of the file
+            torch.load(file, weights_only=True, map_location="cpu")  # torch-fidelity would run code in the file
+            with torch.random.fork_rng(devices=[]):  # it draws random weights before it loads the file's
                 network = NoTrainInceptionV3("inception-v3-compat", ["2048"], str(file))
         except Exception as error:  # anything may stand in a user's file
             raise SettingError(
@@ -180,7 +180,7 @@ class _OfBytes(nn.Module):
         self.network = network.requires_grad_(False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the features of images in [-1, 1]; of a few at once, which become 299x299."""
+        """Return the features of images in [-1, 1]. A few at once become 299x299."""
         parts = to_bytes(images.expand(-1, 3, -1, -1)).split(INCEPTION_AT_ONCE)
         return torch.cat([self.network(part) for part in parts])
 
@@ -195,12 +195,12 @@ class SmallClassifier(FeatureNetwork):
     Args:
         width: Maps of the first convolution; the others have twice and four times as many.
         feature_dim: Number of features.
-        steps: Steps of Adam that it is trained for.
+        steps: Steps of Adam of its training.
         batch_size: Images per step.
         learning_rate: Highest learning rate of the one-cycle schedule.
         images: Most training images, chosen at random.
         seed: For weights and the choice and order of the images.
-        cache_dir: Folder that it is kept in; the user's own (`$XDG_CACHE_HOME/gan_lightning`) if none is given.
+        cache_dir: Folder of its file; by default the user's own (`$XDG_CACHE_HOME/gan_lightning`).
     """
 
     width: int = 16
@@ -222,7 +222,7 @@ class SmallClassifier(FeatureNetwork):
             raise SettingError(f"{SETTING}.learning_rate must be above 0, got {self.learning_rate}; try 0.005.")
 
     def name(self, data: LabelledImages) -> str:
-        """Return the data's name and `classifier`, which tells it from Inception."""
+        """Return the data's name and `classifier`, to tell it from Inception."""
         return f"{data.name}-classifier"
 
     def judge(self, data: LabelledImages, device: torch.device, report: Progress = untold) -> Judge:
@@ -258,13 +258,13 @@ class SmallClassifier(FeatureNetwork):
         return Judge(self.name(data), network.features, self.feature_dim, network.head, about)
 
     def network(self, channels: int, classes: int) -> "_Classifier":
-        """Return the classifier untrained; the global random state stays as it was."""
+        """Return the classifier untrained; the global random state stays unchanged."""
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self.seed)
             return _Classifier(channels, classes, self.width, self.feature_dim)
 
     def file(self, data: str, images: UInt8[Tensor, "..."], labels: Int64[Tensor, " images"], classes: int) -> Path:
-        """Return where the classifier of these images is kept."""
+        """Return the path of the classifier's file for these images."""
         settings = {name: value for name, value in asdict(self).items() if name != "cache_dir"}
         digest = hashlib.sha256(json.dumps([FORMAT, settings, list(images.shape), classes], sort_keys=True).encode())
         digest.update(images.numpy().tobytes())
@@ -273,7 +273,7 @@ class SmallClassifier(FeatureNetwork):
         return folder / "classifiers" / f"{data}-{digest.hexdigest()[:20]}.pt"
 
     def _state(self, file: Path, images: Tensor, labels: Tensor, classes: int, report: Progress) -> dict[str, Tensor]:
-        """Return the trained weights, of the file if it is there and intact."""
+        """Return the trained weights, from the file if it is there and intact."""
         if file.exists():
             network = self.network(images.shape[1], classes)
             try:
@@ -349,7 +349,7 @@ def _known_images(
 ) -> tuple[UInt8[Tensor, "images channels height width"], Int64[Tensor, " images"]]:
     """Return the images of known class, as bytes, and their classes, of all processes, on the CPU.
 
-    They are gathered on the device, where the processes can reach each other.
+    They are gathered on the device, because the processes can reach each other there.
     """
     found = [(to_bytes(images).to(device), labels.to(device)) for images, labels in chosen]
     images = torch.empty(0, data.channels, data.image_size, data.image_size, dtype=torch.uint8, device=device)

@@ -1,13 +1,13 @@
 """Features -> exact nearest neighbours, and the accuracy of the nearest one's label.
 
-Exact means what a search over all pairs in float64 would give, at the cost of a float32 matrix product. The
-expansion ‖q - r‖² = ‖q‖² + ‖r‖² - 2 q·r cancels where q and r are close, so float32 alone would confuse near
-neighbours. Here it only makes a shortlist: rounding errors have a proven bound, the product yields a lower bound of
-every distance, and only what the bounds cannot tell apart is computed again, in float64, as the sum of squared
-differences. Features are centred first: a distance does not depend on where the origin is, but the error does, so a
-common offset, or a network that maps all images to almost the same point, costs no accuracy.
+Exact means: the result is the same as in a search over all pairs in float64, at the cost of a float32 matrix product.
+The expansion ‖q - r‖² = ‖q‖² + ‖r‖² - 2 q·r cancels if q and r are close, so float32 alone would confuse near
+neighbours. Here it only makes a shortlist. Rounding errors have a proven bound, so the product yields a lower bound of
+every distance. Only pairs that the bounds cannot tell apart are computed again, in float64, as the sum of squared
+differences. Features are centred first: a distance does not depend on the origin, but its error does. A common offset
+therefore costs no accuracy, even if a network maps all images to almost the same point.
 
-Of equal distances the reference of the lowest index is the nearer one.
+If distances are equal, the reference of the lowest index counts as the nearest.
 """
 
 import logging
@@ -43,17 +43,17 @@ def nearest_neighbours(
 ) -> Int64[Tensor, "queries {count}"]:
     """Return each query's nearest references, the nearest first.
 
-    Distances are compared as float64 has them; of equal ones the lower index comes first. The cosine distance is
-    that between directions: a vector of zeros has none, and like scikit-learn's its distance to everything is 1. How
-    many there are is reported as a warning.
+    Distances are compared in float64; if they are equal, the lower index comes first. The cosine distance is a distance
+    between directions. A vector of zeros has no direction. As in scikit-learn its distance to everything is 1. A
+    warning reports the number of such vectors.
 
     Args:
         queries: One vector per row.
-        references: What to find neighbours among.
+        references: Vectors among which the neighbours are found.
         count: Neighbours per query.
         metric: Distance between features.
         memory: Bytes to use beside the arguments and the result; blocks are made to fit.
-        names: What queries and references are called in an error.
+        names: Names of queries and references in an error.
 
     Raises:
         SettingError: There are fewer references than `count`, or the features differ in length.
@@ -86,12 +86,12 @@ def nearest_neighbours(
 
 @dataclass(frozen=True)
 class Blocks:
-    """How many vectors and pairs are worked on at a time.
+    """Numbers of vectors and pairs that the search works on at a time.
 
     Attributes:
-        rows: Queries, and references, of which a prepared copy is held.
-        tile: Queries whose products with the references of a block are held.
-        pairs: Pairs that are computed again in float64 at a time.
+        rows: Queries, and references, that are held as prepared copies.
+        tile: Queries whose products with a block of references are held.
+        pairs: Pairs computed again in float64 at a time.
     """
 
     rows: int
@@ -100,23 +100,23 @@ class Blocks:
 
     @classmethod
     def within(cls, memory: int, features: int, count: int = 1) -> "Blocks":
-        """Return the largest useful blocks for a number of bytes; the least are single vectors.
+        """Return the largest useful blocks for a number of bytes; the smallest are single vectors.
 
-        A third each is for the prepared vectors (two blocks and their copies in float32, and the way there in
-        float64), for a tile of products with what is found in it, and for the pairs.
+        A third each is for the prepared vectors, for a tile of products with its found pairs, and for the pairs in
+        float64. The prepared vectors are two blocks, their copies in float32, and intermediate values in float64.
         """
         third = memory // 3
         rows = max(1, min(third // (2 * features * (4 + 4 + 2 * 8) + 64 * count), 2048))
-        # An entry: a product, its copy and a mask; and row and column, where nothing can be told apart.
+        # An entry has a product, its copy and a mask; also row and column, if nothing can be told apart.
         tile = max(1, min(third // (26 * rows), 256, rows))
         return cls(rows=rows, tile=tile, pairs=max(1, third // (4 * 8 * features + 128 + 64 * count)))
 
 
 @dataclass(frozen=True)
 class _Space:
-    """How features are placed for the float32 product: scaled by a power of two, then centred.
+    """The placement of features for the float32 product: scaled by a power of two, then centred.
 
-    The scale brings the largest coordinate near 1, where squares neither overflow nor vanish, and rounds nothing.
+    The scale brings the largest coordinate near 1: squares neither overflow nor vanish. It rounds nothing.
 
     Attributes:
         scale: A power of two.
@@ -155,9 +155,9 @@ class _Space:
     def error(self) -> float:
         """Return κ: the error of a product is at most κ (‖r‖² + 2 ‖q‖ ‖r‖) + `smallest`.
 
-        In whatever order n float32 products are summed, the error is at most n u / (1 - n u) times the sum of their
-        magnitudes (u = 2^-24), and that sum is at most ‖q‖ ‖r‖. Rounding coordinates, norms and bounds costs about
-        a dozen u more, for which 32 are allowed.
+        n float32 products are summed in any order. The error is at most n u / (1 - n u) times the sum of their
+        magnitudes (u = 2^-24), and this sum is at most ‖q‖ ‖r‖. Rounding coordinates, norms and bounds costs about a
+        dozen u more; 32 are allowed for it.
 
         Source:
             Higham 2002, *Accuracy and Stability of Numerical Algorithms*, section 3.1.
@@ -167,11 +167,11 @@ class _Space:
 
     @property
     def smallest(self) -> float:
-        """Return what products too small for float32 can add to the error."""
+        """Return the error that products too small for float32 can add."""
         return (len(self.origin) + 32) * 2.0**-125
 
     def place(self, rows: Float[Tensor, "rows feature"]) -> Float32[Tensor, "rows feature_and_one"]:
-        """Return the rows in this space, and a column that is free for the bounds."""
+        """Return the rows in this space, and a free column for the bounds."""
         placed = torch.empty(len(rows), rows.shape[1] + 1, dtype=torch.float32, device=rows.device)
         single = self.metric == "euclidean" and rows.dtype != torch.float64
         placed[:, :-1] = ((rows.float() if single else _exact(rows, self.metric)) * self.scale).sub_(self.origin)
@@ -188,8 +188,8 @@ def _search(
 ) -> Int64[Tensor, "queries {count}"]:
     """Return the neighbours of one block of queries.
 
-    Compared are lower bounds of ‖r‖² - 2 q·r, which is the distance less ‖q‖². With a column κ ‖q‖ beside the
-    queries and ‖r‖ beside the references, one matrix product makes bounds of products.
+    The search compares lower bounds of ‖r‖² - 2 q·r, the distance less ‖q‖². A column κ ‖q‖ stands beside the queries
+    and ‖r‖ beside the references. One matrix product therefore gives the bounds.
     """
     distances = torch.full((len(queries), count), torch.inf, dtype=torch.float64, device=queries.device)
     indices = torch.zeros(len(queries), count, dtype=torch.int64, device=queries.device)
@@ -200,7 +200,7 @@ def _search(
     buffer = torch.empty(blocks.tile * min(blocks.rows, len(kept)), device=queries.device)
     for start in range(0, len(kept), blocks.rows):
         block_indices = kept[start : start + blocks.rows]
-        all_kept = len(kept) == len(references)  # mostly: then nothing need be copied
+        all_kept = len(kept) == len(references)  # mostly so: then nothing need be copied
         block = references[start : start + blocks.rows] if all_kept else references[block_indices]
         placed = space.place(block)
         placed[:, -1] = norms = placed[:, :-1].norm(dim=1)
@@ -211,7 +211,7 @@ def _search(
         for first in range(0, len(queries), blocks.tile):
             tile = slice(first, min(first + blocks.tile, len(queries)))
             lower = torch.addmm(bases, placed_queries[tile], placed.T, alpha=-2, out=products[: tile.stop - first])
-            # Most queries have their neighbours in blocks that were before.
+            # Most queries have their neighbours in earlier blocks.
             open_rows = torch.nonzero(lower.amin(dim=1) <= limits[tile])[:, 0]
             if len(open_rows) == 0:
                 continue
@@ -230,7 +230,7 @@ def _search(
 def _pairs(unclear: Bool[Tensor, "tile block"], most: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the true entries' rows and columns, in order and not many more than `most` at a time.
 
-    Where nothing can be told apart, as in the features of a collapsed network, they are all of the entries.
+    If nothing can be told apart, as in the features of a collapsed network, all entries are true.
     """
     per_row = unclear.sum(dim=1).cpu()
     parts = (per_row.cumsum(0) - per_row) // most
@@ -257,7 +257,7 @@ def _merge(
     found: Int64[Tensor, " pairs"],
     found_distances: Float64[Tensor, " pairs"],
 ) -> None:
-    """Put what was found where it is nearer than what is there, or as near and of a lower index."""
+    """Insert the found neighbours that are nearer than the present ones, or as near and of a lower index."""
     touched = rows.unique()
     count = distances.shape[1]
     all_rows = torch.cat([touched.repeat_interleave(count), rows])
@@ -274,9 +274,9 @@ def _merge(
 
 
 def _exact(rows: Float[Tensor, "rows feature"], metric: Metric) -> Float64[Tensor, "rows feature"]:
-    """Return a float64 copy in which distances are Euclidean: for the cosine distance, of length 1.
+    """Return a float64 copy for Euclidean distances; for the cosine distance its vectors have length 1.
 
-    Of vectors of length 1, ‖q - r‖² is twice the cosine distance.
+    For vectors of length 1, ‖q - r‖² is twice the cosine distance.
     """
     rows = rows.to(torch.float64, copy=True)
     if metric == "cosine":
@@ -286,7 +286,7 @@ def _exact(rows: Float[Tensor, "rows feature"], metric: Metric) -> Float64[Tenso
 
 
 def _extra_distance(references: Float[Tensor, "rows feature"], metric: Metric) -> Float64[Tensor, " rows"]:
-    """Return what makes a reference of zeros as far from a direction as an orthogonal one."""
+    """Return an extra distance. It makes a reference of zeros as far from a direction as an orthogonal one."""
     if metric == "euclidean":
         return torch.zeros(len(references), dtype=torch.float64, device=references.device)
     return (references == 0).all(dim=1).double()
@@ -295,8 +295,8 @@ def _extra_distance(references: Float[Tensor, "rows feature"], metric: Metric) -
 def _row_sums(rows: Float64[Tensor, "rows feature"]) -> Float64[Tensor, " rows"]:
     """Return each row's sum, using `rows` up.
 
-    How `Tensor.sum` orders its additions depends on the number of rows. Here equal rows have equal sums wherever
-    they stand, so duplicates are ties.
+    The order of additions in `Tensor.sum` depends on the number of rows. Here equal rows have equal sums in any place,
+    so duplicates are ties.
     """
     width = rows.shape[1]
     while width > 1:
@@ -307,10 +307,10 @@ def _row_sums(rows: Float64[Tensor, "rows feature"]) -> Float64[Tensor, " rows"]
 
 
 def _without_copies(references: Tensor, count: int, rows: int) -> Int64[Tensor, " kept"]:
-    """Return the indices of the references that can be neighbours: of equal ones, the first `count`.
+    """Return the indices of the references that can be neighbours: the first `count` of equal ones.
 
-    A network that has collapsed, or whose units are dead for many images, makes so many equal features that nothing
-    else would keep the number of undecided pairs small.
+    A collapsed network makes many equal features; so does one whose units are dead for many images. Without this step
+    the number of undecided pairs would be huge.
     """
     factors = torch.randint(2**62, (references.shape[1],), generator=torch.Generator().manual_seed(0)).to(
         references.device
@@ -321,19 +321,20 @@ def _without_copies(references: Tensor, count: int, rows: int) -> Int64[Tensor, 
         hashes[start : start + rows] = (bits ^ (bits >> 32)).mul_(2 * factors + 1).sum(dim=1)
     order = hashes.argsort(stable=True)
     _, sizes = torch.unique_consecutive(hashes[order], return_counts=True)
-    firsts = order[sizes.cumsum(0) - sizes].repeat_interleave(sizes)  # the first of equal hash, for each in `order`
+    firsts = order[sizes.cumsum(0) - sizes].repeat_interleave(sizes)  # for each in `order`, the first of equal hash
     copies = torch.empty(len(references), dtype=torch.bool, device=references.device)
-    for start in range(0, len(references), rows):  # not a list of parts: those would break up the memory that is free
+    for start in range(0, len(references), rows):  # a list of parts would break up the free memory
         part = slice(start, start + rows)
         copies[part] = (references[order[part]] == references[firsts[part]]).all(dim=1)
-    # A reference's place among the copies of the first, which is a copy of itself. What only shares the hash is kept.
+    # A reference's place among the copies of the first one; the first is a copy of itself. A reference that shares the
+    # hash alone is kept.
     seen = copies.cumsum(0)
     place = seen - 1 - (seen - copies.long())[(sizes.cumsum(0) - sizes).repeat_interleave(sizes)]
     return order[~copies | (place < count)].sort().values
 
 
 def _zero_rows(queries: Tensor, references: Tensor, rows: int, names: tuple[str, str]) -> Bool[Tensor, " queries"]:
-    """Return which queries are all zero, and warn of them and of references that are."""
+    """Return a mask of the queries that are all zero. Warn of queries and references of zeros."""
     zeros = [torch.empty(len(vectors), dtype=torch.bool, device=vectors.device) for vectors in (queries, references)]
     for vectors, zero in zip((queries, references), zeros, strict=True):
         for start in range(0, len(vectors), rows):
@@ -350,7 +351,7 @@ def _zero_rows(queries: Tensor, references: Tensor, rows: int, names: tuple[str,
 
 @contextmanager
 def _full_precision_products() -> Iterator[None]:
-    """Keep float32 products from being made of bfloat16 or TensorFloat-32 ones, for which the bounds do not hold."""
+    """Keep torch from computing float32 products in bfloat16 or TensorFloat-32. The bounds do not hold for these."""
     precision = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:

@@ -1,4 +1,4 @@
-"""Panels with axes of their own, as pictures of results are made of."""
+"""Panels with axes of their own, the parts of pictures of results."""
 
 from typing import TYPE_CHECKING
 
@@ -11,20 +11,20 @@ if TYPE_CHECKING:
 Colour = tuple[int, ...]
 
 SCALE = 3
-"""Pictures are drawn this many times as large, to be smooth."""
+"""Pictures are drawn larger by this factor, for smooth edges."""
 
 AXIS_COLOUR = (150, 150, 150)
 
 
 class Panel:
-    """A framed part of a picture with axes of its own; lengths are those of the finished picture.
+    """A framed part of a picture with axes of its own; lengths are in pixels of the finished picture.
 
     Args:
-        draw: Of the picture, which is `SCALE` times as large.
+        draw: Of the picture, enlarged by `SCALE`.
         corner: Left and upper edge, pixels.
         size: Width and height, pixels.
-        low: What the axes start at.
-        high: What the axes end at.
+        low: Lowest values of the axes.
+        high: Highest values of the axes.
     """
 
     def __init__(

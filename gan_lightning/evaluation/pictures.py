@@ -1,4 +1,4 @@
-"""Pictures of what a network has learned, as tensors (3, height, width) in [0, 1]; who asks for one writes it.
+"""Pictures of a network's results, as tensors (3, height, width) in [0, 1]; the caller writes them.
 
 `torchvision.utils.save_image(picture, path)` writes a PNG.
 """
@@ -17,7 +17,8 @@ def rows_picture(
     """Return a picture of rows of images.
 
     Args:
-        rows: The images; of more than three channels the first three are drawn, of two the third one is black.
+        rows: The images. If they have more than three channels, the first three are drawn; if they have two, the third
+            is black.
         value_range: Values of black and of white.
     """
     return _grid(rows.flatten(0, 1), rows.shape[1], value_range)
@@ -72,7 +73,7 @@ def filters_picture(
     Args:
         filters: Weights that touch an image, one set per hidden unit.
         columns: Filters in a row.
-        zoom: Edge of a filter's pixel in the picture, pixels; by default what makes a filter about 44 wide.
+        zoom: Edge of a filter's pixel in the picture, pixels; by default such that a filter is about 44 wide.
 
     Source:
         Donahue et al. 2017, Figure 3.

@@ -1,8 +1,8 @@
-"""How nearly an encoder and a generator invert each other: ‖x - G(E(x))‖ and ‖z - E(G(z))‖.
+"""The errors of an encoder and a generator as each other's inverses: ‖x - G(E(x))‖ and ‖z - E(G(z))‖.
 
-A distance alone says little, since a generator that draws one grey image is at a middling distance from everything.
-Each is therefore given beside the same distance to another sample's reconstruction: only the gap between the two
-shows that the reconstruction is one of its own image.
+A distance alone says little: a generator that draws one grey image is at a middling distance from everything. Each
+distance therefore stands beside the distance to another sample's reconstruction. Only the gap between the two shows
+that a reconstruction belongs to its own image.
 """
 
 import math
@@ -27,8 +27,8 @@ class ReconstructionDistance:
     """Mean distances between samples and their reconstructions.
 
     Attributes:
-        distance: Mean over the samples of the ℓ2 norm of the difference, in the data's own units: of a 28x28 image
-            in [0, 1] at most 28, in [-1, 1] twice as much.
+        distance: Mean over the samples of the ℓ2 norm of the difference, in the data's own units. For a 28x28 image in
+            [0, 1] it is at most 28, in [-1, 1] twice as much.
         other_distance: The same with another sample, drawn at random, in each one's place.
         samples: Their number.
     """
@@ -39,22 +39,22 @@ class ReconstructionDistance:
 
     @property
     def share(self) -> float | None:
-        """The distance over that to another sample: 1 where a reconstruction says nothing of its own; None of 0 / 0."""
+        """`distance` / `other_distance`: 1 if reconstructions say nothing of their own samples; None for 0 / 0."""
         return self.distance / self.other_distance if self.other_distance else None
 
 
 def image_reconstruction(
     batches: ImageBatches, encode: Encode, decode: Decode, *, seed: int = 0
 ) -> ReconstructionDistance:
-    """Return how far images are from G(E(x)).
+    """Return the mean distances between images x and G(E(x)).
 
-    Where several processes run, each gives its share, and all return the figures of all.
+    If several processes run, each gives its share, and all return the figures of all images.
 
     Args:
-        batches: Images and labels, which are not looked at; a batch of one image joins no average.
-        encode: E, images to latents; in the mode and on the device that it is to be evaluated on.
-        decode: G, latents to images. If they are smaller than those given, these are compared at that size.
-        seed: For which other image takes each one's place, within its batch.
+        batches: Images and labels; the labels are not used. A batch of one image joins no average.
+        encode: E, images to latents, in its mode and on its device for the evaluation.
+        decode: G, latents to images. If its images are smaller than x, x is resized for the comparison.
+        seed: For the choice of the other image in each one's place, within its batch.
 
     Raises:
         DataError: No batch has two images, or a reconstruction is not finite.
@@ -69,13 +69,13 @@ def image_reconstruction(
 def latent_reconstruction(
     batches: Iterable[Tensor], encode: Encode, decode: Decode, *, seed: int = 0
 ) -> ReconstructionDistance:
-    """Return how far latents are from E(G(z)).
+    """Return the mean distances between latents z and E(G(z)).
 
     Args:
         batches: Latents (batch, latent), drawn as in training; a batch of one joins no average.
         encode: As in `image_reconstruction`.
         decode: As in `image_reconstruction`.
-        seed: For which other latent takes each one's place, within its batch.
+        seed: For the choice of the other latent in each one's place, within its batch.
 
     Raises:
         DataError: No batch has two latents, or a reconstruction is not finite.
@@ -84,7 +84,7 @@ def latent_reconstruction(
 
 
 def derangement(count: int, rng: torch.Generator) -> Int64[Tensor, " {count}"]:
-    """Return a random permutation that leaves nothing in its place: all samples in one random circle.
+    """Return a random permutation without fixed points: all samples in one random circle.
 
     Raises:
         DataError: There are fewer than two.

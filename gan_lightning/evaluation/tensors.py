@@ -1,4 +1,4 @@
-"""Data sets from tensors that are in memory already."""
+"""Data sets of tensors in memory."""
 
 import math
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from gan_lightning.interfaces import Images, LabelKind, Labels, Split
 from gan_lightning.system.processes import process_count, process_rank
 
 ROUNDING = 1e-3
-"""How far an interpolation may go beyond [-1, 1]."""
+"""Largest excess of an interpolation over [-1, 1]."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,10 @@ class TensorImages:
         name: Short name of the data set, for tables.
         train: Images and their labels. Images (count, channels, size, size) are floating-point values in [-1, 1] or
             bytes, 0 to 255; evaluations see float32 in [-1, 1]. Labels are whole numbers: a class each, or 0/1 per
-            attribute; -1 where not known.
+            attribute; -1 for an unknown one.
         test: As `train`.
         num_classes: Number of classes, or of attributes.
-        batch_size: Images that extractors see at a time.
+        batch_size: Images given to extractors at a time.
 
     Raises:
         SettingError: `batch_size` is below 1, or images or labels are not as above, or the splits differ in kind.
@@ -92,7 +92,7 @@ class TensorImages:
         self._splits = splits
 
     def evaluation_batches(self, split: Split, device: torch.device) -> TensorBatches:
-        """Return a split in stored order; where several processes run, this process's contiguous share."""
+        """Return a split in stored order; if several processes run, this process's contiguous share."""
         images, labels = (
             tensor.tensor_split(process_count())[process_rank()].to(device) for tensor in self._splits[split]
         )
@@ -103,7 +103,7 @@ def checked(split: Split, pair: object) -> tuple[Images, Labels]:
     """Return a split's images as float32 in [-1, 1] and its labels as int64.
 
     Raises:
-        SettingError: They are no images, or no labels of them.
+        SettingError: They are not images and their labels.
     """
     if not isinstance(pair, tuple | list) or len(pair) != 2:
         raise SettingError(
@@ -185,7 +185,7 @@ def checked_labels(split: Split, labels: Tensor, count: int) -> Labels:
 
 
 def check_range(split: Split, labels: Labels, num_classes: int) -> None:
-    """Check that labels are -1, or classes or attributes that there are.
+    """Check that labels are -1, or existing classes or attributes.
 
     Raises:
         SettingError: One is not, or there are other attributes than `num_classes`.
@@ -205,10 +205,10 @@ def check_range(split: Split, labels: Labels, num_classes: int) -> None:
 
 
 def is_known(labels: Labels) -> Bool[Tensor, " images"]:
-    """Return of which images something is known: the class, or an attribute at least."""
+    """Return a mask of the images with a known label: the class, or at least one attribute."""
     return labels >= 0 if labels.ndim == 1 else (labels >= 0).any(dim=1)
 
 
 def form(labels: Labels) -> str:
-    """Return what labels are, in words."""
+    """Return the kind of labels, in words."""
     return "a class each" if labels.ndim == 1 else f"{labels.shape[1]} attributes each"

@@ -1,6 +1,6 @@
 """Everything that can be measured of a trained model: one file each, all of one shape.
 
-What belongs to one paper is measured in its folder.
+A measurement of one paper alone stands in the paper's folder.
 """
 
 from gan_lightning.figures import Figure
@@ -33,7 +33,7 @@ MEASUREMENTS: tuple[type[Measurement], ...] = (
     Embedding,
     SyntheticData,
 )
-"""Those that any model may be measured by. The command line knows them by their names, and papers' own beside them."""
+"""Measurements for any model. The command line knows them by their names, and papers' own beside them."""
 
 __all__ = [
     "MEASUREMENTS",

@@ -1,4 +1,4 @@
-"""What measurements work on: frozen networks, a data set, features that are extracted once, and controls.
+"""The bench of all measurements: frozen networks, a data set, features extracted once, and controls.
 
 bench = Bench({"mine": network}, data)
 print(bench.measure(Transfer()))
@@ -59,24 +59,24 @@ AT_ONCE = 256
 class Bench:
     """Networks and a data set, ready to be measured.
 
-    Weights, batch-norm statistics, modes and the random state are after every measurement what they were. Where several
-    processes run, each has a bench, and all make the same measurements in the same order.
+    A measurement leaves weights, batch-norm statistics, modes and the random state unchanged. If several processes run,
+    each has a bench, and all make the same measurements in the same order.
 
     Args:
         networks: Trained modules or functions that map images to features, under their names.
-        data: A data set (`LabelledImages`); None, or one that does not declare its images, where there is none. Most
-            measurements need one.
-        model: What the networks are parts of; its methods are what generating and encoding are measured by.
+        data: A data set (`LabelledImages`). Most measurements need one. None stands for no data set; so does a data set
+            that does not declare its images.
+        model: The model that has the networks as its parts; its methods generate and encode.
         heads: The linear maps that the networks' features went through in training, under the networks' names.
         random_networks: The same networks with random weights, under the same names; by default the model is built
             anew, or the networks are copied and reset.
-        device: Where the networks are; by default, where their first parameter is.
+        device: Device of the networks; by default their first parameter's.
         controls: Whether random weights and raw pixels are wanted, too.
         epoch: Epochs of training that the model has had.
         batches: Batches of training that the model has had.
         history: Figures that were measured earlier in the same training.
-        progress: Called as work gets done; what it raises ends a measurement.
-        lasting: What is kept under `keep`; benches of one data set may share it.
+        progress: Called as work gets done; an error that it raises ends a measurement.
+        lasting: Store of `keep`; benches of one data set may share it.
         cache_bytes: Bytes of features to keep.
 
     Raises:
@@ -105,7 +105,7 @@ class Bench:
         self.model, self.heads = model, dict(heads or {})
         self.controls, self.epoch, self.batches_trained, self.history = controls, epoch, batches, history
         self.outcomes: dict[str, Outcome] = {}
-        """What was found so far, by the measurements' names."""
+        """Outcomes so far, by the measurements' names."""
         for what, named in (("heads", self.heads), ("random_networks", random_networks or {})):
             if unknown := sorted(named.keys() - self.networks.keys()):
                 raise SettingError(
@@ -118,7 +118,7 @@ class Bench:
             raise SettingError(f"networks must not be called {reserved[0]!r}, which is a control's name. Rename it.")
         self._data = data if isinstance(data, LabelledImages) else None
         self.described_data = "none" if data is None else f"{type(data).__name__} without {', '.join(lacking(data))}"
-        """What a message says of a data set that does not declare its images."""
+        """A data set that does not declare its images, in the words of a message."""
         modules = [*([model] if model is not None else []), *self.networks.values()]
         weights = (weight for module in modules for weight in module.parameters())
         self.device = device or next((weight.device for weight in weights), torch.device("cpu"))
@@ -135,7 +135,7 @@ class Bench:
 
     @classmethod
     def of_model(cls, model: nn.Module, data: object, **settings: Any) -> "Bench":
-        """Return the bench of a model that declares what it has, as `interfaces` has it.
+        """Return the bench of a model, with the networks and heads that the model declares (`interfaces`).
 
         Args:
             model: The model.
@@ -148,7 +148,7 @@ class Bench:
 
     @property
     def subject(self) -> str:
-        """What a message calls that which is measured."""
+        """Name of the measured model in a message."""
         return "a bench without a model" if self.model is None else type(self.model).__name__
 
     @property
@@ -163,19 +163,19 @@ class Bench:
         return self._data
 
     def without_images(self) -> str | None:
-        """Return why there are no images to measure on, as half a sentence; None where there are some."""
+        """Return why there are no images to measure on, as half a sentence; None if there are some."""
         lacks = self._data is None
         return f"it needs a data set that declares its images, got {self.described_data}" if lacks else None
 
     @property
     def published(self) -> Mapping[str, PublishedFigure]:
-        """What papers print for this model on this data set, under the names of the figures."""
+        """Papers' printed figures for this model on this data set, under the names of our figures."""
         if not isinstance(self.model, HasPublishedFigures) or self._data is None:
             return {}
         return self.model.published_figures(self._data.name)
 
     def has(self, interface: type) -> bool:
-        """Return whether there is what an interface stands for."""
+        """Return whether the bench or its model provides an interface."""
         if interface is HasExtractors:
             return bool(self.networks)
         if interface is HasHeads:
@@ -210,9 +210,9 @@ class Bench:
 
     @contextmanager
     def undisturbed(self) -> Iterator[None]:
-        """Freeze everything, and put the random state back; what is drawn meanwhile is the same each time."""
+        """Freeze everything, and put the random state back. Random numbers are the same each time meanwhile."""
         modules = {type(self.model).__name__: self.model} if self.model is not None else {}
-        # Lightning's validation and test are in inference mode, in which no probe could be fitted.
+        # Lightning's validation and test are in inference mode. No probe could be fitted in it.
         still = frozen(modules | self.networks)
         with torch.inference_mode(False), same_random_numbers(self.device), torch.no_grad(), still:
             yield
@@ -223,11 +223,11 @@ class Bench:
             self._progress(description, done, total)
 
     def report_to(self, progress: Progress | None) -> None:
-        """Choose what is told of the progress."""
+        """Choose the listener to the progress."""
         self._progress = progress
 
     def keep(self, key: Hashable, make: Callable[[], T]) -> T:
-        """Return what `make` gives, made once for all benches of a training: what depends on the data alone."""
+        """Return the result of `make`, made once for all benches of a training. It must depend on the data alone."""
         if key not in self._lasting:
             self._lasting[key] = make()
         return self._lasting[key]
@@ -240,16 +240,16 @@ class Bench:
         return self.watched(batches, description or f"{split} images")
 
     def watched(self, batches: ImageBatches, description: str) -> ImageBatches:
-        """Return batches that report how many of them have been used."""
+        """Return batches that report the number of used ones."""
         return WatchedBatches(batches, description, self.report)
 
     def images(self, split: Split, count: int | None = None, *, labelled: bool = False) -> tuple[Images, Labels]:
         """Return the first images of a split and their labels, as many as asked for or as there are.
 
         Args:
-            split: Which one.
-            count: How many; all, where none is given.
-            labelled: Whether images of which nothing is known are passed over.
+            split: The split.
+            count: Number of images; by default all.
+            labelled: Whether images without any label are passed over.
 
         Raises:
             DataError: A process has no image.
@@ -273,7 +273,7 @@ class Bench:
         return gather_rows(mine[0], counts)[:count], gather_rows(mine[1], counts)[:count]
 
     def labels(self, split: Split) -> Labels:
-        """Return the labels of a split, -1 where one is not known."""
+        """Return the labels of a split; -1 for an unknown one."""
         if split not in self._extraction.labels:
             mine = torch.cat([labels for _, labels in self.data.evaluation_batches(split, torch.device("cpu"))])
             self._extraction.labels[split] = gather_rows(mine.to(self.device), gather_objects(len(mine)))
@@ -294,11 +294,11 @@ class Bench:
         """Return the features of a whole split, extracted once for all that ask for them.
 
         Args:
-            split: Which images.
-            names: Of the networks; all where none are given.
+            split: The split.
+            names: Of the networks; by default all.
             weights: "trained", "random", or "none" for the pixels themselves.
-            batch_norm: Statistics that batch norm uses: those that the networks have, which of random weights are mean
-                0 and variance 1, or those of the training images.
+            batch_norm: Statistics of batch norm: "running" are the networks' own (mean 0 and variance 1 for random
+                weights), "real" are the training images'.
             seed: Of random weights.
             pool: Edge to which maps are averaged.
 
@@ -312,7 +312,7 @@ class Bench:
         return Features(self._extraction.features(split, chosen, source, pool), self.labels(split))
 
     def sources(self, weights: Weights, seed: int = 0) -> Mapping[str, nn.Module]:
-        """Return the networks of some kind of weights, under their names."""
+        """Return the networks with one kind of weights, under their names."""
         if weights == "none":
             return {PIXELS: RawPixels()}
         return self.networks if weights == "trained" else self.control(seed).networks
@@ -336,10 +336,10 @@ class Bench:
         return self._controls[seed]
 
     def check_networks(self, networks: Mapping[str, nn.Module] | None = None, weights: Weights = "trained") -> None:
-        """Check once that networks take the data's images, and give each the same features whatever is beside it.
+        """Check once that networks take the data's images, and that an image's features do not depend on its batch.
 
         Raises:
-            SettingError: One does not; says which and why.
+            SettingError: A network is unfit; says which and why.
         """
         for name, network in (self.networks if networks is None else networks).items():
             if weights == "trained" and name not in self._checked:
@@ -350,7 +350,7 @@ class Bench:
     def statistics(
         self, networks: Mapping[str, nn.Module], weights: Weights, batch_norm: BatchNorm, seed: int = 0
     ) -> Iterator[None]:
-        """Let networks of `sources` use the batch-norm statistics asked for; what they had comes back."""
+        """Let networks of `sources` use the batch-norm statistics asked for. Their own come back afterwards."""
         with self._extraction.statistics(networks, Source(weights, batch_norm, seed if weights == "random" else 0)):
             yield
 
@@ -369,12 +369,12 @@ class Bench:
             return self.model.sample_latents(count, torch.Generator(self.device).manual_seed(seed))
 
     def encode(self, images: Images) -> Latents:
-        """Return E(x), in float32; reports its progress where there are many."""
+        """Return E(x), in float32; reports its progress if there are many."""
         assert isinstance(self.model, EncodesImages)
         return self._in_parts(self.model.encode, images, "images encoded")
 
     def decode(self, latents: Latents) -> Images:
-        """Return G(z), in float32; reports its progress where there are many."""
+        """Return G(z), in float32; reports its progress if there are many."""
         assert isinstance(self.model, EncodesImages)
         return self._in_parts(self.model.decode, latents, "images decoded")
 
@@ -389,7 +389,7 @@ class Bench:
 
     @contextmanager
     def reconstructing(self, batch_norm: BatchNorm) -> Iterator[None]:
-        """Let E and G use the batch-norm statistics asked for: their own, or those of G(E(x)) on training images."""
+        """Let E and G use their own batch-norm statistics, or statistics of G(E(x)) on the training images."""
         assert self.model is not None
         batches = self.batches("train", "batch-norm statistics of G(E(x))") if batch_norm == "real" else None
         with reconstruction_statistics(self.model, batches):

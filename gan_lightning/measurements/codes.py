@@ -1,7 +1,7 @@
-"""What measurements of an encoder and a generator share: small steps between images and codes E(x).
+"""The common part of measurements of an encoder and a generator: small steps between images and codes E(x).
 
 Noise is given in units of the codes' own spread, so that one setting means the same for latents in [-1, 1] and on a
-sphere. What it moves off the sphere is not projected back: the thesis says nothing of it.
+sphere. Noise may move a code off the sphere. The code is not projected back: the thesis says nothing of it.
 """
 
 from math import inf
@@ -20,7 +20,7 @@ def check_noise(measurement: str, *noise: float) -> None:
     """Check amounts of noise.
 
     Args:
-        measurement: Name of the measurement that they are settings of.
+        measurement: Name of the measurement with these settings.
         noise: The amounts.
 
     Raises:
@@ -41,7 +41,7 @@ def check_others(bench: Bench, measurement: str, split: Split) -> None:
     Args:
         bench: With the data.
         measurement: Name of the measurement that compares them.
-        split: Where its images are from.
+        split: Split of its images.
 
     Raises:
         DataError: The split has one image.
@@ -60,7 +60,7 @@ def check_classes(bench: Bench, measurement: str, remedy: str = "") -> None:
     Args:
         bench: With the data.
         measurement: Name of the measurement that needs the classes.
-        remedy: What to do beside using another data set.
+        remedy: Another remedy than another data set.
 
     Raises:
         DataError: There is none.

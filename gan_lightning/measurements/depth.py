@@ -1,4 +1,4 @@
-"""How many stages of an extractor are worth freezing."""
+"""The number of stages of an extractor that are worth freezing."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -34,19 +34,18 @@ class FrozenDepth(Measurement):
     as many networks as there are stages, twice: it is off by default.
 
     Figures: `depth/<extractor>/<stage>/accuracy` and `depth/<extractor>/random_weights/<stage>/accuracy`; the stage is
-    the last one that is frozen.
+    the last frozen one.
 
     Args:
         enabled: Whether to measure at all.
         every_n_epochs: Epochs between two measurements of the trained extractors while they train; 0 measures after the
             training alone.
-        extractors: Names of the extractors; where none are given, all that are made of stages.
-        protocol: How the rest is trained.
-        batch_norm: Batch-norm statistics that the trained extractors are evaluated with: "running" are those of
-            training, "real" are estimated on the training images.
+        extractors: Names of the extractors; by default all that consist of stages.
+        protocol: Settings of the rest's training.
+        batch_norm: Batch-norm statistics of the trained extractors: "running" were gathered in training, "real" are
+            estimated on the training images.
         fold_batch_norm: Whether batch norm is merged into the layer before it, so that the supervised training has
-            none. What is reinitialised then starts with its random weights scaled by the statistics of the training
-            images.
+            none. Reinitialised layers then start with random weights scaled by the statistics of the training images.
         seed: Of new weights, and of the order of the images.
 
     Source:
@@ -64,7 +63,7 @@ class FrozenDepth(Measurement):
     seed: int = 0
 
     def passes_over(self, bench: Bench) -> str | None:
-        """Return why there is nothing to measure: no extractor is made of stages, and none is named."""
+        """Return why there is nothing to measure: no extractor consists of stages, and none is named."""
         reason = super().passes_over(bench)
         if reason is None and not self.extractors and not _staged(bench):
             return "no extractor is a sequence of stages with weights"
@@ -137,10 +136,10 @@ class FrozenDepth(Measurement):
         return Outcome(figures, details, tables=tables)
 
     def _chosen(self, bench: Bench) -> Mapping[str, nn.Sequential]:
-        """Return the extractors that are named, or all that are made of stages.
+        """Return the named extractors, or all that consist of stages.
 
         Raises:
-            SettingError: One that is named is unknown or has no stages.
+            SettingError: A named one is unknown or has no stages.
         """
         staged = _staged(bench)
         if unknown := [name for name in self.extractors if name not in staged]:
@@ -153,7 +152,7 @@ class FrozenDepth(Measurement):
     def _prepared(
         self, bench: Bench, name: str, network: nn.Sequential, weights: Weights, batch_norm: BatchNorm
     ) -> nn.Sequential:
-        """Return a copy with the batch-norm statistics asked for, folded if that is asked for."""
+        """Return a copy with the batch-norm statistics asked for, folded if `fold_batch_norm` says so."""
         with bench.statistics({name: network}, weights, batch_norm, self.seed):
             prepared = fold_batch_norm(network) if self.fold_batch_norm else copy.deepcopy(network)
         assert isinstance(prepared, nn.Sequential)
@@ -161,7 +160,7 @@ class FrozenDepth(Measurement):
 
 
 def _staged(bench: Bench) -> dict[str, nn.Sequential]:
-    """Return the extractors that are made of stages with weights."""
+    """Return the extractors that consist of stages with weights."""
     return {
         name: network
         for name, network in bench.networks.items()

@@ -33,7 +33,7 @@ MOST_NAMED = 40
 """Classes that a legend names; more would not fit."""
 
 ITERATIONS = 1000
-"""Of t-SNE's gradient descent, at most: scikit-learn's default."""
+"""Most steps of t-SNE's gradient descent: scikit-learn's default."""
 
 AGREEMENT = "same_class_as_the_nearest"
 """Share of images whose nearest other one has the same class."""
@@ -43,19 +43,19 @@ AGREEMENT = "same_class_as_the_nearest"
 class Embedding(Measurement):
     """Puts E(x) into the plane by t-SNE, and draws a point per image in the colour of its class.
 
-    Measures for what share of the images the nearest other one has the same class: of the codes
-    (`embedding/codes/same_class_as_the_nearest`), of the points in the plane, and of the pixels themselves; and the
-    divergence in nats that t-SNE leaves between the neighbourhoods of both (`embedding/divergence`). Images without a
-    class are drawn in grey. Codes that are all the same have no places in the plane.
+    The figures are the share of images whose nearest other image has the same class: by the codes
+    (`embedding/codes/same_class_as_the_nearest`), by the points in the plane, and by the pixels. Another figure is
+    t-SNE's final divergence between the neighbourhoods of codes and of points, in nats (`embedding/divergence`). Images
+    without a class are drawn in grey. If all codes are the same, they have no places in the plane.
 
     Args:
         enabled: Whether to measure at all.
         every_n_epochs: Epochs between two measurements while training; 0 measures after the training alone.
-        images: Images that are embedded.
+        images: Number of embedded images.
         perplexity: t-SNE's number of effective neighbours.
-        split: Where the images are from.
-        batch_norm: Batch-norm statistics that E works with: "running" are those of training, "real" those of G(E(x)) on
-            the training images.
+        split: Split of the images.
+        batch_norm: Batch-norm statistics of E: "running" were gathered in training, "real" are estimated by computing
+            G(E(x)) on the training images.
         seed: t-SNE's.
 
     Source:
@@ -78,7 +78,7 @@ class Embedding(Measurement):
         self.at_least(3, images=self.images)
         if not self.perplexity > 0:
             raise SettingError(f"{self.name}.perplexity must be above 0, got {self.perplexity}; 30 is usual.")
-        if not 0 <= self.seed < 2**32:  # what scikit-learn takes
+        if not 0 <= self.seed < 2**32:  # scikit-learn's range
             raise SettingError(f"{self.name}.seed must be from 0 to {2**32 - 1}, got {self.seed}.")
 
     def check(self, bench: Bench) -> None:
@@ -91,12 +91,12 @@ class Embedding(Measurement):
             )
 
     def metrics(self, bench: Bench) -> Mapping[str, Best | None]:
-        """Return the names of the agreements, where there are classes, and of the divergence."""
+        """Return the names of the agreements, if there are classes, and of the divergence."""
         spaces = ("codes", "plane") if bench.data.label_kind == "classes" else ()
         return {**{f"{self.name}/{space}/{AGREEMENT}": "max" for space in spaces}, f"{self.name}/divergence": None}
 
     def run(self, bench: Bench) -> Outcome:
-        """Return how well neighbours agree, the picture, and the points."""
+        """Return the agreement of neighbours, the picture, and the points."""
         images, labels = bench.images(self.split, self.images)
         classes = class_names(bench.data) if bench.data.label_kind == "classes" else []
         if not classes:
@@ -132,14 +132,14 @@ class Embedding(Measurement):
 
 
 def embeddable(codes: Float[Tensor, "images latent"]) -> bool:
-    """Return whether codes differ, by what float32 can square; scikit-learn crashes where they do not."""
+    """Return whether codes differ, by distances whose squares float32 can hold. scikit-learn crashes on others."""
     return 1e-15 < (codes.double() - codes[0].double()).abs().max().item() < 1e15
 
 
 def embedded(
     codes: Float[Tensor, "images latent"], perplexity: float, seed: int, report: Progress
 ) -> tuple[Float32[Tensor, "images 2"], float]:
-    """Return t-SNE's points, and the divergence that is left between the two neighbourhoods, in nats."""
+    """Return t-SNE's points, and its final divergence between the two neighbourhoods, in nats."""
     from sklearn.manifold import TSNE
 
     start = "pca" if codes.shape[1] > 1 else "random"
@@ -151,12 +151,12 @@ def embedded(
 
 
 class _Listener:
-    """Standard output that reports what scikit-learn prints of t-SNE's progress: it tells it nowhere else.
+    """Standard output that reads t-SNE's progress from scikit-learn's printed lines, the only place that has it.
 
-    What other threads print meanwhile goes where it went before.
+    Lines of other threads go to the former standard output.
 
     Args:
-        report: Told of the progress; what it raises ends t-SNE.
+        report: Told of the progress; an error that it raises ends t-SNE.
     """
 
     def __init__(self, report: Progress) -> None:
@@ -166,7 +166,7 @@ class _Listener:
         return getattr(self.before, name)
 
     def write(self, text: str) -> int:
-        """Report the iteration that a line names."""
+        """Report the iteration named in a line."""
         if threading.get_ident() != self.thread:
             return self.before.write(text)
         if found := re.match(r"\[t-SNE\] Iteration (\d+)", text):
@@ -181,13 +181,13 @@ def agreement(vectors: Float[Tensor, "images feature"], labels: Integer[Tensor, 
     vectors, labels = vectors[labels >= 0], labels[labels >= 0]
     nearest = nearest_neighbours(vectors, vectors, 2)
     own = torch.arange(len(vectors), device=vectors.device)
-    # Of equal vectors, an image itself need not be the first.
+    # If vectors are equal, an image itself need not be the first.
     other = torch.where(nearest[:, 0] == own, nearest[:, 1], nearest[:, 0])
     return (labels[other] == labels).double().mean().item()
 
 
 def scatter(points: Float32[Tensor, "images 2"], labels: Integer[Tensor, " images"], classes: list[str]) -> Picture:
-    """Return a picture of points in the colours of their classes, with a legend; those without one are grey."""
+    """Return a picture of points in the colours of their classes, with a legend; points without a class are grey."""
     from PIL import Image, ImageDraw, ImageFont
 
     named = classes if len(classes) <= MOST_NAMED else []

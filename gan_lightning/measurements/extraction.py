@@ -17,10 +17,10 @@ from gan_lightning.figures import Weights
 from gan_lightning.interfaces import ImageBatches, Images, Labels, Split
 
 BatchNorm = Literal["running", "real"]
-"""Which statistics batch norm uses: those that the network has, or those of the training images."""
+"""Statistics of batch norm: the network's own, or the training images'."""
 
 CACHE = 2 * 2**30
-"""Bytes of features that are kept."""
+"""Bytes of kept features."""
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,14 @@ class Features:
 
     Attributes:
         matrices: Under the networks' names, in float32.
-        labels: Of the images; -1 where one is not known.
+        labels: Of the images; -1 for an unknown one.
     """
 
     matrices: Mapping[str, Float[Tensor, "images _feature"]]
     labels: Labels
 
     def known(self) -> "Features":
-        """Return those of the images of which something is known."""
+        """Return the features and labels of images with a known label."""
         known = is_known(self.labels)
         if known.all():
             return self
@@ -45,7 +45,7 @@ class Features:
 
 @dataclass(frozen=True)
 class Source:
-    """Which networks features come from."""
+    """The networks that features come from."""
 
     weights: Weights
     batch_norm: BatchNorm
@@ -58,7 +58,7 @@ class Source:
 
 @dataclass(frozen=True)
 class WatchedBatches:
-    """Batches that report how many of them have been used."""
+    """Batches that report the number of used ones."""
 
     batches: ImageBatches
     description: str
@@ -74,22 +74,21 @@ class WatchedBatches:
 
 
 Key = tuple[Source, str, Split, int | None]
-"""What a matrix of features is of: the source, the network's name, the split, and the edge of pooled maps."""
+"""Key of a matrix of features: the source, the network's name, the split, and the edge of pooled maps."""
 
 
 class Extraction:
     """Extracts features, and keeps as many as fit.
 
     Args:
-        batches: Gives a split in stored order, this process's share, and reports how far it has been read under a
-            description.
-        most_bytes: Of features that are kept; those that were asked for longest ago give way.
+        batches: Gives this process's share of a split in stored order, and reports the reading under a description.
+        most_bytes: Bytes of kept features; the longest unused ones give way.
     """
 
     def __init__(self, batches: Callable[[Split, str], ImageBatches], most_bytes: int = CACHE) -> None:
         self.batches, self.most_bytes = batches, most_bytes
         self.labels: dict[Split, Labels] = {}
-        """Of the splits that have been read, on all processes."""
+        """Labels of the splits read so far, of all processes."""
         self._kept: OrderedDict[Key, Tensor] = OrderedDict()
         self._statistics: dict[tuple[Source, str], Mapping[str, Tensor]] = {}
         self._versions: dict[int, int] = {}
@@ -100,9 +99,9 @@ class Extraction:
         """Return the features of a whole split under the networks' names.
 
         Args:
-            split: Which images.
+            split: The split.
             networks: Of the source.
-            source: What features of these names are kept under.
+            source: The features are kept under this source and their names.
             pool: Edge to which maps are averaged.
         """
         keys: dict[str, Key] = {name: (source, name, split, pool) for name in networks}
@@ -121,7 +120,7 @@ class Extraction:
 
     @contextmanager
     def statistics(self, networks: Mapping[str, nn.Module], source: Source) -> Iterator[None]:
-        """Let networks use the batch-norm statistics of their source; what they had comes back."""
+        """Let networks use the batch-norm statistics of their source. Their own come back afterwards."""
         buffers = {buffer: buffer.clone() for network in networks.values() for buffer in network.buffers()}
         try:
             for name, network in networks.items() if source.batch_norm == "real" else ():
@@ -143,10 +142,10 @@ class Extraction:
         """Check that nobody has written into features or labels: others share them.
 
         Args:
-            by: Who had them in hand.
+            by: Name of the measurement that had them.
 
         Raises:
-            SettingError: Somebody has; all that is kept is forgotten.
+            SettingError: Somebody has; all kept features are forgotten.
         """
         tensors = [*self._kept.values(), *self.labels.values()]
         if any(self._versions.get(id(tensor), tensor._version) != tensor._version for tensor in tensors):

@@ -18,27 +18,28 @@ from gan_lightning.measurements.measurement import Measurement, Outcome
 from gan_lightning.nets.resizing import resized
 
 ROUND = "round"
-"""What the curves run over."""
+"""The curves' x axis."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class IterativeFeeding(Measurement):
     """Feeds images through E and G, and their reconstructions again, round after round.
 
-    Draws a strip per image, and measures how far the images move in each round (`feeding/moved`) and how far they are
-    from where they started (`feeding/from_start`), beside the distance between an image and a random other one
-    (`feeding/to_another_image`). Distances are ℓ2, of images in [-1, 1]; those that stand alone are of the last round.
+    Draws a strip per image. The figures are the distance that images move in each round (`feeding/moved`), their
+    distance from the start (`feeding/from_start`), and, for comparison, the distance between an image and a random
+    other one (`feeding/to_another_image`). Distances are ℓ2, of images in [-1, 1]. A figure without a round is of the
+    last one.
 
     Args:
         enabled: Whether to measure at all.
         every_n_epochs: Epochs between two measurements while training; 0 measures after the training alone.
-        rounds: How often images are fed.
-        images: Images that are drawn, a strip each.
-        measured: Images that distances are averaged over.
-        split: Where the images are from.
-        batch_norm: Batch-norm statistics that E and G work with: "running" are those of training, "real" those of
-            G(E(x)) on the training images.
-        seed: For which other image each one is compared with.
+        rounds: Number of rounds.
+        images: Number of drawn images, a strip each.
+        measured: Number of images for the mean distances.
+        split: Split of the images.
+        batch_norm: Batch-norm statistics of E and G: "running" were gathered in training, "real" are estimated by
+            computing G(E(x)) on the training images.
+        seed: For the choice of the other image beside each one.
 
     Source:
         Liu 2018, section 4.1.3 and Fig. 4.8.
@@ -66,7 +67,7 @@ class IterativeFeeding(Measurement):
         check_others(bench, self.name, self.split)
 
     def metrics(self, bench: Bench) -> Mapping[str, Best | None]:
-        """Return the names of the distances; images that stand still may be all the same."""
+        """Return the names of the distances. None is best: images that stand still may be all the same."""
         return {"feeding/moved": None, "feeding/from_start": "min", "feeding/to_another_image": None}
 
     def run(self, bench: Bench) -> Outcome:

@@ -8,7 +8,7 @@ from gan_lightning.figures import Figure
 
 
 def figures_table(title: str, figures: Sequence[Figure]) -> Table:
-    """Return a table with a column per metric, and a row for each thing that they were measured of.
+    """Return a table with a column per metric, and a row per subject, protocol, kind of weights and condition.
 
     The points of curves are left out.
 

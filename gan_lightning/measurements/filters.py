@@ -1,4 +1,4 @@
-"""What the first layers see and the last layers draw: weights that touch images, as pictures."""
+"""Pictures of the weights that touch images, in the first layers that see and the last layers that draw them."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,25 +18,25 @@ from gan_lightning.measurements.measurement import Measurement, Outcome
 from gan_lightning.nets.resizing import resized
 
 MOST = 96
-"""Filters that are drawn of a network: all of AlexNet's."""
+"""Most filters drawn of a network: all of AlexNet's."""
 
 LEAST_PIXELS = 16
-"""Pixels below which an image is too small to be known by the order of its values."""
+"""Least pixels of an image that can be recognised by the order of its values."""
 
 SLACK = 1e-4
-"""How far rounding may take values out of order, as a share of their range."""
+"""Largest error of rounding in the order of values, as a share of their range."""
 
 LAYERS = nn.Conv2d, nn.ConvTranspose2d, nn.Linear
 
 
 @dataclass(frozen=True, kw_only=True)
 class Filters(Measurement):
-    """Draws the weights of the layers that touch images: a picture for each of the model's networks that has some.
+    """Draws the weights of the layers that touch images, in a picture per network with such layers.
 
-    Which layers those are shows when the model's methods run. A network sees images through its first layer that is fed
-    images. It makes images with its last layer whose outputs are what `generate` or `decode` gives. Resizing,
-    flattening and what changes each value alone, such as a sigmoid, may lie between. There is a filter per unit,
-    stretched to the whole range from black to white, and at most 96 are drawn.
+    The model's methods run once to find these layers. A network sees images through its first layer that is fed images.
+    It makes images with its last layer whose outputs are the images of `generate` or `decode`. Resizing, flattening and
+    functions of single values, such as a sigmoid, may lie between. There is a filter per unit, stretched to the whole
+    range from black to white, and at most 96 are drawn.
 
     Args:
         enabled: Whether to draw at all.
@@ -75,9 +75,9 @@ class Filters(Measurement):
 
 
 def networks_of(bench: Bench) -> dict[str, nn.Module]:
-    """Return a model's parts under their names, those of its lists and dictionaries one by one.
+    """Return a model's parts under their names; members of its lists and dictionaries are parts of their own.
 
-    Beside them stand extractors that are no parts of the model.
+    Extractors outside of the model are added.
     """
     found: dict[str, nn.Module] = {}
     for name, child in bench.model.named_children() if bench.model is not None else ():
@@ -90,7 +90,7 @@ def networks_of(bench: Bench) -> dict[str, nn.Module]:
 
 
 def seeing_layers(bench: Bench, layers: Sequence[nn.Module]) -> list[nn.Module]:
-    """Return the layers that are fed images when the model looks at some, the first one first.
+    """Return the layers that are fed images when the model looks at some, in order.
 
     Args:
         bench: With the model and the data's size.
@@ -99,7 +99,7 @@ def seeing_layers(bench: Bench, layers: Sequence[nn.Module]) -> list[nn.Module]:
     data, model, found = bench.data, bench.model, []
     rng = torch.Generator().manual_seed(0)
     noise = 2 * torch.rand(2, data.channels, data.image_size, data.image_size, generator=rng) - 1
-    images = noise.bfloat16().float().to(bench.device)  # what weights of any type are shown is exactly the same
+    images = noise.bfloat16().float().to(bench.device)  # exact in each type of weights
 
     def look(layer: nn.Module, given: Tensor, _: Tensor) -> None:
         if is_fed(given, images):
@@ -117,7 +117,7 @@ def seeing_layers(bench: Bench, layers: Sequence[nn.Module]) -> list[nn.Module]:
 
 
 def making_layers(bench: Bench, layers: Sequence[nn.Module]) -> list[nn.Module]:
-    """Return the layers whose outputs are generated images, the last one last.
+    """Return the layers whose outputs are generated images, in order.
 
     Args:
         bench: With the model.
@@ -129,7 +129,7 @@ def making_layers(bench: Bench, layers: Sequence[nn.Module]) -> list[nn.Module]:
     def note(layer: nn.Module, _: Tensor, output: Tensor) -> None:
         images = as_images(output, channels)
         if images is not None and images.shape[1] == channels:
-            outputs.append((layer, images[:1].float().clone()))  # what follows may change it in place
+            outputs.append((layer, images[:1].float().clone()))  # later layers may change it in place
 
     with _calls_of(layers, note):
         made = []
@@ -148,7 +148,7 @@ def making_layers(bench: Bench, layers: Sequence[nn.Module]) -> list[nn.Module]:
 
 @contextmanager
 def _calls_of(layers: Sequence[nn.Module], told: Callable[[nn.Module, Tensor, Tensor], None]) -> Iterator[None]:
-    """Tell of each call of a layer: the layer, what it was given, and what it gave."""
+    """Tell of each call of a layer: the layer, its input, and its output."""
 
     def hook(layer: nn.Module, given: tuple[Any, ...], output: Any) -> None:
         if given and isinstance(given[0], Tensor) and isinstance(output, Tensor):
@@ -163,7 +163,7 @@ def _calls_of(layers: Sequence[nn.Module], told: Callable[[nn.Module, Tensor, Te
 
 
 def is_fed(given: Tensor, images: Images) -> bool:
-    """Return whether what a layer is given are these images: resized, flattened, or each value changed alone.
+    """Return whether a layer's input is these images, perhaps resized, flattened, or with each value changed alone.
 
     Args:
         given: Values of any shape.
@@ -179,11 +179,11 @@ def is_fed(given: Tensor, images: Images) -> bool:
 
 
 def as_images(values: Tensor, channels: int) -> Images | None:
-    """Return square maps, or rows that could be flattened ones, as images; None of what could be none.
+    """Return square maps, or rows as long as flattened ones, as images; None for all other values.
 
     Args:
         values: Of any shape.
-        channels: Of the images, where they are flattened.
+        channels: Of the images, if they are flattened.
     """
     if values.ndim == 2 and values.shape[1] % channels == 0:
         size = isqrt(values.shape[1] // channels)
@@ -193,9 +193,9 @@ def as_images(values: Tensor, channels: int) -> Images | None:
 
 
 def in_order(first: Images, second: Images) -> Bool[Tensor, " batch"]:
-    """Return of each pair of images whether the second one's values rise or fall with the first one's.
+    """Return for each pair of images whether the second image's values rise or fall with the first's.
 
-    They do in every channel where the second one is made of the first by what changes each value alone. Of unrelated
+    They do in every channel if a monotone function of single values makes the second image of the first. In unrelated
     images they hardly ever do: 16 pixels have some 2 · 10¹³ orders.
     """
     order = first.float().flatten(2).argsort(dim=2)
@@ -211,7 +211,7 @@ def image_filters(layer: nn.Module, channels: int, *, sees: bool) -> Float[Tenso
     Args:
         layer: Sees or makes images.
         channels: Of the images.
-        sees: Whether the images are what it is fed.
+        sees: Whether the layer is fed the images; otherwise it makes them.
     """
     weight = layer.weight
     assert isinstance(weight, Tensor)
@@ -219,5 +219,5 @@ def image_filters(layer: nn.Module, channels: int, *, sees: bool) -> Float[Tenso
         matrix = weight if sees else weight.T
         size = isqrt(matrix.shape[1] // channels)
         return matrix.unflatten(1, (channels, size, size))
-    # The first dimension of a convolution's weight is of its outputs, that of a transposed one's of its inputs.
+    # The first dimension of a convolution's weight is its outputs; of a transposed convolution's, its inputs.
     return weight if sees != isinstance(layer, nn.ConvTranspose2d) else weight.transpose(0, 1)

@@ -1,4 +1,4 @@
-"""What a measurement is: settings, what it needs, a check before training, and what it finds.
+"""The interface of a measurement: settings, needs, a check before training, and an outcome.
 
 A measurement of your own is one class:
 
@@ -64,15 +64,15 @@ class ClassImages:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a measurement found; who asked for it writes it.
+    """The results of a measurement; its caller writes them.
 
     Attributes:
         figures: Rows.
-        details: What JSON can hold and is no figure.
+        details: Further facts that JSON can hold.
         pictures: Under the names of their files.
-        arrays: Under names, where there is more than a reader would look at.
+        arrays: Under names, for more numbers than a reader would look at.
         data_sets: Under the names of their folders.
-        tables: For the terminal; where there is none, all figures make one.
+        tables: For the terminal; by default one table of all figures.
     """
 
     figures: Sequence[Figure] = ()
@@ -98,10 +98,10 @@ class Measurement(ABC):
     """The settings' group on the command line, and the first part of its figures' names."""
 
     needs: ClassVar[tuple[type, ...]] = ()
-    """What it needs of a model: interfaces such as `EncodesImages`."""
+    """Interfaces that it needs of a model, such as `EncodesImages`."""
 
     follows: ClassVar[tuple[str, ...]] = ()
-    """Names of measurements whose outcome it reads, where they run, too: it runs after them."""
+    """Names of measurements that it runs after, if they run, too. It may read their outcomes."""
 
     enabled: bool = True
     every_n_epochs: int = 0
@@ -120,7 +120,7 @@ class Measurement(ABC):
                 )
 
     def passes_over(self, bench: "Bench") -> str | None:
-        """Return why there is nothing to measure here, as half a sentence; None where there is."""
+        """Return why there is nothing to measure here, as half a sentence; None if there is something."""
         for interface in self.needs:
             if interface is HasExtractors and not bench.networks and isinstance(bench.model, HasExtractors):
                 return f"extractors() of {bench.subject} gives none"
@@ -129,7 +129,7 @@ class Measurement(ABC):
         return None
 
     def check(self, bench: "Bench") -> None:  # noqa: B027 (most have nothing to check)
-        """Check that settings, model and data fit; called before the training, where it is not passed over.
+        """Check that settings, model and data fit; called before the training, unless it is passed over.
 
         Raises:
             SettingError: A setting does not fit.
@@ -137,10 +137,10 @@ class Measurement(ABC):
         """
 
     def metrics(self, bench: "Bench") -> Mapping[str, Best | None] | None:
-        """Return the names of the figures that it gives while training, and which value of each is best.
+        """Return the names of its figures while training, each with its best direction.
 
-        Checkpoints and early stopping that monitor one of them are checked against these before the training. None
-        where the names are not known beforehand.
+        Checkpoints and early stopping that monitor one of them are checked against these before the training. None if
+        the names are unknown beforehand.
         """
         return None
 
@@ -149,14 +149,14 @@ class Measurement(ABC):
         """Measure; called on every process.
 
         The networks are frozen and in eval mode, autograd is off, and the global random state is put back afterwards.
-        Where `bench.controls` is false, as while training, what is not of the trained networks may be left out.
+        `bench.controls` is false while training: figures of other than the trained networks may then be left out.
         """
 
     def figure(self, metric: str, value: int | float, **more: Any) -> Figure:
         """Return a figure of this measurement.
 
         Args:
-            metric: What the number is.
+            metric: Name of the number.
             value: The number.
             more: Further attributes of `Figure`.
 
@@ -166,7 +166,7 @@ class Measurement(ABC):
         return Figure(measurement=self.name, metric=metric, value=float(value), **more)
 
     def at_least(self, least: int, **settings: int | float) -> None:
-        """Check settings that are numbers of things.
+        """Check settings that count something.
 
         Raises:
             SettingError: One is below the least.
@@ -177,27 +177,27 @@ class Measurement(ABC):
 
 
 def default_of(measurement: Measurement | type[Measurement], setting: str) -> Any:
-    """Return the default of a measurement's setting; None where it has none."""
+    """Return the default of a measurement's setting; None if it has none."""
     default = next(each.default for each in fields(measurement) if each.name == setting)
     return None if default is MISSING else default
 
 
 @cache
 def _choices(kind: type[Measurement]) -> Mapping[str, tuple[Any, ...]]:
-    """Return the values of each setting that has a few alone."""
+    """Return the values of each setting with a fixed list of values."""
     try:
         hints = get_type_hints(kind)
-    except (NameError, TypeError):  # of what is imported for type checkers alone
+    except (NameError, TypeError):  # for names imported by type checkers alone
         return {}
     return {each.name: get_args(hints[each.name]) for each in fields(kind) if get_origin(hints[each.name]) is Literal}
 
 
 def check_outcome(name: str, outcome: object) -> None:
-    """Check what a measurement has given.
+    """Check a measurement's outcome.
 
     Args:
         name: The measurement's.
-        outcome: What its `run` has returned.
+        outcome: The result of its `run`.
 
     Raises:
         SettingError: It is no outcome, a figure is another measurement's or stands twice, or a picture is none.

@@ -1,4 +1,4 @@
-"""Which training images an extractor takes for the ones most alike to test images."""
+"""The training images that an extractor finds most similar to test images."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,11 +21,11 @@ from gan_lightning.system.processes import gather_objects, on_first_process
 
 @dataclass(frozen=True, kw_only=True)
 class Neighbours(Measurement):
-    """Finds the training images that are nearest to each test image in an extractor's feature space; off by default.
+    """Finds the training images nearest to each test image in an extractor's feature space; off by default.
 
-    Figure, where images have a class each: `neighbours/<extractor>/same_class`, the share of the neighbours that are of
-    the test image's class, over all test images. The pictures have a row per query, the first test images: the query,
-    then its neighbours, the nearest first.
+    If images have a class each, there is a figure `neighbours/<extractor>/same_class`: the share of the neighbours that
+    have the test image's class, over all test images. The pictures have a row for each of the first test images: the
+    query, then its neighbours, the nearest first.
 
     Args:
         enabled: Whether to look for them at all.
@@ -34,8 +34,8 @@ class Neighbours(Measurement):
         count: Neighbours of each test image.
         queries: Test images in the picture.
         metric: Distance between features.
-        batch_norm: Batch-norm statistics that the extractors are evaluated with: "running" are those of training,
-            "real" are estimated on the training images.
+        batch_norm: Batch-norm statistics of the extractors: "running" were gathered in training, "real" are estimated
+            on the training images.
 
     Source:
         Donahue et al. 2017, Figure 5.
@@ -64,7 +64,7 @@ class Neighbours(Measurement):
         return super().passes_over(bench) or bench.without_images()
 
     def check(self, bench: Bench) -> None:
-        """Check that there are as many training images as neighbours, and that the extractors can be used.
+        """Check that there are enough training images for the neighbours, and that the extractors can be used.
 
         Raises:
             SettingError: There are fewer, or an extractor cannot.
@@ -91,7 +91,7 @@ class Neighbours(Measurement):
         """Return the shares, and the pictures."""
         train, test = (bench.features(split, batch_norm=self.batch_norm) for split in ("train", "test"))
         classes = bench.data.label_kind == "classes"
-        # The share takes all test images: those of a picture are too few for one.
+        # The share takes all test images: the picture's images are too few.
         searched = len(test.labels) if classes else min(self.queries, len(test.labels))
         queries, _ = bench.images("test", self.queries) if bench.controls else (None, None)
         figures, pictures = [], {}
@@ -117,10 +117,10 @@ class Neighbours(Measurement):
 def same_class(
     labels: Int64[Tensor, " queries"], of_neighbours: Int64[Tensor, "queries count"]
 ) -> Float64[Tensor, " known"]:
-    """Return for each query of known class the share of its neighbours of known class that are of the same.
+    """Return the share of each query's neighbours that have its class; unknown classes are left out.
 
     Args:
-        labels: Of the queries; -1 where one is not known.
+        labels: Of the queries; -1 for an unknown one.
         of_neighbours: Of each query's neighbours.
     """
     known = (of_neighbours >= 0) & (labels >= 0)[:, None]

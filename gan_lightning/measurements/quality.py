@@ -1,4 +1,4 @@
-"""How good generated images are, by the features of a network, beside as many real ones."""
+"""The quality of generated images, by the features of a network, beside as many real ones."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,13 +18,13 @@ from gan_lightning.measurements.codes import class_names
 from gan_lightning.measurements.measurement import Measurement, Outcome, Picture
 
 BEST: Mapping[str, Best] = {**dict.fromkeys(DISTANCES, "min"), **dict.fromkeys(MANIFOLD, "max")}
-"""Which value of a figure is best; of the classes' entropies none is."""
+"""Best direction of each figure; the classes' entropies have none."""
 
 REAL, JUDGE = "other_real_images", "judge"
-"""Subjects of figures that are of no generated images."""
+"""Subjects of figures that are not of generated images."""
 
 FEATURES = "transfer"
-"""The measurement whose accuracies quality is drawn beside."""
+"""The measurement whose accuracies are drawn beside the quality."""
 
 Curve = dict[int, float]
 """A figure's values by epoch."""
@@ -34,12 +34,11 @@ Curve = dict[int, float]
 class Quality(Measurement):
     """Judges generated images beside as many real ones, by the features of a network; off by default.
 
-    Figures: `quality/<network>/fid`, `kid`, `precision`, `recall`, `density` and `coverage`; by a classifier, also the
-    entropy of the classes that it takes the images for, `class_entropy`, and the mean entropy of its answers,
-    `image_entropy`. Beside them stand those of other real images in the generated ones' place,
-    `quality/other_real_images/<network>/...`, and a classifier's own accuracy, `quality/judge/<network>/accuracy`. The
-    pictures show which classes each generator makes, and, where the features' accuracy is measured while training, too,
-    both over the epochs.
+    Figures: `quality/<network>/fid`, `kid`, `precision`, `recall`, `density` and `coverage`. A classifier adds two:
+    `class_entropy`, the entropy of the classes that it finds in the images, and `image_entropy`, the mean entropy of
+    its answers. For comparison, `quality/other_real_images/<network>/...` are the same figures of other real images,
+    and `quality/judge/<network>/accuracy` is a classifier's own accuracy. A picture shows each generator's classes. If
+    the features' accuracy is measured while training, another one shows quality and accuracy over the epochs.
 
     Batch norm uses the statistics of training.
 
@@ -47,10 +46,10 @@ class Quality(Measurement):
         enabled: Whether to judge at all.
         every_n_epochs: Epochs between two measurements of the generated images while training; 0 measures after the
             training alone.
-        network: Whose features the figures are of: `SmallClassifier`, trained on the data once and kept, `Inception`,
+        network: The network that gives the features: `SmallClassifier`, trained on the data once and kept, `Inception`,
             whose weights must be on disk, or an `ImportedNetwork` of your own.
         images: Most real images, chosen at random, and generated ones.
-        split: Where the real images are from. A `SmallClassifier` was trained on those of `train`.
+        split: Split of the real images. A `SmallClassifier` was trained on the images of `train`.
         neighbours: k of precision, recall, density and coverage; 0 leaves them out.
         seed: Of the choice of the images, of the latents and of KID's subsets.
 
@@ -101,7 +100,7 @@ class Quality(Measurement):
         return {self.figure(name, 0.0, protocol=_protocol(judge)).name: BEST.get(name) for name in names}
 
     def run(self, bench: Bench) -> Outcome:
-        """Return the figures; with the controls, also the pictures and how they go together with the features'."""
+        """Return the figures; with the controls, also the pictures and the correlations with features' accuracies."""
         reference = self._reference(bench)
         measured = reference.measure(bench.generate, bench.report)
         figures = self._figures(reference.judge, measured)
@@ -170,9 +169,9 @@ class Quality(Measurement):
     def _against_features(
         self, bench: Bench, judge: Judge, figures: Sequence[Figure]
     ) -> tuple[list[dict[str, Any]], Picture | None]:
-        """Return how FID and the features' accuracies go together over the epochs, and both as a picture.
+        """Return the correlations of FID with the features' accuracies over the epochs, and a picture of both.
 
-        There is nothing to return where one of them was measured at fewer than two epochs.
+        Both are empty if one of them was measured at fewer than two epochs.
         """
         fid = self.figure("fid", 0.0, protocol=_protocol(judge)).name
         fids = _curves(bench, self.name, figures).get(fid, {})
@@ -195,7 +194,7 @@ class Quality(Measurement):
 
 
 def _curves(bench: Bench, measurement: str, figures: Iterable[Figure]) -> dict[str, Curve]:
-    """Return the values by epoch of a measurement's figures of trained networks, those of this moment included."""
+    """Return the values by epoch of a measurement's figures of trained networks, the present ones included."""
     found: dict[str, Curve] = {}
     earlier = [figure for figure in bench.history if figure.measurement == measurement]
     for figure, epoch in [*((each, each.epoch) for each in earlier), *((each, bench.epoch) for each in figures)]:
@@ -210,14 +209,14 @@ def _protocol(judge: Judge) -> str:
 
 
 def _details(measured: Measured) -> dict[str, Any]:
-    """Return what is no figure."""
+    """Return the facts that are not figures."""
     counts = None if measured.classes is None else measured.classes.counts
     quality = measured.quality
     return {"features": quality.features, "kid_deviation": quality.kid_deviation, "class_counts": counts}
 
 
 def quality_table(measured: Measured, reference: QualityReference) -> Table:
-    """Return a table with a row per figure, and beside it the same of other real images."""
+    """Return a table with a row per figure, and beside it the same figure of other real images."""
     judge = reference.judge
     accuracy = judge.about.get("test_accuracy")
     about = judge.name if accuracy is None else f"{judge.name} (test accuracy {accuracy:.4f})"

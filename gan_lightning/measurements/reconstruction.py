@@ -1,4 +1,4 @@
-"""How nearly the encoder and the generator invert each other, as figures and as a picture."""
+"""The mutual inversion of encoder and generator, as distances and as a picture."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from gan_lightning.nets.resizing import resized
 from gan_lightning.system.processes import gather_objects, process_count, process_rank
 
 AT_ONCE = 500
-"""Latents that are decoded at a time."""
+"""Latents decoded at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +37,10 @@ class Reconstruction(Measurement):
         enabled: Whether to measure at all.
         every_n_epochs: Epochs between two measurements while training, without the picture; 0 measures after the
             training alone.
-        batch_norm: Batch-norm statistics that E and G are measured with: "running" are those of training, "real" those
-            of G(E(x)) on the training images.
+        batch_norm: Batch-norm statistics of E and G: "running" were gathered in training, "real" are estimated by
+            computing G(E(x)) on the training images.
         images: Images in the picture.
-        seed: Of the latents, and of which other sample each one is compared with.
+        seed: Of the latents, and of the choice of the other sample beside each one.
 
     Source:
         Donahue et al. 2017, Theorem 2 and Figures 2 and 4.
@@ -107,7 +107,7 @@ class Reconstruction(Measurement):
         return Outcome(figures, pictures={"": picture})
 
     def _latents(self, bench: Bench, count: int) -> Iterator[Latents]:
-        """Yield this process's share of `count` latents, which are the same however many processes there are."""
+        """Yield this process's share of `count` latents. All latents are the same for any number of processes."""
         mine = bench.sample_latents(count, self.seed).tensor_split(process_count())[process_rank()]
         parts = mine.split(AT_ONCE)
         for done, part in enumerate(parts, start=1):

@@ -1,4 +1,4 @@
-"""What the generators make, as a picture."""
+"""A picture of generated images."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -13,7 +13,7 @@ from gan_lightning.measurements.measurement import Measurement, Outcome
 class Samples(Measurement):
     """Draws generated images, always from the same latents, so that pictures of different epochs can be compared.
 
-    Of several generators each has a row.
+    Each of several generators has a row.
 
     Args:
         enabled: Whether to draw at all.

@@ -1,4 +1,4 @@
-"""How alike two images are, by their codes: are pairs of one class, or of one person, nearer than others?"""
+"""The similarity of images by their codes: are pairs of one class, or of one person, nearer than others?"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,36 +19,36 @@ from gan_lightning.measurements.measurement import Measurement, Outcome
 from gan_lightning.nets.resizing import resized
 
 MOST_IMAGES = 5000
-"""Images that are compared, each with each: 12 million pairs."""
+"""Most images compared, each with each: 12 million pairs."""
 
 ROWS_AT_ONCE = 64
-"""Images that are compared with all others at a time."""
+"""Images compared with all others at a time."""
 
 CODES, BY_ANGLE, NEIGHBOURHOODS = "codes", "centred_codes_by_angle", "neighbourhoods"
-"""What images are compared by: the figures' subjects, beside the pixels."""
+"""Ways to compare images: the figures' subjects, beside the pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Similarity(Measurement):
-    """Compares images in pairs: by their codes, and by what G makes of the codes' neighbourhoods.
+    """Compares images in pairs: by their codes, and by G's images of the codes' neighbourhoods.
 
     The figure is the ROC AUC, the probability that a random pair of one class is nearer than a random pair of two; 0.5
-    is chance. It is given for the distance between codes (`similarity/codes/roc_auc`), for the angle between centred
-    codes, for the distance between the mean images of the neighbourhoods, and, as a control, for the distance between
-    the images themselves (`similarity/pixels/roc_auc`). On CelebA, `--data.labels=identity` makes a person a class.
-    Draws pairs, each image beside its neighbourhood.
+    is chance. It is given for four distances: between codes (`similarity/codes/roc_auc`), the angle between centred
+    codes, between the mean images of the neighbourhoods, and, as a control, between the images themselves
+    (`similarity/pixels/roc_auc`). On CelebA, `--data.labels=identity` makes a person a class. Draws pairs, each image
+    beside its neighbourhood.
 
     Args:
         enabled: Whether to measure at all.
         every_n_epochs: Epochs between two measurements while training; 0 measures after the training alone.
-        images: Images that are compared, each with each.
+        images: Number of images compared, each with each.
         copies: Images of a neighbourhood.
-        noise: Standard deviation of what is added to E(x), in units of the codes' own.
-        pairs: Pairs of one class that are drawn; as many of two.
-        split: Where the images are from.
-        batch_norm: Batch-norm statistics that E and G work with: "running" are those of training, "real" those of
-            G(E(x)) on the training images.
-        seed: For the noise and the choice of the pairs that are drawn.
+        noise: Standard deviation of the noise on E(x), in units of the codes' own.
+        pairs: Number of drawn pairs of one class; as many pairs of two classes are drawn.
+        split: Split of the images.
+        batch_norm: Batch-norm statistics of E and G: "running" were gathered in training, "real" are estimated by
+            computing G(E(x)) on the training images.
+        seed: For the noise and the choice of the drawn pairs.
 
     Source:
         Liu 2018, section 4.2.2 and Fig. 4.11, which has no figure.
@@ -79,7 +79,7 @@ class Similarity(Measurement):
         check_noise(self.name, self.noise)
 
     def check(self, bench: Bench) -> None:
-        """Check that there is a class per image, and that there are pairs of both kinds."""
+        """Check that each image has a class, and that both kinds of pairs exist."""
         check_classes(bench, self.name, "; of CelebA, data.labels=identity")
         _, labels = bench.images(self.split, self.images, labelled=True)
         sizes = torch.unique(labels, return_counts=True)[1]
@@ -94,7 +94,7 @@ class Similarity(Measurement):
         return {f"{self.name}/{space}/roc_auc": "max" for space in (CODES, BY_ANGLE, NEIGHBOURHOODS)}
 
     def run(self, bench: Bench) -> Outcome:
-        """Return the areas under the curves, and the pairs that are drawn."""
+        """Return the areas under the curves, and the drawn pairs."""
         images, labels = bench.images(self.split, self.images, labelled=True)
         rng = torch.Generator().manual_seed(self.seed)
         with bench.reconstructing(self.batch_norm):

@@ -1,4 +1,4 @@
-"""Labelled synthetic data, G(E(x) + noise) with x's label, and what they are worth to a classifier."""
+"""Labelled synthetic data, G(E(x) + noise) with x's label, and their worth to a classifier."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -29,35 +29,35 @@ Labelled = tuple[Float[Tensor, "_images channels height width"], Int64[Tensor, "
 """Images in [-1, 1], and their classes."""
 
 REAL, SYNTHETIC, BOTH = "real", "synthetic", "both"
-"""What classifiers are trained on: the figures' subjects."""
+"""Training data of the classifiers: the figures' subjects."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SyntheticData(Measurement):
     """Makes labelled images from a few labelled ones, writes them as a data set, and trains classifiers on them.
 
-    For each budget b, the first b labelled training images are all the labels there are. A small convolutional network
-    is trained on them, on synthetic images made from them, and on both, always for the same number of steps, and tested
-    on the real test images: `synthetic_data/<real|synthetic|both>/labels-<b>/accuracy`, the mean over the seeds. The
-    model itself has seen all training images, without labels.
+    For each budget b, the first b labelled training images are all the labels there are. Small convolutional networks
+    are trained on these images, on synthetic images made from them, and on both, always for the same number of steps.
+    The figure `synthetic_data/<real|synthetic|both>/labels-<b>/accuracy` is the accuracy on the real test images, the
+    mean over the seeds. The model itself has seen all training images, without labels.
 
-    The data set that is written is a folder `train` of synthetic images, made from the largest budget, and a folder
-    `test` of real test images, each with a folder per class: `--data=ImageFolder` reads it.
+    The written data set has a folder `train` of synthetic images, made from the largest budget, and a folder `test` of
+    real test images. Each has a folder per class: `--data=ImageFolder` reads it.
 
     Args:
         enabled: Whether to measure at all.
         every_n_epochs: Epochs between two measurements while training; 0 measures after the training alone.
         budgets: Numbers of labelled real images.
         copies: Synthetic images made from each labelled one.
-        noise: Standard deviation of what is added to E(x), in units of the codes' own.
-        steps: Steps of Adam that a classifier is trained for.
+        noise: Standard deviation of the noise on E(x), in units of the codes' own.
+        steps: Steps of Adam per classifier.
         batch_size: Images per step.
         learning_rate: Adam's.
         width: Maps of the classifier's first convolution; the second has twice as many.
         seeds: Classifiers of each kind, with seeds 0, 1, ...; with several there is a standard deviation.
-        written: Most images of a split that are written to the data set.
-        batch_norm: Batch-norm statistics that E and G work with: "running" are those of training, "real" those of
-            G(E(x)) on the training images.
+        written: Most images per split in the written data set.
+        batch_norm: Batch-norm statistics of E and G: "running" were gathered in training, "real" are estimated by
+            computing G(E(x)) on the training images.
         seed: For the noise.
 
     Source:
@@ -95,7 +95,7 @@ class SyntheticData(Measurement):
             raise SettingError(f"{self.name}.learning_rate must be above 0, got {self.learning_rate}; try 0.001.")
 
     def check(self, bench: Bench) -> None:
-        """Check that there are as many labelled training images as the largest budget asks for."""
+        """Check that there are enough labelled training images for the largest budget."""
         check_classes(bench, self.name)
         most, data = max(self.budgets), bench.data
         _, labels = bench.images("train", most, labelled=True)
@@ -116,7 +116,7 @@ class SyntheticData(Measurement):
             )
 
     def metrics(self, bench: Bench) -> Mapping[str, Best | None]:
-        """Return the accuracies of the classifiers that are trained on synthetic images."""
+        """Return the accuracies of the classifiers trained on synthetic images."""
         kinds = product((SYNTHETIC, BOTH), self.budgets)
         return {f"{self.name}/{kind}/{condition(budget)}/accuracy": "max" for kind, budget in kinds}
 
@@ -129,7 +129,7 @@ class SyntheticData(Measurement):
             codes = encoded(bench, images)
             made = neighbourhoods(bench, codes, self.copies, self.noise * spread(codes), rng)
         images, test = resized(images, made[0].shape[-1]), (resized(test_images, made[0].shape[-1]), test_labels)
-        # What real images alone are worth does not change while a model trains.
+        # The accuracy from real images alone does not change while a model trains.
         kinds = (REAL, SYNTHETIC, BOTH) if bench.controls else (SYNTHETIC, BOTH)
         total = self.steps * self.seeds * len(kinds) * len(self.budgets)
 
@@ -179,8 +179,8 @@ class SyntheticData(Measurement):
         """Return the test accuracy of one classifier, in [0, 1].
 
         Args:
-            train: What it is trained on.
-            test: What it is tested on.
+            train: Its training data.
+            test: Its test data.
             num_classes: Number of classes.
             seed: For its weights, and for the order of the images.
             report: Told the number of steps done.
@@ -216,12 +216,12 @@ class SyntheticData(Measurement):
 
 
 def condition(budget: int) -> str:
-    """Return what a number of labelled images is called."""
+    """Return the name of a number of labelled images."""
     return f"labels-{budget}"
 
 
 def classifier(channels: int, size: int, width: int, classes: int) -> nn.Sequential:
-    """Return a small network of two convolutions, the same for all that is compared."""
+    """Return a small network of two convolutions, the same for all training data."""
     return nn.Sequential(
         nn.Conv2d(channels, width, 3, padding=1, bias=False),
         nn.BatchNorm2d(width),
@@ -249,7 +249,7 @@ def balanced(labels: Int64[Tensor, " images"], most: int) -> Int64[Tensor, " cho
 def sources(
     images: Images, made: Float[Tensor, "images copies channels height width"], labels: Int64[Tensor, " images"]
 ) -> dict[str, Labelled]:
-    """Return what classifiers are trained on: real images, synthetic ones with their image's label, and both."""
+    """Return the training data of the classifiers: real images, synthetic ones with their image's label, and both."""
     real, synthetic = (images, labels), (made.flatten(0, 1), labels.repeat_interleave(made.shape[1]))
     both = torch.cat([real[0], synthetic[0]]), torch.cat([real[1], synthetic[1]])
     return {REAL: real, SYNTHETIC: synthetic, BOTH: both}

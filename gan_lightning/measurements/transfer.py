@@ -1,4 +1,4 @@
-"""What frozen features are worth on a labelled data set, beside their controls."""
+"""The accuracy from frozen features on a labelled data set, beside its controls."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -24,12 +24,12 @@ logger = logging.getLogger(__name__)
 SPLITS: tuple[Split, ...] = ("train", "test")
 
 FRESH, ESTIMATED = "fresh_statistics", "estimated_statistics"
-"""Conditions of a random-weights control: batch norm as a new layer has it, and with statistics of training images."""
+"""Conditions of a random-weights control: batch-norm statistics of a new layer, and of the training images."""
 
 
 @dataclass(frozen=True)
 class _Source:
-    """A set of features, and the figures that it gives."""
+    """A set of features, with the names of its figures."""
 
     subject: str
     weights: Weights
@@ -43,9 +43,10 @@ class Transfer(Measurement):
     """Freezes the extractors and classifies by their features, beside raw pixels, random weights and chance.
 
     Figures: `transfer/<extractor>/<probe>/accuracy`; of the controls `transfer/<extractor>/<probe>/random_weights/...`,
-    `transfer/pixels/<probe>/accuracy` and `transfer/chance/accuracy`. Random weights are judged with the batch-norm
-    statistics of a new layer and with those of the training images, and the stronger of both is the control. Chance is
-    the accuracy of answering with the most frequent class. Images without a label are left out.
+    `transfer/pixels/<probe>/accuracy` and `transfer/chance/accuracy`. Random weights are judged twice: with the
+    batch-norm statistics of a new layer, and with statistics of the training images. The stronger of both is the
+    control. Chance is the accuracy of always answering with the most frequent class. Images without a label are left
+    out.
 
     Args:
         enabled: Whether to measure at all.
@@ -57,9 +58,9 @@ class Transfer(Measurement):
         probes: Further probes, such as your own.
         random_weights: Whether the same extractors with random weights stand beside them.
         raw_pixels: Whether the images themselves stand beside them.
-        batch_norm: Batch-norm statistics that the trained extractors are evaluated with: "running" are those of
-            training, "real" are estimated on the training images.
-        pool: Edge to which maps are averaged before they become features; where not given, they are taken whole.
+        batch_norm: Batch-norm statistics of the trained extractors: "running" were gathered in training, "real" are
+            estimated on the training images.
+        pool: Edge to which maps are averaged before they become features; by default they are taken whole.
         seed: Of the heads, of their batches, of the held-out images and of the random weights.
 
     Source:
@@ -131,7 +132,7 @@ class Transfer(Measurement):
         return dict.fromkeys(names, "max")
 
     def run(self, bench: Bench) -> Outcome:
-        """Return the accuracies and those of the controls."""
+        """Return the accuracies of extractors and controls."""
         sources, labels = self._sources(bench)
         named = {f"{each.subject} ({each.weights}{each.condition and ', '}{each.condition})": each for each in sources}
 
@@ -256,14 +257,14 @@ def stronger_controls(figures: Sequence[Figure]) -> list[Figure]:
 
 
 def check_labels(bench: Bench, what: str) -> None:
-    """Check that a probe has something to learn: labels in both splits, and two classes among those of training.
+    """Check that a probe has something to learn: labels in both splits, and two classes among the training labels.
 
     Args:
         bench: With the data.
-        what: Name of the measurement that needs them.
+        what: Name of the measurement that needs labels.
 
     Raises:
-        DataError: It has not.
+        DataError: It has nothing to learn.
     """
     remedy = f"or switch it off with --{what}.enabled=false"
     if bench.without_images():
@@ -289,7 +290,7 @@ def check_labels(bench: Bench, what: str) -> None:
 
 
 def _some_labels(bench: Bench, split: Split, enough: int) -> set[int]:
-    """Return labels that are in a split; no more are looked for once there are enough."""
+    """Return labels of a split; the search ends once there are enough."""
     seen: set[int] = set()
     for _, labels in bench.data.evaluation_batches(split, torch.device("cpu")):
         seen |= set(labels[labels >= 0].unique().tolist())
@@ -299,7 +300,7 @@ def _some_labels(bench: Bench, split: Split, enough: int) -> set[int]:
 
 
 def classes_in_one_split(bench: Bench, train: Tensor, test: Tensor) -> dict[Split, list[str]]:
-    """Return the names of classes that only one split has images of, and warn of them."""
+    """Return the names of classes with images in one split alone, and warn of them."""
     if train.ndim > 1:
         return {}
     in_train, in_test = set(train.unique().tolist()), set(test.unique().tolist())

@@ -1,4 +1,4 @@
-"""What keeps a measurement from leaving traces in random numbers and types."""
+"""Guards against traces of a measurement in random numbers and types."""
 
 import random
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from gan_lightning.evaluation.features import dtype_of
 
 @contextmanager
 def drawing_from(model: nn.Module) -> Iterator[None]:
-    """Let a model draw latents of its weights' type."""
+    """Let a model draw latents in the type of its weights."""
     default = torch.get_default_dtype()
     torch.set_default_dtype(dtype_of(model))
     try:

@@ -32,28 +32,28 @@ BEST: Mapping[str, Best | None] = {
     "distance_to_another_image": None,
     "fidelity": "max",
 }
-"""Which value of each figure is best, where one is."""
+"""Best direction of each figure, if it has one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Variations(Measurement):
-    """Draws variations of images, and measures how much they differ from each other and from their image.
+    """Draws variations of images, and measures their distances from each other and from their image.
 
-    Figures of each amount of noise, such as `variations/noise-0.3/diversity`: the mean ℓ2 distance between two
-    variations of one image (`diversity`), between a variation and its image (`distance`) or a random other image
-    (`distance_to_another_image`), and the share of variations that are nearer to their image than to any other
-    (`fidelity`). Distances are of images in [-1, 1].
+    Each amount of noise has figures, such as `variations/noise-0.3/diversity`. `diversity` is the mean ℓ2 distance
+    between two variations of one image, `distance` between a variation and its image, and `distance_to_another_image`
+    between a variation and a random other image. `fidelity` is the share of variations nearer to their image than to
+    any other. Distances are of images in [-1, 1].
 
     Args:
         enabled: Whether to measure at all.
         every_n_epochs: Epochs between two measurements while training; 0 measures after the training alone.
-        noise: Standard deviations of what is added to E(x), in units of the codes' own: a picture each.
+        noise: Standard deviations of the noise on E(x), in units of the codes' own: a picture each.
         copies: Variations of each image.
-        images: Images that are drawn, a row each: the image, G(E(x)), then variations.
-        measured: Images that figures are averaged over.
-        split: Where the images are from.
-        batch_norm: Batch-norm statistics that E and G work with: "running" are those of training, "real" those of
-            G(E(x)) on the training images.
+        images: Number of drawn images, a row each: the image, G(E(x)), then variations.
+        measured: Number of images for the figures' means.
+        split: Split of the images.
+        batch_norm: Batch-norm statistics of E and G: "running" were gathered in training, "real" are estimated by
+            computing G(E(x)) on the training images.
         seed: For the noise.
 
     Source:
@@ -116,19 +116,19 @@ class Variations(Measurement):
 
 
 def condition(noise: float) -> str:
-    """Return what an amount of noise is called."""
+    """Return the name of an amount of noise."""
     return f"noise-{noise:g}"
 
 
 def quality(
     varied: Float[Tensor, "images copies channels height width"], images: Images, seed: int
 ) -> dict[str, float]:
-    """Return how much variations differ from each other, and how faithful they are to their images.
+    """Return the figures of variations: their distances from each other, and their fidelity to their images.
 
     Returns:
         `diversity`: mean ℓ2 distance between two variations of one image. `distance`: between a variation and its
-        image. `distance_to_another_image`: the same with a random other image, to hold it against. `fidelity`: share of
-        variations that are nearer to their image than to any other of the images.
+        image. `distance_to_another_image`: the same with a random other image, for comparison. `fidelity`: share of
+        variations nearer to their image than to any other of the images.
     """
     copies = varied.shape[1]
     pairs = torch.stack([torch.nn.functional.pdist(one) for one in varied.flatten(2)])

@@ -1,1 +1,1 @@
-"""What the networks of the papers are built from."""
+"""The building blocks of the papers' networks."""

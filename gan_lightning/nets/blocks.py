@@ -1,7 +1,7 @@
 """One function per kind of row in the papers' layer tables.
 
-A row is a convolution, then batch norm where the table says so, then a nonlinearity. A network is a sequence of
-rows, so that it reads like its table.
+A row is a convolution, then batch norm if the table says so, then a nonlinearity. A network is a sequence of rows and
+reads like its table.
 """
 
 from torch import nn
@@ -55,11 +55,11 @@ def fully_connected(
     """Return a fully connected row; weights N(0, 0.02), biases 0.
 
     Args:
-        features_in: Values per image that it takes.
-        features_out: Values per image that it gives.
+        features_in: Input values per image.
+        features_out: Output values per image.
         bias: Whether it has a bias.
         batch_norm: Whether batch norm follows.
-        nonlinearity: What follows, if anything.
+        nonlinearity: The nonlinearity at the end, if any.
         learned_norm: Whether the batch norm has a gain and a bias; without them it has no parameters.
     """
     norm = nn.BatchNorm1d(features_out, affine=learned_norm) if batch_norm else None

@@ -12,14 +12,14 @@ from gan_lightning.errors import SettingError
 
 
 def fold_batch_norm(network: nn.Module) -> nn.Module:
-    """Return a copy in eval mode, each batch norm that follows a convolution or linear layer folded into it.
+    """Return a copy in eval mode. Each batch norm after a convolution or linear layer is folded into this layer.
 
     Every `nn.Sequential` inside is searched, at any depth. An identity takes the batch norm's place, so stages keep
-    their names and numbers. The layer gains a bias where it had none. A batch norm that follows anything else, or that
-    is not part of a sequence, stays as it is.
+    their names and numbers. A layer without a bias gains one. A batch norm after another module, or outside of a
+    sequence, stays unchanged.
 
     Args:
-        network: Left as it is.
+        network: The network; it stays unchanged.
 
     Raises:
         SettingError: A batch norm keeps no running statistics, or a transposed convolution has groups.

@@ -9,7 +9,7 @@ Layer = TypeVar("Layer", bound=nn.Module)
 
 
 def init_normal_(layer: Layer, std: float = 0.02) -> Layer:
-    """Draw a layer's weight from N(0, std²), set its bias to 0 where it has one, and return the layer.
+    """Draw a layer's weight from N(0, std²), set its bias to 0 if it has one, and return the layer.
 
     Source:
         Radford et al. 2016 (DCGAN), section 4, followed by Mao et al. 2022, Table 1.

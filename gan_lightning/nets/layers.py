@@ -12,7 +12,7 @@ from gan_lightning.nets.initialisation import init_normal_
 class Affine(nn.Module):
     """The same straight line for every value: x -> scale * x + offset, without parameters.
 
-    In mixed precision in float32: bfloat16 has steps of 1/256 next to 1, so a black that is almost 0 would be lost on
+    In mixed precision it computes in float32. bfloat16 has steps of 1/256 next to 1: a black near 0 would be lost on
     its way to almost -1 and back.
     """
 
@@ -28,26 +28,26 @@ class Affine(nn.Module):
         return self.scale * x + self.offset
 
     def extra_repr(self) -> str:
-        """Return what `print` shows."""
+        """Return the text for `print`."""
         return f"{self.scale} * x + {self.offset}"
 
 
 class JointDiscriminator(nn.Module):
-    """D(x, z): the rows of D(x), some of which add a learned linear map of z to what their layer gives.
+    """D(x, z): the rows of D(x). Some rows add a learned linear map of z to their layer's output.
 
-    The sum is taken before the row's batch norm and nonlinearity. Where the layer is a convolution, z gives one value
-    per channel, the same at every place.
+    The sum is taken before the row's batch norm and nonlinearity. For a convolution, z gives one value per channel, the
+    same at every place.
 
     Args:
-        rows: Named rows from images to one logit, as `nets.blocks` makes them: the layer comes first.
+        rows: Named rows of `nets.blocks` from images to one logit; in each row the layer comes first.
         latent_dim: Length of z.
         injected: Names of the rows that z enters.
 
     Source:
         Donahue et al. 2017, section 4: "at each linear layer thereafter, the latent representation z is transformed
         using a learned linear transformation to the hidden layer dimension and added to the non-linearity input"; and
-        appendix C, "Optimization": weights that multiply z and are added to a convolution's output start at 0.02 times
-        the kernel's area, since a k x k kernel adds up k² values where z's map adds one.
+        appendix C, "Optimization": weights of z that are added to a convolution's output start at 0.02 times the
+        kernel's area. A k x k kernel adds up k² values; z's map adds one.
     """
 
     def __init__(self, rows: nn.Sequential, latent_dim: int, injected: Sequence[str]) -> None:
@@ -74,7 +74,7 @@ class JointDiscriminator(nn.Module):
 
 
 def latent_map(row: nn.Module, latent_dim: int) -> nn.Linear:
-    """Return the linear map of z that a row's layer adds; its initial scale is that of the layer's own sums."""
+    """Return the linear map of z for a row; it starts at the scale of the layer's own sums."""
     layer = row.get_submodule("0")
     weight = layer.get_parameter("weight")
     return init_normal_(nn.Linear(latent_dim, len(weight), bias=False), std=0.02 * weight[0, 0].numel())
@@ -94,7 +94,7 @@ class ParallelProjection(nn.Module):
         size: Height and width of each layer's output, pixels.
 
     Source:
-        The first row of G in Mao et al. 2022, Table 1: the one that the generators do not share.
+        The first row of G in Mao et al. 2022, Table 1; the generators do not share it.
     """
 
     def __init__(self, copies: int, latent_dim: int, channels: int, size: int) -> None:
@@ -105,7 +105,7 @@ class ParallelProjection(nn.Module):
         init_normal_(self)
 
     def forward(self, latents: Float[Tensor, "copies count latent"]) -> Float[Tensor, "images channels size size"]:
-        """Return the maps, those of the first layer first: image i comes from layer i // count."""
+        """Return the maps, ordered by layer: image i comes from layer i // count."""
         copies, count, _ = latents.shape
         maps = torch.bmm(latents, self.weight)
         # Batch norm wants the copies' channels side by side; the rows that follow want one image after another.
@@ -115,11 +115,11 @@ class ParallelProjection(nn.Module):
 
 
 class PairDiscriminator(nn.Module):
-    """D(x, z) of what a network makes of x, and of z, side by side.
+    """D(x, z) from a network's values of x and from z, side by side.
 
     Args:
         images: Images to values (batch, value).
-        pairs: The values of x and then z, to logits.
+        pairs: The values of x, then z, to logits.
 
     Source:
         Liu 2018, Tables 4.1 to 4.7, D2.
@@ -132,5 +132,5 @@ class PairDiscriminator(nn.Module):
     def forward(
         self, values: Float[Tensor, "batch value"], latents: Float[Tensor, "batch latent"]
     ) -> Float[Tensor, "batch logits"]:
-        """Return the logits of pairs; `values` is what `images` makes of x, which may be in several pairs."""
+        """Return the logits of pairs. `values` are outputs of `images`; several pairs may share an x."""
         return self.pairs(torch.cat([values, latents], dim=1))

@@ -1,4 +1,4 @@
-"""A family of networks: what builds the networks of one architecture for the models that take any."""
+"""A family of networks: one architecture for the models that take any."""
 
 import copy
 from abc import ABC, abstractmethod
@@ -9,25 +9,25 @@ from torch import nn
 from gan_lightning.errors import SettingError
 
 DCGAN_SIZE = 64
-"""The one size that these tables take: a 4x4 map doubled four times."""
+"""The one size of these tables: a 4x4 map doubled four times."""
 
 
 class Networks(ABC):
-    """What builds the networks of one architecture; its settings are part of the model's.
+    """Builds the networks of one architecture; its settings are part of the model's.
 
-    The latents of all four networks have the length `latent_dim`. A subclass is a frozen dataclass, so that two models
-    with the same settings are the same; checkpoints may hold it.
+    The latents of all four networks have the length `latent_dim`. A subclass is a frozen dataclass, so that equal
+    settings compare as equal; checkpoints may hold it.
     """
 
     latent_dim: int
 
     def __init_subclass__(cls) -> None:
-        """Let checkpoints, which are loaded without running any code of theirs, hold the settings."""
+        """Let checkpoints hold the settings, although loading runs no code of theirs."""
         torch.serialization.add_safe_globals([cls])
 
     @abstractmethod
     def generated_size(self, image_size: int) -> int:
-        """Return height and width of G's images where the data's are `image_size`, pixels."""
+        """Return height and width of G's images for data of `image_size`, pixels."""
 
     @abstractmethod
     def generator(self, channels: int, size: int) -> nn.Sequential:

@@ -1,4 +1,4 @@
-"""Images of one size made into another's, the same way wherever it is done."""
+"""Resizing of images, the same way everywhere."""
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -8,7 +8,7 @@ from torch import Tensor
 def resized(
     images: Float[Tensor, "batch channels height width"], size: int
 ) -> Float[Tensor, "batch channels {size} {size}"]:
-    """Return g_X(x), images of another size (bilinear, with antialiasing), or the same ones where they have it.
+    """Return g_X(x), images of another size (bilinear, with antialiasing); images of this size stay the same.
 
     Source:
         Donahue et al. 2017, section 3.5: "g_X is an image resizing function that downsamples a high resolution image".

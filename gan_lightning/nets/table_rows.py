@@ -1,8 +1,7 @@
-"""Networks written as the layer tables of a paper: a list of rows, and one builder that turns rows into modules.
+"""Networks written as the layer tables of a paper: a list of rows, and one builder from rows to modules.
 
-A row says what the paper's row says: kernel, strides, feature map, whether batch norm follows, nonlinearity. The
-builder follows the sizes from row to row and refuses a row whose printed feature map is not what the row before leads
-to.
+A row has the content of the paper's row: kernel, strides, feature map, batch norm or none, nonlinearity. The builder
+follows the sizes from row to row. It refuses a row whose printed feature map does not follow from the row before.
 """
 
 from collections import Counter, OrderedDict
@@ -22,13 +21,13 @@ NONLINEARITIES: dict[Nonlinearity, Callable[[], nn.Module | None]] = {
     "ReLU": nn.ReLU,
     "LeakyReLU": lambda: nn.LeakyReLU(0.2),
     "Tanh": nn.Tanh,
-    # A probability at a network's end: the losses take what comes before it.
+    # A probability at a network's end is left out: the losses take logits.
     "Sigmoid": lambda: None,
     "Softmax": lambda: None,
 }
 
 UNIT = 64
-"""What all widths of hidden rows are multiples of; `base_width` takes its place."""
+"""The unit of all widths of hidden rows; `base_width` replaces it."""
 
 Map = tuple[int, int, int]
 """Height, width and number of feature maps, as tables print them."""
@@ -58,7 +57,7 @@ class Deconv:
 
 @dataclass(frozen=True)
 class MaxPool:
-    """The largest value of each square, as many squares as fit side by side."""
+    """The largest value of each square; the squares fill the map side by side."""
 
     kernel: int
     size: tuple[int, int]
@@ -71,7 +70,7 @@ class Flatten:
 
 @dataclass(frozen=True)
 class FullyConnect:
-    """A fully connected layer of so many units."""
+    """A fully connected layer of a number of units."""
 
     units: int
     batch_norm: bool
@@ -98,14 +97,14 @@ Row = Conv | Deconv | MaxPool | Flatten | FullyConnect | Reshape | Dropout
 def network(rows: Sequence[Row], inputs: Map | int, base_width: int = UNIT) -> nn.Sequential:
     """Return a table's network, a stage per row, without a sigmoid or softmax at its end.
 
-    A layer has a bias where no batch norm follows it. Stages are named after their kind and counted within it: `conv1`,
+    A layer has a bias if no batch norm follows it. Stages are named after their kind and counted within it: `conv1`,
     `pool1`, `conv2`, ...
 
     Args:
         rows: The table, from its input to its output.
-        inputs: Feature map, or number of units, that the first row takes.
-        base_width: What takes the place of 64 in the widths of all rows but the last, whose width is that of an image,
-            a latent or a probability.
+        inputs: Feature map, or number of units, at the input of the first row.
+        base_width: Replaces 64 in the widths of all rows but the last: its width belongs to an image, a latent or a
+            probability.
 
     Raises:
         SettingError: A row does not fit the one before, or a hidden width is not a multiple of 64.
@@ -135,10 +134,10 @@ def _scale(base_width: int) -> Callable[[int], int]:
 
 
 def _stage(row: Row, shape: Map | int, scaled: Callable[[int], int]) -> tuple[str, nn.Module, Map | int]:
-    """Return a row's name and module, and the shape that it gives.
+    """Return a row's name and module, and its output shape.
 
     Raises:
-        ValueError: It does not fit the shape that it gets.
+        ValueError: It does not fit its input shape.
     """
     match row:
         case FullyConnect(units, batch_norm, nonlinearity):
@@ -146,7 +145,7 @@ def _stage(row: Row, shape: Map | int, scaled: Callable[[int], int]) -> tuple[st
             units = scaled(units)
             after = NONLINEARITIES[nonlinearity]()
             layer = fully_connected(taken, units, bias=not batch_norm, batch_norm=batch_norm, nonlinearity=after)
-            # Where a table leaves the flattening out, it is part of the row.
+            # If a table leaves the flattening out, it is part of the row.
             return "fc", layer if isinstance(shape, int) else nn.Sequential(nn.Flatten(), *layer), units
         case Dropout(probability):
             return "dropout", nn.Dropout(probability), shape

@@ -21,10 +21,10 @@ def imported_network(network: str, weights: str | None, layers: Sequence[str], s
 
     Args:
         network: Import path of a class or function that makes it, without arguments.
-        weights: File of its state dict; where not given, the weights are those that it is made with, and where these
-            are random, the same in each run.
+        weights: File of its state dict. Without it the network keeps its initial weights; random ones are the same in
+            each run.
         layers: Names of submodules that it must have.
-        setting: Where `network`, `weights` and `layers` are set, for an error.
+        setting: Name of the settings' group, for an error.
 
     Raises:
         SettingError: If there is no such network, its weights do not fit, or it has no such layer.
@@ -62,7 +62,7 @@ def imported_network(network: str, weights: str | None, layers: Sequence[str], s
 def layer_outputs(
     network: nn.Module, layers: Sequence[str], images: Float[Tensor, "batch channels height width"]
 ) -> list[Tensor]:
-    """Return the outputs of the named submodules, or the network's own where none is named."""
+    """Return the outputs of the named submodules, or the network's own if none is named."""
     if not layers:
         return [network(images)]
     found: dict[str, Tensor] = {}
@@ -79,12 +79,12 @@ def layer_outputs(
 
 
 def tried_on_images(compute: Callable[[Tensor], T], network: str, setting: str, channels: int, image_size: int) -> T:
-    """Return what a network makes of two black images of the data's size.
+    """Return a network's output for two black images of the data's size.
 
     Args:
         compute: Applies the network.
         network: Its import path, for an error.
-        setting: Where that is set.
+        setting: Name of its setting, for an error.
         channels: Channels of the images.
         image_size: Height and width of the images, pixels.
 

@@ -1,6 +1,6 @@
-"""The papers, a folder each: models, theory, tables, and what is measured for one of them alone.
+"""The papers, a folder each: models, theory, tables, and the measurements of one paper alone.
 
-`from gan_lightning.papers import MGAN` imports what it needs and no more: a paper's theory needs no Lightning.
+`from gan_lightning.papers import MGAN` imports only its own needs: a paper's theory needs no Lightning.
 """
 
 from importlib import import_module

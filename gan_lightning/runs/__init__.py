@@ -1,4 +1,4 @@
-"""Runs: when to measure, draw, save and write, and where it is kept; never how."""
+"""Runs: the moments to measure, draw, save and write, and the places of the results."""
 
 from gan_lightning.runs.checkpoints import Checkpoints
 from gan_lightning.runs.contract import ModelContract

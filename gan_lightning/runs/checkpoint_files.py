@@ -1,4 +1,4 @@
-"""Checkpoint files: written whole or not at all, and read without running what is in them."""
+"""Checkpoint files: written whole or not at all, and read without running code from them."""
 
 import errno
 import re
@@ -17,30 +17,29 @@ from gan_lightning.system.files import whole_file
 
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 DISK_ERRORS = NO_ROOM | {errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM}
-"""What keeps a file from being written, and is no fault of the program: no room, no right, a broken disk."""
+"""Errors of the disk, which are no fault of the program: no room, no right to write, a broken disk."""
 
 Checkpoint = dict[str, Any]
-"""The content of a checkpoint, as Lightning lays it out."""
+"""The content of a checkpoint, in Lightning's layout."""
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its place, and lets it take the place once all of it is on the disk.
+    """Writes a checkpoint beside its place, and moves it there once all of it is on the disk.
 
-    Whatever happens while it is written, a process that is killed or a disk that is full, the file that was there
-    before stays.
+    The earlier file stays if the process is killed or the disk is full meanwhile.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.written: Path | None = None
-        """The file that was written last."""
+        """The last written file."""
 
     def save_checkpoint(self, checkpoint: Checkpoint, path: str | Path, storage_options: Any | None = None) -> None:
         """Write a checkpoint.
 
         Raises:
             WriteError: If it could not be written; names the last good checkpoint.
-            SettingError: If the first one of this object's holds what could not be read again.
+            SettingError: If the first checkpoint of this object holds values that could not be read again.
         """
         if "://" in str(path):
             super().save_checkpoint(checkpoint, path, storage_options)
@@ -52,7 +51,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
                 if self.written is None:
                     _check_readable(temporary)
         except (OSError, RuntimeError) as error:
-            # Where a write fails, torch puts an error of its own in front of it.
+            # If a write fails, torch puts an error of its own in front of it.
             reason = error if isinstance(error, OSError) else error.__context__
             if not isinstance(reason, OSError):
                 raise
@@ -66,10 +65,10 @@ class WholeCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(
         self, path: str | Path, map_location: Callable | None = None, weights_only: bool | None = None
     ) -> Checkpoint:
-        """Read a checkpoint, which can hold tensors and plain values only.
+        """Read a checkpoint of tensors and plain values.
 
         Raises:
-            SettingError: If it cannot be read as such, or is to be read in another way.
+            SettingError: If it holds other values, or another way of reading is asked for.
         """
         if weights_only is False:
             raise SettingError(
@@ -81,7 +80,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
 
 
 def _check_readable(path: Path) -> None:
-    """Check that a file holds nothing that reading it without running code refuses."""
+    """Check that the file can be read without running code."""
     if unknown := torch.serialization.get_unsafe_globals_in_checkpoint(path):
         raise SettingError(
             f"checkpoints must hold tensors and plain values, got {', '.join(sorted(unknown)[:3])}: they could not be "
@@ -91,7 +90,7 @@ def _check_readable(path: Path) -> None:
 
 
 def remedy(error: OSError) -> str:
-    """Return what to do where a file could not be written or read."""
+    """Return a remedy for a file that could not be written or read."""
     return "Make room" if error.errno in NO_ROOM else "See to its folder's rights and disk"
 
 
@@ -107,7 +106,7 @@ def read_checkpoint(path: Path, setting: str) -> Checkpoint:
 
     Args:
         path: The file.
-        setting: Where it is set, for an error.
+        setting: Name of its setting, for an error.
 
     Raises:
         SettingError: If there is no such file, or it is damaged or no checkpoint of Lightning's; says why.
@@ -130,7 +129,7 @@ def read_checkpoint(path: Path, setting: str) -> Checkpoint:
         raise
     except PermissionError as error:
         raise SettingError(f"{setting} must be a checkpoint, got '{path}', which may not be read ({error}).") from error
-    except Exception as error:  # torch's reader passes on whatever foreign bytes make of it
+    except Exception as error:  # foreign bytes may raise any error in torch's reader
         raise SettingError(
             f"{setting} must be a checkpoint, got '{path}', which cannot be read as one: {_damage(path, error)}."
         ) from error
@@ -148,7 +147,7 @@ def read_checkpoint(path: Path, setting: str) -> Checkpoint:
 
 
 def _damage(path: Path, error: Exception) -> str:
-    """Return what is wrong with a file that torch could not read."""
+    """Return the fault of a file that torch could not read."""
     try:
         size = path.stat().st_size
         with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""When checkpoints are written: where a run can go on as if it had never stopped."""
+"""The moments of checkpoints: a run that goes on from them is as if it had never stopped."""
 
 import os
 import shutil
@@ -16,18 +16,20 @@ from gan_lightning.runs.interruption import Interrupted, interruption
 from gan_lightning.system.files import writing_folder
 
 NEWEST = "newest"
-"""Name of the file to go on from, where checkpoints are chosen by a metric, hold weights alone, or none are kept."""
+"""File to go on from, if checkpoints are chosen by a metric, hold weights alone, or none are kept."""
 
 
 class Checkpoints(ModelCheckpoint):
-    """Lightning's `ModelCheckpoint`, whose files are whole and say where exactly to go on.
+    """Lightning's `ModelCheckpoint`, with whole files that allow to go on exactly.
 
-    Between an epoch's last batch and its end, in the validation and the evaluations, Lightning cannot take up a run
-    again without leaving something out: what would be saved there is saved at the end of that epoch. What is asked for
-    by a validation within an epoch, or before it, is saved after the next batch. Files and the link `last.ckpt` appear
-    whole, and replace the earlier ones in one step. A run that is told to end (`Interruption`) saves before it does.
+    Validation and evaluations stand between an epoch's last batch and its end. Lightning cannot take up a run again
+    there without leaving something out. Checkpoints due there are therefore saved at the end of the epoch. A checkpoint
+    that a validation within an epoch asks for is saved after the next batch; so is one due right before such a
+    validation. Files and the link `last.ckpt` appear whole, and replace the earlier ones in one step. A run that is
+    told to end (`Interruption`) saves first.
 
-    Where checkpoints are chosen by a metric, `newest.ckpt` is there, too, to go on from, when the newest is not chosen.
+    A metric may choose the checkpoints. If it does not choose the newest one, this one is kept as `newest.ckpt`, to go
+    on from.
     """
 
     _due: bool = False
@@ -51,7 +53,7 @@ class Checkpoints(ModelCheckpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save after every so manieth batch or after a validation's batch, or where the run has to end."""
+        """Save if the number of batches asks for it, if a validation asked before, or if the run has to end."""
         every = self._every_n_train_steps
         asked = every > 0 and trainer.global_step % every == 0 and not self._should_skip_saving_checkpoint(trainer)
         told = self._told(trainer)
@@ -65,13 +67,14 @@ class Checkpoints(ModelCheckpoint):
             self._save_and_end(trainer, told)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Have the next batch or the end of the epoch save, where Lightning would save here."""
+        """Note that a save is due, if Lightning would save here; the next batch or the end of the epoch saves."""
         if not self._should_skip_saving_checkpoint(trainer) and not self._should_save_on_train_epoch_end(trainer):
             self._due |= self._epoch_asks(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save what the epoch's end or its last batch asks for."""
-        # A training that `max_steps` ends within an epoch has saved at the batch, before what the epoch's end does.
+        """Save if the epoch's end or its last batch asks for it."""
+        # `max_steps` may end a training within an epoch. It then has saved at the batch, before the work of the epoch's
+        # end.
         self._check_monitor(trainer)
         due, self._due = self._due or self._last_global_step_saved == trainer.global_step > 0, False
         if self._should_save_on_train_epoch_end(trainer) and self._epoch_asks(trainer):
@@ -79,13 +82,13 @@ class Checkpoints(ModelCheckpoint):
         if due and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self._save(trainer)
         elif is_last_epoch(trainer, trainer.current_epoch + 1) and not self._should_skip_saving_checkpoint(trainer):
-            # Lightning would save it after the last evaluations, which a run that goes on with it does again.
+            # Lightning would save after the last evaluations. A run that goes on would then make them again.
             self._save_last_unless_saved(trainer)
         if (told := self._told(trainer)) is not None:
             self._save_and_end(trainer, told)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save what ended in a way that could not be known at the end of its last epoch, and was never saved."""
+        """Save a training that was never saved, because its last epoch did not know that it was the last."""
         self._save_last_unless_saved(trainer)
 
     def _save_last_unless_saved(self, trainer: Trainer) -> None:
@@ -107,7 +110,7 @@ class Checkpoints(ModelCheckpoint):
         return path if self.dirpath is None else str(Path(self.dirpath, Path(path).name))
 
     def _check_monitor(self, trainer: Trainer) -> None:
-        """Check, after the first validation, that what chooses checkpoints is logged; Lightning would keep none.
+        """Check, after the first validation, that the choosing metric is logged; Lightning would keep no checkpoint.
 
         Raises:
             SettingError: It is not.
@@ -132,7 +135,7 @@ class Checkpoints(ModelCheckpoint):
 
     def _save(self, trainer: Trainer) -> None:
         candidates = self._monitor_candidates(trainer)
-        self._last_global_step_saved = 0  # what a batch has saved at this step is not the end of its epoch
+        self._last_global_step_saved = 0  # a batch's save at this step lacks the end of its epoch
         self._save_topk_checkpoint(trainer, candidates)
         if self._last_global_step_saved == trainer.global_step or (
             self.save_last == "link" and self._last_checkpoint_saved
@@ -142,7 +145,7 @@ class Checkpoints(ModelCheckpoint):
             self._save_newest(trainer)
 
     def _save_newest(self, trainer: Trainer) -> None:
-        """Save a whole checkpoint beside those that are kept, which `last.ckpt` does not point to."""
+        """Save a whole checkpoint beside the kept ones; `last.ckpt` does not point to it."""
         trainer.save_checkpoint(self.format_checkpoint_name({}, NEWEST), weights_only=False)
         self._last_global_step_saved = trainer.global_step
 
@@ -158,14 +161,14 @@ class Checkpoints(ModelCheckpoint):
 
     @staticmethod
     def _link_checkpoint(trainer: Trainer, filepath: str, linkpath: str) -> None:
-        """Have the link point to the file, in one step: at no moment is there no link, or one to nothing."""
+        """Point the link to the file, in one step: at every moment there is a link, and it points to a file."""
         if trainer.is_global_zero and Path(filepath).absolute() != Path(linkpath).absolute():
             link(Path(filepath), Path(linkpath))
         trainer.strategy.barrier()
 
 
 def _validates_next(trainer: Trainer) -> bool:
-    """Return whether a validation follows this batch, but not each: a run that goes on from here would leave it out."""
+    """Return whether a validation follows this batch but not each. A run that goes on from here would leave it out."""
     loop = trainer.fit_loop
     by_time = trainer._val_check_time_interval is not None  # type: ignore[attr-defined]
     if trainer.val_check_batch == 1 or by_time:
@@ -175,7 +178,7 @@ def _validates_next(trainer: Trainer) -> bool:
 
 
 def link(file: Path, name: Path) -> None:
-    """Have a name point to a file of the same or another folder, in one step; a copy where there are no links."""
+    """Point a name to a file of the same or another folder, in one step. Without links it becomes a copy."""
     with writing_folder(name.parent) as folder:
         temporary = folder / name.name
         try:

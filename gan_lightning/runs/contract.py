@@ -1,4 +1,4 @@
-"""What a model declares is tried before the training, and what Lightning asks for beside it is supplied."""
+"""A trial of the methods that a model declares, before the training; a supply of methods for Lightning."""
 
 import inspect
 import logging
@@ -21,10 +21,10 @@ from gan_lightning.system.processes import process_rank
 logger = logging.getLogger(__name__)
 
 COUNT = 2
-"""Images that each method is tried on."""
+"""Number of images for the trial of each method."""
 
 FAR_OUTSIDE = 1.5
-"""Images are in [-1, 1]; beyond this a model's are taken to be in another range."""
+"""Images are in [-1, 1]; values beyond this are taken for another range."""
 
 ENCODING = ("encode", "decode", "sample_latents")
 
@@ -39,7 +39,7 @@ RETURNS: Mapping[str, str] = {
     "published_figures": "a mapping from names of figures to PublishedFigure",
     "hot_parts": "a sequence of names of attributes",
 }
-"""What each method of `interfaces` returns."""
+"""Return value of each method of `interfaces`, in words."""
 
 TAKES: Mapping[str, str] = {
     "generate": "count, rng",
@@ -49,49 +49,51 @@ TAKES: Mapping[str, str] = {
     "real_logits": "images",
     "published_figures": "data",
 }
-"""What each method takes; the others take nothing."""
+"""Arguments of each method; the others take nothing."""
 
 
 class ModelContract(Callback):
-    """Calls each method that a model declares once, on two images, before it is trained, tested or predicts.
+    """Calls each declared method of a model once, on two images, before it is trained, tested or predicts.
 
-    A mistake is named with the method, what came out and what was expected; otherwise it would show after the training.
-    `Measure` does the same: this is for runs without it.
+    An error names the method, its output and the expected output. Without this check a mistake would show after the
+    training. `Measure` does the same; this callback is for runs without it.
     """
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Try the model.
 
         Raises:
-            SettingError: A method does not do what `interfaces` says of it.
+            SettingError: A method does not fit its description in `interfaces`.
         """
         if stage in ("fit", "test", "predict"):
             try_model(trainer, pl_module)
 
 
 def try_model(trainer: Trainer, pl_module: LightningModule) -> None:
-    """Check a trainer's model, on its data and its device, before the trainer has taken it there.
+    """Check a trainer's model, on the trainer's data and device, before the trainer moves it there.
 
     Raises:
         SettingError: As `check_model`.
     """
-    # Lightning tells a model its device before it takes it there, and latents are drawn where it says it is.
+    # Lightning tells a model its device before it moves it there. Latents are drawn on the told device.
     pl_module.to(trainer.strategy.root_device)
     check_model(pl_module, getattr(trainer, "datamodule", None))
 
 
 def check_model(model: nn.Module, data: object, device: torch.device | None = None) -> None:
-    """Call each method that a model declares, as `interfaces` has it, once on two images.
+    """Call each declared method of a model (`interfaces`) once, on two images.
 
-    Weights, buffers, modes and the global random state are afterwards what they were.
+    Weights, buffers, modes and the global random state stay unchanged.
 
     Args:
         model: Any module.
-        data: A data set; of one that is not `LabelledImages` nothing is known, and only what needs no images is tried.
-        device: Where the model is; by default, where its first parameter is.
+        data: A data set. If it is not `LabelledImages`, nothing is known of it, and only methods without images are
+            tried.
+        device: Device of the model; by default its first parameter's.
 
     Raises:
-        SettingError: A method cannot be called or gives something else; says which, what, and what was expected.
+        SettingError: A method cannot be called, or gives another output; names the method, its output, and the expected
+            output.
     """
     trial = _Trial(model, data if isinstance(data, LabelledImages) else None, device)
     try:
@@ -102,7 +104,7 @@ def check_model(model: nn.Module, data: object, device: torch.device | None = No
             trial.check_real_logits()
             trial.check_published_figures()
             trial.check_hot_parts()
-    except RuntimeError as error:  # of the proof that nothing has changed
+    except RuntimeError as error:  # from the proof that nothing has changed
         raise SettingError(f"the methods of {trial.kind} must leave it as it is in eval mode: {error}") from error
 
 
@@ -111,7 +113,7 @@ class _Trial:
 
     Args:
         model: As `check_model` takes it.
-        data: Where there is one.
+        data: The data set, if there is one.
         device: As `check_model` takes it.
     """
 
@@ -121,7 +123,7 @@ class _Trial:
         self.device = self.bench.device
 
     def check_extractors(self) -> Mapping[str, int | None]:
-        """Return the number of features of each extractor, None where it is not known."""
+        """Return the number of features of each extractor; None for an unknown one."""
         if self.method("extractors") is None:
             return {}
         found = self.call("extractors")
@@ -151,7 +153,7 @@ class _Trial:
                 self.refuse("heads", found, wrong)
 
     def check_generate(self) -> None:
-        """Check the images that are drawn."""
+        """Check the generated images."""
         if self.method("generate") is None:
             return
         images = self.call("generate", COUNT, self.rng())
@@ -162,7 +164,7 @@ class _Trial:
         self.check_range("generate", images)
 
     def check_encoding(self) -> None:
-        """Check E, G and the latents' prior; a model with an encoder alone is passed over by what needs both."""
+        """Check E, G and the latents' prior. A model may have an encoder alone: measurements of both pass it over."""
         missing = [f"{name}()" for name in ENCODING if getattr(self.model, name, None) is None]
         if missing:
             if "encode()" not in missing and not process_rank():
@@ -188,7 +190,7 @@ class _Trial:
         self.check_range("decode", images)
 
     def check_real_logits(self) -> None:
-        """Check what D says of images."""
+        """Check D's logits of images."""
         if self.method("real_logits") is None or self.data is None:
             return
         logits = self.call("real_logits", self.images())
@@ -197,7 +199,7 @@ class _Trial:
             self.refuse("real_logits", logits, f"for {COUNT} images.{' Return logits.squeeze(1).' if column else ''}")
 
     def check_published_figures(self) -> None:
-        """Check what is to stand beside the figures of this data set."""
+        """Check the published figures for this data set."""
         if self.method("published_figures") is None or self.data is None:
             return
         found = self.call("published_figures", self.data.name)
@@ -206,7 +208,7 @@ class _Trial:
             self.refuse("published_figures", found)
 
     def check_hot_parts(self) -> None:
-        """Check that what training is said to spend its time in is there."""
+        """Check that the declared hot parts of training exist."""
         if self.method("hot_parts") is None:
             return
         found = self.call("hot_parts")
@@ -222,7 +224,7 @@ class _Trial:
                 self.refuse("hot_parts", found, f"of which {path!r} is no network and no method of the model.")
 
     def method(self, name: str) -> Callable[..., Any] | None:
-        """Return a method, or None where the model has none of the name.
+        """Return a method, or None if the model has none of the name.
 
         Raises:
             SettingError: There is something else of this name, or it takes other arguments.
@@ -239,7 +241,7 @@ class _Trial:
         takes = TAKES.get(name, "")
         try:
             signature = inspect.signature(found)
-        except (TypeError, ValueError):  # of some functions that are written in C
+        except (TypeError, ValueError):  # for some functions written in C
             return found
         try:
             signature.bind(*filter(None, takes.split(", ")))
@@ -249,7 +251,7 @@ class _Trial:
         return found
 
     def call(self, name: str, *arguments: Any) -> Any:
-        """Return what a method gives."""
+        """Return a method's output."""
         method = self.method(name)
         assert method is not None
         drawing = drawing_from(self.model) if "rng" in TAKES.get(name, "") else nullcontext()
@@ -258,7 +260,7 @@ class _Trial:
 
     @contextmanager
     def named(self, name: str) -> Iterator[None]:
-        """Turn whatever is raised into one line that names a method."""
+        """Turn any error into one line that names a method."""
         try:
             yield
         except UserError as error:
@@ -271,7 +273,7 @@ class _Trial:
             ) from error
 
     def refuse(self, name: str, output: object, more: str = "") -> NoReturn:
-        """Refuse what a method gave."""
+        """Refuse a method's output."""
         more = f" {more}" if more else "."
         raise SettingError(f"{self.kind}.{name}() must return {RETURNS[name]}, got {described(output)}{more}")
 
@@ -288,7 +290,7 @@ class _Trial:
 
     @property
     def of_channels(self) -> str:
-        """What a message says of the images that are wanted."""
+        """The expected images, in the words of a message."""
         return "" if self.data is None else f" of {self.data.channels} channel(s)"
 
     def are_images(self, output: object, ndim: int) -> bool:
@@ -298,7 +300,7 @@ class _Trial:
         return self.data is None or output.shape[-3] == self.data.channels
 
     def check_range(self, name: str, images: Tensor) -> None:
-        """Refuse images that are not finite, and warn of such that are far from [-1, 1]."""
+        """Refuse images that are not finite, and warn of images far outside of [-1, 1]."""
         least, most = images.min().item(), images.max().item()
         if not bool(torch.isfinite(images).all()):
             self.refuse(name, images, f"with values from {least} to {most}.")
@@ -313,7 +315,7 @@ class _Trial:
 
 
 def _wrong_head(name: object, head: object, widths: Mapping[str, int | None]) -> str | None:
-    """Return what is wrong with a head of extractors with so many features, as the rest of a sentence."""
+    """Return the fault of a head, for extractors of these widths, as the rest of a sentence."""
     if name not in widths:
         known = ", ".join(map(repr, widths)) or "none"
         return f"beside the extractors {known}. Name each head like its extractor."
@@ -333,7 +335,7 @@ def _wrong_head(name: object, head: object, widths: Mapping[str, int | None]) ->
 
 
 def complete(model: LightningModule) -> None:
-    """Supply what Lightning asks of a model for `test` and `predict`, where it has none of its own.
+    """Supply the methods that Lightning wants for `test` and `predict`, if the model lacks them.
 
     `test_step` does nothing: measurements do the rest. `predict_step` returns each extractor's features, and the labels
     as `labels`. Copies of the model have both, too.
@@ -348,7 +350,7 @@ def complete(model: LightningModule) -> None:
 
 
 def check_predicts(model: LightningModule) -> None:
-    """Check that there is something that `predict` could write.
+    """Check that `predict` has something to write.
 
     Raises:
         SettingError: The model has neither extractors nor a way of its own to predict.
@@ -370,7 +372,7 @@ def _test_step(batch: object, batch_idx: int) -> None:
 
 
 def _predict_step(model: nn.Module, batch: object, batch_idx: int) -> dict[str, Any]:
-    """Return the labels of a batch, where it has some, and each extractor's features."""
+    """Return the labels of a batch, if it has some, and each extractor's features."""
     assert isinstance(model, HasExtractors)
     images, *labels = [batch] if isinstance(batch, Tensor) else batch if isinstance(batch, Sequence) else [None]
     if not isinstance(images, Tensor):
@@ -389,7 +391,7 @@ def _is_float(output: object) -> TypeGuard[Tensor]:
 
 
 def _late(model: nn.Module) -> str:
-    """Return a remedy for a model that may have been tried before it was whole."""
+    """Return a remedy for a model that may have been tried before its `setup`."""
     if not isinstance(model, LightningModule):
         return ""
     own_setup = not type(model).setup.__module__.startswith(("gan_lightning.", "lightning."))

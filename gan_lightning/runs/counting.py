@@ -1,4 +1,4 @@
-"""What has been trained so far, counted in batches: how many optimizer steps a batch takes is the model's affair."""
+"""The training so far, counted in batches; a batch may take any number of optimizer steps."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,21 +12,21 @@ from gan_lightning.errors import SettingError
 
 
 def batches_done(trainer: Trainer) -> int:
-    """Return the batches that have been trained on, in all epochs, those before a resume included.
+    """Return the number of trained batches in all epochs, also before a resume.
 
-    A batch counts from the end of its `training_step` on: in `on_train_batch_start` it does not, in
-    `on_train_batch_end` it does.
+    A batch counts from the end of its `training_step` on: in `on_train_batch_end` it counts, in `on_train_batch_start`
+    it does not.
     """
     return trainer.fit_loop.epoch_loop.batch_progress.total.processed  # type: ignore[attr-defined]
 
 
 def counts_in(checkpoint: Mapping[str, Any]) -> tuple[int | None, int | None]:
-    """Return the epochs and the batches that the model in a checkpoint has been trained for.
+    """Return the numbers of epochs and batches that the model in a checkpoint has been trained for.
 
-    An epoch counts once its last batch has been trained on. None where the checkpoint does not say.
+    An epoch counts once its last batch has been trained on. None if the checkpoint does not say.
 
     Args:
-        checkpoint: Its content, as Lightning lays it out.
+        checkpoint: Its content, in Lightning's layout.
     """
     loop = checkpoint.get("loops", {}).get("fit_loop")
     if loop is None:
@@ -35,11 +35,11 @@ def counts_in(checkpoint: Mapping[str, Any]) -> tuple[int | None, int | None]:
 
 
 def is_last_epoch(trainer: Trainer, epochs: int) -> bool:
-    """Return whether a training ends with the epoch that it is at the end of, by epochs, steps or time.
+    """Return whether a training ends with the present epoch, by epochs, steps or time.
 
     Args:
         trainer: Of the training, in `on_train_epoch_end`.
-        epochs: Those that the model has been trained for.
+        epochs: Epochs of training so far, the present one included.
     """
     steps = trainer.global_step
     enough = epochs >= (trainer.min_epochs or 0) and steps >= (trainer.min_steps or 0)
@@ -47,10 +47,10 @@ def is_last_epoch(trainer: Trainer, epochs: int) -> bool:
 
 
 class StepCount(Callback):
-    """Ends a training whose optimizers step while `trainer.global_step` stands still.
+    """Ends a training if its optimizers step but `trainer.global_step` stands still.
 
     `max_steps`, the checkpoints and the loggers go by that count; without it a training never ends, or leaves no
-    checkpoint. Batches in which no optimizer steps, as where gradients accumulate, are none of its business.
+    checkpoint. Batches without a step are allowed, such as those of accumulated gradients.
     """
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ class StepCount(Callback):
         self._counting: RemovableHandle | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Count the steps of every optimizer that holds a weight of the model, whoever made it."""
+        """Count the steps of every optimizer with a weight of the model, also of optimizers made elsewhere."""
         self._stop()
         weights = {id(weight) for weight in pl_module.parameters()}
 
@@ -68,7 +68,7 @@ class StepCount(Callback):
         self._counting = register_optimizer_step_post_hook(count)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
-        """Begin to count."""
+        """Begin to count the batch's steps."""
         self._steps, self._global_step = 0, trainer.global_step
 
     def on_train_batch_end(
@@ -77,7 +77,7 @@ class StepCount(Callback):
         """Compare the steps of the batch with Lightning's count.
 
         Raises:
-            SettingError: Optimizers have stepped, and it has not moved.
+            SettingError: Optimizers have stepped, but the count has not moved.
         """
         if self._steps and trainer.global_step == self._global_step:
             kind = type(pl_module).__name__

@@ -1,4 +1,4 @@
-"""Where what was measured goes: the run's folder, the loggers, the monitors and the terminal, in this order."""
+"""The delivery of figures: to the run's folder, the loggers, the monitors and the terminal, in this order."""
 
 import json
 import os
@@ -51,20 +51,19 @@ def deliver(
     logs: bool = True,
     shows: bool = True,
 ) -> None:
-    """Write, log and show what a measurement found; only the first process does anything.
+    """Write, log and show a measurement's outcome; only the first process does anything.
 
     Args:
         trainer: Of the run.
-        pl_module: What was measured.
+        pl_module: The measured model.
         name: The measurement's.
         settings: Its settings.
-        outcome: What it found, its figures stamped with the epoch.
+        outcome: Its outcome; the figures bear their epoch.
         epoch: Epochs of training that the model has had.
-        seconds: Wall time that it took.
-        earlier: Its figures so far; those of other epochs stand beside those of now, and what has been logged is not
-            logged again.
-        final: Whether it was measured of a finished model. While training no tables are shown, and pictures bear the
-            epoch.
+        seconds: Its wall time.
+        earlier: Its figures so far. Figures of other epochs stand beside the new ones. Logged figures are not logged
+            again.
+        final: Whether the model is finished. While training no tables are shown, and pictures bear the epoch.
         logs: Whether the loggers are told.
         shows: Whether a table is shown.
     """
@@ -81,7 +80,7 @@ def deliver(
         }
         section = Section(dict(settings), about, outcome.details)
         run = run_so_far(trainer, pl_module, folder)
-        # What is said and drawn of a finished run's last epoch stays, beside that of an earlier one.
+        # Texts and pictures of a finished run's last epoch stay; an earlier epoch's stand beside them.
         dated = dated or (trainer.state.fn != "fit" and _is_earlier(run, epoch))
         before = [figure for figure in earlier if figure.epoch != epoch]
         said = f"{name}, epoch {epoch}" if dated and final else name
@@ -106,13 +105,13 @@ def deliver(
 
 
 def _is_earlier(run: RunFigures, epoch: int | None) -> bool:
-    """Return whether a finished run is measured as it was in the middle of its training."""
+    """Return whether a finished run is measured at an earlier epoch than the last."""
     last = run.about.get("epochs")
     return epoch is not None and isinstance(last, int) and epoch < last
 
 
 def log_figures(trainer: Trainer, figures: Sequence[Figure]) -> None:
-    """Give figures to the loggers at once: who decides on stopping early reads them from outside."""
+    """Give figures to the loggers at once, because programs that stop runs early read them from outside."""
     for logger in trainer.loggers if trainer.is_global_zero else []:
         if isinstance(logger, WandbLogger):
             log_curves(logger, figures)
@@ -122,26 +121,26 @@ def log_figures(trainer: Trainer, figures: Sequence[Figure]) -> None:
 
 
 def show_to_monitors(pl_module: LightningModule, figures: Sequence[Figure]) -> None:
-    """Let the callbacks that monitor a metric see figures; to be called in `on_train_epoch_end`, on every process.
+    """Show figures to the callbacks that monitor a metric; to be called in `on_train_epoch_end`, on every process.
 
-    Those callbacks' own `on_train_epoch_end` comes after all others'. The loggers are not told: what a module logs they
-    get at the end of the epoch, under another step.
+    The `on_train_epoch_end` of these callbacks comes after all others. The loggers do not get the figures from here:
+    they would get them at the end of the epoch, under another step.
     """
     for name, value in metrics(figures).items():
         pl_module.log(name, value, on_step=False, on_epoch=True, logger=False, batch_size=1, sync_dist=True)
 
 
 def read_run(folder: Path) -> RunFigures | None:
-    """Return what a run's folder holds of figures; None where there is no file.
+    """Return the figures in a run's folder; None if there is no file.
 
     Raises:
-        DataError: There is one that this version does not read: it is left as it is.
+        DataError: This version does not read the file; the file stays unchanged.
     """
     return read_figures(folder / FILE) if (folder / FILE).exists() else None
 
 
 def check_same_data(folder: Path, data: object) -> None:
-    """Check that a finished run is measured on its own data: its figures would else be replaced by others'.
+    """Check that a finished run is measured on its own data. Figures of other data would replace the run's.
 
     Raises:
         SettingError: Another data set is given, or other settings of it; names them.
@@ -150,7 +149,7 @@ def check_same_data(folder: Path, data: object) -> None:
     run = read_run(folder)
     if run is None:
         return
-    # As the file has them: tuples are lists there.
+    # In the file's form: tuples are lists there.
     here = json.loads(json.dumps(finite({"data": data_name(data), **data_settings(data)})))
     there = {"data": run.about.get("data"), **run.about.get("data_settings", {})}
     for name in sorted((here.keys() | there.keys()) - PLUMBING):
@@ -163,7 +162,7 @@ def check_same_data(folder: Path, data: object) -> None:
 
 
 def run_so_far(trainer: Trainer, pl_module: LightningModule, folder: Path) -> RunFigures:
-    """Return what a run's folder holds, and what it is of as it is now; of a finished run that stays as it was."""
+    """Return the figures in a run's folder, with the run's present facts; a finished run keeps its facts."""
     known = read_run(folder)
     if known is not None and trainer.state.fn != "fit":
         return known
@@ -182,7 +181,7 @@ def write_passed_over(trainer: Trainer, pl_module: LightningModule, reasons: Map
 
 
 def about_run(trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-    """Return what a run's figures are of: model, data and seed."""
+    """Return the facts on a run's figures: model, data and seed."""
     data = getattr(trainer, "datamodule", None)
     fitted = trainer.state.fn == "fit"
     return {
@@ -197,12 +196,12 @@ def about_run(trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
 
 
 def data_name(data: object) -> str:
-    """Return what figures say of a data set."""
+    """Return a data set's name for figures."""
     return data.name if isinstance(data, LabelledImages) else type(data).__name__
 
 
 def data_settings(data: object) -> Mapping[str, Any]:
-    """Return the constructor arguments of a data set that is a dataclass, as the project's are."""
+    """Return the constructor arguments of a data set, if it is a dataclass like the project's."""
     if not is_dataclass(data):
         return {}
     return {setting.name: getattr(data, setting.name) for setting in fields(data) if setting.init}
@@ -217,10 +216,10 @@ def _published(trainer: Trainer, pl_module: LightningModule) -> dict[str, dict[s
 
 
 def write_data_set(folder: Path, data_set: ClassImages) -> None:
-    """Write `<split>/<class>/<number>.png` below a folder, which appears whole or not at all; `ImageFolder` reads it.
+    """Write `<split>/<class>/<number>.png` below a folder that appears whole or not at all; `ImageFolder` reads it.
 
-    Classes that a split has no image of are left out of all splits: `ImageFolder` wants the same ones in each. A folder
-    of an earlier measurement gives way.
+    If a class lacks images in a split, it is left out of all splits: `ImageFolder` wants the same classes in each. An
+    earlier measurement's folder is replaced.
     """
     from torchvision.transforms.functional import to_pil_image
 
@@ -239,5 +238,5 @@ def write_data_set(folder: Path, data_set: ClassImages) -> None:
 
 
 def tables_of(name: str, outcome: Outcome) -> Sequence[Table]:
-    """Return what the terminal shows of a measurement."""
+    """Return a measurement's tables for the terminal."""
     return outcome.tables or ([figures_table(name, outcome.figures)] if outcome.figures else [])

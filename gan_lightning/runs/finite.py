@@ -1,4 +1,4 @@
-"""NaN and infinity: a training that meets them stops, and its last good checkpoint stays."""
+"""NaN and infinity: they stop a training, and its last good checkpoint stays."""
 
 from collections.abc import Iterable
 from itertools import chain
@@ -12,13 +12,13 @@ from gan_lightning.runs.counting import batches_done
 
 
 class FiniteGuard(Callback):
-    """Stops a training whose losses or weights have become NaN or infinite, whatever the model.
+    """Stops the training of any model if losses or weights become NaN or infinite.
 
-    What a batch logs under a name with `loss` in it is looked at after the batch; on other devices than the CPU, where
-    looking means waiting, after as many batches as lie between two logs. Weights and buffers are looked at after the
-    last batch of an epoch, before it is validated and measured, and before a checkpoint is written. Of checkpoints that
-    hold weights alone Lightning tells no callback; where there are some, weights are looked at after every batch.
-    Buffers, and weights that are not trained, may be infinite from the start, as masks are.
+    Logged values with `loss` in their name are checked after each batch on the CPU. On other devices a check means
+    waiting, so it is made every `log_every_n_steps` batches. Weights and buffers are checked after the last batch of an
+    epoch, before it is validated and measured, and before a checkpoint is written. Lightning tells no callback of
+    checkpoints that hold weights alone. If there are some, weights are checked after every batch. Buffers and untrained
+    weights may be infinite from the start, such as masks.
     """
 
     def __init__(self) -> None:
@@ -32,10 +32,10 @@ class FiniteGuard(Callback):
             self._infinite_at_start, self._looked_at = None, -1
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note what is infinite as it should be.
+        """Note the tensors that may be infinite.
 
         Raises:
-            NonFiniteError: A weight that is to be trained is not finite.
+            NonFiniteError: A trained weight is not finite.
         """
         resting = ((name, weight) for name, weight in pl_module.named_parameters() if not weight.requires_grad)
         may_be = chain(resting, pl_module.named_buffers())
@@ -44,20 +44,20 @@ class FiniteGuard(Callback):
             raise NonFiniteError(f"{name} is not finite before the training. Start with other weights.")
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
-        """Note what had been logged before."""
+        """Note the values logged before this batch."""
         self._before = dict(trainer.callback_metrics) if _reads_losses(trainer, batches_done(trainer) + 1) else {}
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
-        """Check the losses that the batch has logged, and the weights where an epoch ends.
+        """Check the losses that the batch has logged, and at the end of an epoch the weights.
 
         Raises:
             NonFiniteError: One is not finite.
         """
         if _reads_losses(trainer, batches_done(trainer)):
             for name, value in trainer.callback_metrics.items():
-                # What was not logged in this epoch's batches, such as a loss on held-out images, is the same object.
+                # A value that no batch of this epoch has logged is the same object, such as a loss on held-out images.
                 if "loss" in name.lower() and value is not self._before.get(name) and not _is_finite(value):
                     raise NonFiniteError(stopped_at(trainer, f"{name} became {value.item()}"))
         if trainer.is_last_batch or _saves_weights_alone(trainer):
@@ -73,7 +73,7 @@ class FiniteGuard(Callback):
             self._check_weights(trainer, pl_module)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, object]) -> None:
-        """Check what is about to be written, so that the last checkpoint stays a good one.
+        """Check the new checkpoint before it is written, so that the last one stays good.
 
         Raises:
             NonFiniteError: A tensor is not finite.
@@ -91,7 +91,7 @@ class FiniteGuard(Callback):
             raise NonFiniteError(stopped_at(trainer, f"{name} is not finite"))
 
     def _infinite(self, named: Iterable[tuple[str, object]]) -> str | None:
-        """Return the name of the first tensor that is not finite and has to be; before a training none has."""
+        """Return the name of the first tensor that has to be finite and is not. Before a training none has to be."""
         may_be = self._infinite_at_start
         if may_be is None:
             return None
@@ -99,11 +99,11 @@ class FiniteGuard(Callback):
 
 
 def stopped_at(trainer: Trainer, what: str) -> str:
-    """Return what to say of a training that stops.
+    """Return the message of a training that stops.
 
     Args:
         trainer: Of the run.
-        what: Why it stops, as the beginning of a sentence.
+        what: The reason, as the beginning of a sentence.
     """
     names = ("last_model_path", "best_model_path")  # without a metric, the best one is the newest
     saved = [getattr(callback, name, "") for callback in trainer.checkpoint_callbacks for name in names]
@@ -115,12 +115,12 @@ def stopped_at(trainer: Trainer, what: str) -> str:
 
 
 def _tensors(model: LightningModule) -> Iterable[tuple[str, Tensor]]:
-    """Return the weights and the buffers, those that `state_dict` leaves out included."""
+    """Return the weights and the buffers, also buffers that `state_dict` leaves out."""
     return chain(model.named_parameters(), model.named_buffers())
 
 
 def _is_finite(value: object) -> bool:
-    """Return whether a value is finite; what is no tensor of numbers that may be infinite is."""
+    """Return whether a value is finite. Values that cannot be infinite are, such as whole numbers."""
     if not isinstance(value, Tensor) or not (value.is_floating_point() or value.is_complex()) or value.itemsize < 2:
         return True
     values = value.detach()

@@ -1,4 +1,4 @@
-"""What a run does when it is told to end: by SIGTERM as from SLURM, by Ctrl-C, or by a terminal that is closed."""
+"""The end of a run on request: by SIGTERM (as from SLURM), by Ctrl-C, or by closing its terminal."""
 
 import logging
 import os
@@ -17,11 +17,11 @@ from gan_lightning.system.signals import heard
 logger = logging.getLogger(__name__)
 
 SAME_REQUEST = 1.0
-"""Seconds within which further signals count as the same request: a terminal and the first process both pass it on."""
+"""Seconds within which signals count as one request: a terminal and the first process both pass it on."""
 
 
 class Interrupted(BaseException):
-    """The run was told to end. No error: who deals with anything that may go wrong in a user's file leaves it alone."""
+    """The run was told to end. It is no `Exception`, so handlers of errors in a user's code let it pass."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(f"the run was told to end by {signal.Signals(signum).name}")
@@ -32,14 +32,14 @@ class Interrupted(BaseException):
 def ends_when_told() -> Iterator[None]:
     """Let a signal that asks this process to end raise `Interrupted` while the block runs.
 
-    Within it, `Interruption` takes over while a model trains.
+    Within the block, `Interruption` takes over while a model trains.
     """
     told_at: list[float] = []
     process = os.getpid()
 
     def end(signum: int, frame: FrameType | None) -> None:
         if os.getpid() != process or (told_at and time.monotonic() - told_at[-1] < SAME_REQUEST):
-            return  # processes that load data end with this one
+            return  # a process that loads data ends with this one
         told_at.append(time.monotonic())
         raise Interrupted(signum)
 
@@ -55,16 +55,16 @@ def ends_when_told() -> Iterator[None]:
 
 
 class Interruption(Callback):
-    """Lets a training that is told to end finish its batch and write a checkpoint, from which it can go on exactly.
+    """Lets a training that is told to end finish its batch and write a checkpoint, to go on exactly from there.
 
-    While it trains, the first signal is only noted; `Checkpoints` asks for it where a checkpoint can be written: after
+    During the training the first signal is only noted. `Checkpoints` looks for it at the places for checkpoints: after
     a batch, or, from an epoch's last batch on, at the end of the epoch. A second signal, at least a second later, ends
-    the run at once, and so does the first one after the training, whose checkpoint is written by then, and where a
-    finished model is tested or measured. A signal that is ignored when the run starts, as SIGHUP is under nohup, stays
-    so.
+    the run at once. The first signal also ends the run at once after the training, because its checkpoint is written by
+    then, and in the test or measurement of a finished model. A signal that is ignored at the run's start stays ignored,
+    such as SIGHUP under nohup.
 
-    Lightning's own handlers would end a validation in the middle, from where no run can go on as if nothing had
-    happened, and let one of several processes end without the others.
+    Lightning's own handlers would end a validation in the middle, and no run can go on exactly from there. They would
+    also let one of several processes end without the others.
     """
 
     def __init__(self) -> None:
@@ -81,16 +81,16 @@ class Interruption(Callback):
         self._listen(trainer, trains=True)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen, where there is no training around it, and end at once where the run is told to."""
+        """Listen, if no training is around the validation, and end at once if the run is told to."""
         if trainer.state.fn == "validate":
             self._listen(trainer, trains=False)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen, and end at once where the run is told to."""
+        """Listen, and end at once if the run is told to."""
         self._listen(trainer, trains=False)
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Listen, and end at once where the run is told to."""
+        """Listen, and end at once if the run is told to."""
         self._listen(trainer, trains=False)
 
     def _listen(self, trainer: Trainer, *, trains: bool) -> None:
@@ -99,7 +99,7 @@ class Interruption(Callback):
             self._before, self._process = {each: signal.signal(each, self._note) for each in heard()}, os.getpid()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Wait for nothing any more: what comes now is measured again when the run goes on."""
+        """Wait for nothing any more: a run that goes on makes the next measurements again."""
         self._trains = False
         if (told := self.agreed(trainer)) is not None:
             raise Interrupted(told)
@@ -113,14 +113,14 @@ class Interruption(Callback):
         self._stop_listening()
 
     def agreed(self, trainer: Trainer) -> int | None:
-        """Return the signal that told this process to end, or, on all processes at the same place, one of them."""
+        """Return a signal that told this process or another one to end; all processes end at the same place."""
         if trainer.world_size > 1 and trainer.strategy.reduce_boolean_decision(self.told is not None, all=False):
             self.told = self.told or signal.SIGTERM
         return self.told
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:
-            return  # one that loads data, and ends with the one that trains
+            return  # a process that loads data; it ends with the training one
         again, now = self.told is not None, time.monotonic()
         if again and now - self._told_at < SAME_REQUEST:
             return

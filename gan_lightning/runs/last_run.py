@@ -1,4 +1,4 @@
-"""Which checkpoint `--ckpt_path=last` is: the newest good one that a run with the same settings has left."""
+"""The checkpoint of `--ckpt_path=last`: the newest good one of the runs with the same settings."""
 
 import logging
 import os
@@ -17,25 +17,25 @@ from gan_lightning.runs.wandb_run import RUN
 logger = logging.getLogger(__name__)
 
 NO_SETTINGS = ("ckpt_path", "weights_only")
-"""What a command says of a checkpoint, and not of the run."""
+"""Settings of a command that concern a checkpoint instead of the run."""
 
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""The faster one is not built everywhere; it reads the same."""
+"""The faster loader, if it is installed; both read the same."""
 
 
 def last_checkpoint(runs: Path, config: str, checkpoints: Path | None = None) -> Path | None:
-    """Return the newest checkpoint to go on with, of the runs in a folder that were started with these settings.
+    """Return the newest checkpoint to go on with, of the runs in a folder with these settings.
 
     Weights alone are passed over, and so are checkpoints that runs with other settings wrote into the same folder.
 
     Args:
         runs: Folder of the runs' folders.
         config: The resolved configuration, as YAML.
-        checkpoints: Where the settings have the checkpoints written; by default, into each run's folder.
+        checkpoints: Folder of the checkpoints by the settings; by default each run's own.
 
     Returns:
-        The file, or None where there is nothing to go on with: the runs were killed before the first checkpoint, or
-        SLURM started the job again before there was a run.
+        The file. None if there is nothing to go on with: the runs were killed before the first checkpoint, or SLURM
+        started the job again before there was a run.
 
     Raises:
         SettingError: If no run had these settings, one of them is still going on, or none of the checkpoints can be
@@ -85,16 +85,16 @@ def _settings(config: str) -> Mapping[str, Any]:
 
 
 def _settings_of_runs(runs: Path) -> dict[Path, Mapping[str, Any]]:
-    """Return the settings of all runs in a folder that can be read, the newest first."""
+    """Return the readable settings of all runs in a folder, the newest first."""
     found = {}
     for file in sorted(runs.glob("*/config.yaml"), reverse=True):
-        with suppress(Exception):  # of a run that was killed before it was whole, or whatever else
+        with suppress(Exception):  # such as half a file of a killed run
             found[file.parent] = _settings(file.read_text(encoding="utf-8"))
     return found
 
 
 def _name_of_run(checkpoint: Checkpoint) -> str | None:
-    """Return the name of the run's folder, which is the run's own wherever that was moved."""
+    """Return the name of the run's folder. A moved folder keeps its name."""
     about = checkpoint.get(RUN)
     return Path(str(about["folder"])).name if isinstance(about, dict) and "folder" in about else None
 

@@ -1,4 +1,4 @@
-"""When measurements are made: while a model trains, after every fit, and under `test`; never how."""
+"""The moments of measurements: while a model trains, after every fit, and under `test`."""
 
 import logging
 import re
@@ -29,33 +29,33 @@ logger = logging.getLogger(__name__)
 
 
 SWITCHED_OFF = "it is switched off"
-"""Why a measurement is not made that nobody asked for."""
+"""The reason why an unwanted measurement is not made."""
 
 
 RESERVED = {
     *("run", "data", "model", "trainer", "checkpoint", "features", "speed", "density_ratio", "subproblem"),
     *("measurements", "curve", "train", "val", "test", "checkpoints", "pictures", "metrics", "config", "figures"),
 }
-"""Names that settings, metrics or files of a run have already."""
+"""Names of other settings, metrics or files of a run."""
 
 
 class _ToldToEndError(BaseException):
-    """The run was told to end while it was measured."""
+    """The run was told to end during a measurement."""
 
 
 class Measure(Callback):
-    """Makes measurements of a model: each after a fit and under `test`, and every n epochs where it asks for that.
+    """Makes measurements of a model: each after a fit, under `test`, and every n epochs if its settings ask for it.
 
-    The order in which measurements and callbacks are listed does not matter. What is found goes into the run's folder
-    (`RunFolder`), to the loggers and to the terminal. Everything is checked before the training; first of all, the
-    methods that the model declares are tried on two images, as `ModelContract` does for runs without measurements. A
-    model that lacks what a measurement needs is passed over, and the run's `figures.json` says why.
+    The order in which measurements and callbacks are listed does not matter. Outcomes go into the run's folder
+    (`RunFolder`), to the loggers and to the terminal. Everything is checked before the training. First of all, the
+    declared methods of the model are tried on two images; `ModelContract` does the same for runs without measurements.
+    If a model lacks the needs of a measurement, it is passed over, and the run's `figures.json` says why.
 
-    A run that is told to end while it is measured ends within a batch of it, and measures first when it goes on; where
-    a checkpoint or early stopping waits for the figures, the measurement is finished.
+    A run that is told to end during a measurement ends within a batch. When it goes on, it makes this measurement
+    first. If a checkpoint or early stopping waits for the figures, the measurement is finished before the end.
 
     Args:
-        measurements: What to measure.
+        measurements: The measurements.
 
     Raises:
         SettingError: Two measurements have one name, or follow each other in a circle.
@@ -64,22 +64,23 @@ class Measure(Callback):
     def __init__(self, *measurements: Measurement) -> None:
         self.measurements = in_order(measurements)
         self.outcomes: dict[str, Outcome] = {}
-        """What was found last, by the measurements' names."""
+        """The last outcomes, by the measurements' names."""
         self.passed_over: dict[str, str] = {}
-        """Why measurements are not made, by their names."""
+        """The reasons why measurements are not made, by their names."""
         self.history: list[Figure] = []
-        """What was measured while training."""
+        """The figures measured while training."""
         self._chosen: list[Measurement] = []
         self._watched: set[str] = set()
         self._lasting: dict[Hashable, Any] = {}
         self.due: int | None = None
-        """Epochs after which something is still to be measured that a run was told to end in."""
+        """Epochs of training at a measurement in which the run was told to end; None if none is left to make."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Check everything that is to be measured, before any training.
+        """Check all measurements before any training.
 
         Raises:
-            UserError: If something cannot be measured as asked for, or a callback monitors what is not measured.
+            UserError: If a measurement cannot be made as asked for, or a callback monitors a figure that is not
+                measured.
         """
         if stage not in ("fit", "test", "predict"):
             return
@@ -105,7 +106,7 @@ class Measure(Callback):
             self._watched = self._check_monitors(trainer, bench)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measure what the run that this one goes on with was told to end in."""
+        """Make the measurement in which the earlier run was told to end."""
         if self.due is not None:
             epochs, self.due = self.due, None
             self._while_training(trainer, pl_module, epochs, monitored=False)
@@ -114,20 +115,20 @@ class Measure(Callback):
                     callback.log_pending(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measure what has been trained so far, what has its turn in this epoch.
+        """Make the measurements that are due in this epoch.
 
-        The last epoch is measured after it, with the controls, unless a callback waits for the figures.
+        The last epoch is measured after the training, with the controls, unless a callback waits for the figures.
         """
         if not is_dry_run(trainer):
             self._while_training(trainer, pl_module, trainer.current_epoch + 1)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measure what was trained."""
+        """Measure the trained model."""
         if not is_dry_run(trainer):
             self._finished(trainer, pl_module, trainer.current_epoch, batches_done(trainer))
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measure what was loaded."""
+        """Measure the loaded model."""
         if not is_dry_run(trainer):
             epoch = batches = None
             if trainer.ckpt_path is not None:
@@ -138,18 +139,18 @@ class Measure(Callback):
             self._finished(trainer, pl_module, epoch, batches)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what was measured while training, so that a run that is resumed has it whole."""
+        """Return the figures measured while training, so that a resumed run has all of them."""
         if not self.history and self.due is None:
             return {}
         return {"history": [asdict(figure) for figure in self.history], "due": self.due}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with it."""
+        """Take up the figures again."""
         self.history = [Figure(**figure) for figure in state_dict["history"]]
         self.due = state_dict["due"]
 
     def check_any(self, trainer: Trainer) -> None:
-        """Check that something is measured at all, and on the run's own data.
+        """Check that at least one measurement is made, on the run's own data.
 
         Raises:
             SettingError: All measurements are passed over, or the data are others; says why.
@@ -196,7 +197,7 @@ class Measure(Callback):
             try:
                 self._measured(trainer, pl_module, bench, measurement, final=True)
             except Exception as error:
-                if trainer.world_size > 1:  # the others would wait for this process
+                if trainer.world_size > 1:  # other processes would wait for this one
                     raise
                 logger.exception("%s cannot be measured.", measurement.name, exc_info=error)
                 failed[measurement.name] = error
@@ -212,7 +213,7 @@ class Measure(Callback):
     def _measured(
         self, trainer: Trainer, pl_module: LightningModule, bench: Bench, measurement: Measurement, *, final: bool
     ) -> Outcome:
-        """Make one measurement; what it found is written before the next one begins."""
+        """Make one measurement; its outcome is written before the next one begins."""
         started = time.perf_counter()
         earlier = [figure for figure in self.history if figure.measurement == measurement.name]
         with self._progress(trainer, bench, may_stop=not final and not self._watched):
@@ -254,11 +255,11 @@ class Measure(Callback):
 
     @contextmanager
     def _progress(self, trainer: Trainer, bench: Bench, *, may_stop: bool) -> Iterator[None]:
-        """Show how far a measurement is, and end it where the run was told to."""
+        """Show the progress of a measurement, and end it if the run is told to."""
         listening = interruption(trainer)
 
         def report(description: str, done: int, total: int) -> None:
-            # Several processes must agree on the place, which they do after the epoch.
+            # Several processes must agree on the place of the end. They do so after the epoch.
             if may_stop and trainer.world_size == 1 and listening is not None and listening.told is not None:
                 raise _ToldToEndError
             if show is not None:
@@ -272,7 +273,7 @@ class Measure(Callback):
                 bench.report_to(None)
 
     def _check_monitors(self, trainer: Trainer, bench: Bench) -> set[str]:
-        """Check each callback that monitors a figure; return the names of the measurements that one waits for."""
+        """Check each callback with a monitored figure; return the names of the measurements of these figures."""
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         by_name = {measurement.name: measurement for measurement in self.measurements}
         watched = set()
@@ -286,7 +287,7 @@ class Measure(Callback):
 
 
 def in_order(measurements: Sequence[object]) -> list[Measurement]:
-    """Return measurements in an order in which each comes after those that it follows.
+    """Return measurements in an order that respects `follows`.
 
     Raises:
         SettingError: Two have one name, or they follow each other in a circle.
@@ -314,7 +315,7 @@ def in_order(measurements: Sequence[object]) -> list[Measurement]:
 
 
 def _check_enabled(measurement: Measurement) -> None:
-    """Refuse a measurement that is asked for every n epochs, and switched off."""
+    """Refuse a measurement that is asked for every n epochs but switched off."""
     asked = measurement.every_n_epochs not in (0, default_of(measurement, "every_n_epochs"))
     if asked and not measurement.enabled:
         raise SettingError(
@@ -324,15 +325,15 @@ def _check_enabled(measurement: Measurement) -> None:
 
 
 def check_monitor(callback: Callback, measurement: Measurement, passed_over: str | None, bench: Bench) -> None:
-    """Check that a callback that monitors a figure finds a new one whenever it looks.
+    """Check that a callback finds a new value of its monitored figure at each look.
 
-    Otherwise Lightning would stop in the middle of the training, or take the figure of an older epoch for this one's,
-    or keep the worst.
+    Otherwise Lightning would stop in the middle of the training, take an older epoch's figure for the present one's, or
+    keep the worst checkpoint.
 
     Args:
         callback: `ModelCheckpoint`, `EarlyStopping`, or another one with a `monitor`.
-        measurement: The one that the figure is of.
-        passed_over: Why it is not made, if it is not.
+        measurement: The measurement of the figure.
+        passed_over: Reason why it is not made, if it is not.
         bench: With the model and the data.
 
     Raises:
@@ -373,6 +374,6 @@ def check_monitor(callback: Callback, measurement: Measurement, passed_over: str
             f"{setting}.{at_epoch_end.lstrip('_')} must not be false with {setting}.monitor={monitor}, which is "
             "measured after the validation. Leave it out."
         )
-    # Left to itself, Lightning looks right after the validation where that is not run once an epoch.
+    # By default Lightning looks right after the validation, unless this runs once an epoch.
     if hasattr(callback, at_epoch_end):
         setattr(callback, at_epoch_end, True)

@@ -1,4 +1,4 @@
-"""`metrics.csv`, whole at every moment, and with the rows of the run that is gone on with."""
+"""`metrics.csv`: whole at every moment; a run that goes on begins with the earlier run's rows."""
 
 import csv
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ Row = dict[str, Any]
 
 
 class MetricsFile(CSVLogger):
-    """Lightning's `CSVLogger`, which writes `metrics.csv` into a folder of its own, and knows its number of rows."""
+    """Lightning's `CSVLogger`, with a given folder for `metrics.csv` and a number of rows."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, name="", version="")
@@ -34,10 +34,10 @@ class MetricsFile(CSVLogger):
         return self._experiment
 
     def log_hyperparams(self, *args: Any, **settings: Any) -> None:
-        """Write none: `figures.json` has them, and no safe reader of YAML takes what `hparams.yaml` may hold."""
+        """Write none: `figures.json` has them, and a safe reader of YAML would refuse some `hparams.yaml`."""
 
     def save(self) -> None:
-        """Write what was logged; where nothing was, no folder is made."""
+        """Write the logged rows; without rows no folder is made."""
         if self._experiment is not None:
             super().save()
 
@@ -54,7 +54,7 @@ class MetricsFile(CSVLogger):
 
 
 class _Writer(ExperimentWriter):
-    """Appends rows; where a new column comes, the file with that column takes the old one's place."""
+    """Appends rows. For a new column, a new file with this column replaces the old one."""
 
     def __init__(self, log_dir: str) -> None:
         super().__init__(log_dir)
@@ -62,7 +62,7 @@ class _Writer(ExperimentWriter):
         self._path = Path(self.metrics_file_path)
 
     def save(self) -> None:
-        """Append what was logged since the last time."""
+        """Append the rows logged since the last time."""
         self.rows += len(self.metrics)
         super().save()
 
@@ -85,7 +85,7 @@ class _Writer(ExperimentWriter):
 
 
 def first_rows(metrics: Path, count: int) -> list[dict[str, str]]:
-    """Return the first rows of a `metrics.csv`, or as many as it has; the last line of a killed run may be a part."""
+    """Return the first rows of a `metrics.csv`, at most `count`. A killed run's last line may be incomplete."""
     found: list[dict[str, str]] = []
     with suppress(OSError, ValueError, csv.Error), metrics.open(newline="") as file:  # as far as it can be read
         for row in csv.DictReader(file):
@@ -96,7 +96,7 @@ def first_rows(metrics: Path, count: int) -> list[dict[str, str]]:
 
 
 class _Recorder(Logger):
-    """Keeps what is logged."""
+    """Keeps the logged rows."""
 
     name, version = "recorder", ""
 
@@ -112,7 +112,7 @@ class _Recorder(Logger):
 
 
 def pending_rows(trainer: Trainer) -> list[Row]:
-    """Return the row that Lightning logs after the hook that it is in, and which a resumed run would not log again.
+    """Return the row that Lightning will log after the present hook; a resumed run would not log it again.
 
     A checkpoint is written at the end of a batch or of an epoch before its metrics reach the loggers. To be called on
     every process, since metrics may be gathered for it.

@@ -1,4 +1,4 @@
-"""What `predict` leaves behind."""
+"""The file that `predict` writes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,11 +20,11 @@ PREDICTIONS = "predictions"
 
 
 class FeatureWriter(BasePredictionWriter):
-    """Writes what a model's `predict_step` returns to `features.npz` in the run's folder.
+    """Writes the results of a model's `predict_step` to `features.npz` in the run's folder.
 
-    A dictionary of tensors becomes an array (images, ...) per entry: of the models that have no `predict_step` of their
-    own, the features of each extractor and the labels. A tensor becomes the array `predictions`. With several
-    processes, each writes its own share as `features-<rank>.npz`; the shares in rank order are the split.
+    A dictionary of tensors becomes an array (images, ...) per entry. A model without its own `predict_step` gives the
+    features of each extractor and the labels. A tensor becomes the array `predictions`. If several processes run, each
+    writes its own share as `features-<rank>.npz`; the shares in rank order are the split.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class FeatureWriter(BasePredictionWriter):
         """Check that there is something to write.
 
         Raises:
-            SettingError: The model has nothing that could be predicted.
+            SettingError: The model has nothing to predict.
         """
         super().setup(trainer, pl_module, stage)
         if stage == "predict":
@@ -77,10 +77,10 @@ class FeatureWriter(BasePredictionWriter):
 
 
 def _tensors(output: object) -> Mapping[str, Tensor]:
-    """Return the tensors in what `predict_step` returned, under their names.
+    """Return the tensors of `predict_step`'s result, under their names.
 
     Raises:
-        SettingError: There is something else in it, or no dimension of the images.
+        SettingError: The result has other values, or no dimension of the images.
     """
     named = {PREDICTIONS: output} if isinstance(output, Tensor) else output
     if isinstance(named, Mapping) and named:
@@ -97,5 +97,5 @@ def _tensors(output: object) -> Mapping[str, Tensor]:
 
 
 def _array(values: Tensor) -> np.ndarray:
-    """Return the values on the CPU; numpy has no bfloat16, which mixed precision leaves."""
+    """Return the values on the CPU. Mixed precision may leave bfloat16; numpy has none, so it becomes float32."""
     return (values.float() if values.dtype is torch.bfloat16 else values).cpu().numpy()

@@ -1,4 +1,4 @@
-"""Ends a run of several processes when one of them has died, and says so, where the others would wait for it."""
+"""Ends a run of several processes with a message when one of them has died; the others would wait for it."""
 
 import contextlib
 import os
@@ -17,19 +17,19 @@ from gan_lightning.runs.run_folder import RunFolder
 from gan_lightning.system.signals import BY_SIGNAL, SIGNALS
 
 FAILED = 1
-"""Exit status of the processes that are ended."""
+"""Exit status of ended processes."""
 
 GRACE = 3.0
-"""Seconds that the other processes have to end by themselves, with an error of their own."""
+"""Seconds for the other processes to end by themselves, with an error of their own."""
 
 GRACE_IF_TOLD = 120.0
-"""Seconds that the first process has to end by itself where another one was told to end, as all are at one time."""
+"""Seconds for the first process to end by itself, if another one was told to end; usually all are told at once."""
 
 TOLD = tuple(BY_SIGNAL + each for each in SIGNALS)
 """Exit statuses of processes that were told to end."""
 
 FIRST = "GAN_LIGHTNING_FIRST_PROCESS"
-"""Tells the processes that Lightning starts which process that was."""
+"""Environment variable with the first process's id, for the processes that Lightning starts."""
 
 FIRST_HAS_ENDED = (
     "the first process has ended, so this one ends, too. Go on with the same command and --ckpt_path=last."
@@ -44,12 +44,12 @@ _killed = threading.Event()
 
 
 class ProcessWatch(Callback):
-    """Watches the processes that Lightning started for the devices of this machine, each over the others.
+    """Watches the processes that Lightning started for the devices of this machine.
 
-    Where one of them was killed, the others end at once, where it failed, after `GRACE` seconds, in which they may fail
-    in the same way, and where it was told to end, as all are, after `GRACE_IF_TOLD`. `run.json` says `failed`, and the
-    last line that is printed what happened and how to go on.
-    Processes that torchrun or SLURM started are theirs to end.
+    If one of them was killed, the others end at once. If it failed, they end after `GRACE` seconds; they may fail by
+    themselves meanwhile. If it was told to end, they end after `GRACE_IF_TOLD` seconds; usually they were told, too.
+    `run.json` then says `failed`, and the last printed line has the event and the command to go on. torchrun and SLURM
+    end the processes that they started.
     """
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ class ProcessWatch(Callback):
             os.environ[FIRST] = str(os.getpid())
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Begin to watch, once for all that this process does."""
+        """Begin to watch, once per process."""
         launcher = trainer.strategy.launcher
         children: Sequence[subprocess.Popen] = getattr(launcher, "procs", ())
         if self._watched or trainer.world_size == 1:
@@ -99,17 +99,17 @@ class ProcessWatch(Callback):
 
 
 def another_was_killed() -> bool:
-    """Return whether a process that this one started was killed, so that this one is about to be ended with a line."""
+    """Return whether a process started by this one was killed; this one is then about to end with a message."""
     return bool(_watched) and _killed.wait(POLL)
 
 
 def started_by_first() -> bool:
-    """Return whether Lightning started this process for the first one; torchrun's may have that variable, too."""
+    """Return whether Lightning started this process for the first one; torchrun's may have the variable, too."""
     return int(os.environ.get("LOCAL_RANK", 0)) > 0 and FIRST in os.environ and "TORCHELASTIC_RUN_ID" not in os.environ
 
 
 def first_has_ended() -> bool:
-    """Return whether the first process started this one, and is no longer there."""
+    """Return whether the first process started this one and has ended."""
     return started_by_first() and os.environ[FIRST] != str(os.getppid())
 
 
@@ -118,7 +118,7 @@ def _in_background(watch: object) -> None:
 
 
 def _replace_lightnings() -> None:
-    """Relieve Lightning's own watch, which looks every five seconds and kills this process before it can say why."""
+    """Switch off Lightning's own watch: it looks every five seconds and kills this process without a message."""
     for thread in threading.enumerate():
         if thread.name == "child-process-observer":
             thread._child_processes = []  # type: ignore[attr-defined]
@@ -130,7 +130,7 @@ def _last_good(trainer: Trainer) -> Path | str:
 
 
 def _end(message: str, trainer: Trainer) -> None:
-    """End this process at once: its main thread may wait for another one for ever."""
+    """End this process at once: its main thread may wait for another process for ever."""
     launcher = trainer.strategy.launcher
     if launcher is not None:
         launcher.kill(signal.SIGKILL)
@@ -138,6 +138,6 @@ def _end(message: str, trainer: Trainer) -> None:
 
 
 def end_at_once(message: str) -> NoReturn:
-    """End this process with a line, and without waiting for anything."""
+    """End this process with a message, without waiting for anything."""
     print(f"gan-lightning: error: {message}", file=sys.stderr, flush=True)
     os._exit(FAILED)

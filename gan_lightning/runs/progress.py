@@ -1,4 +1,4 @@
-"""Progress bars: of the training, with the losses under names that fit beside it, and of what comes after it."""
+"""Progress bars of the training, with the losses under short names, and of the measurements."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ class LossBar(RichProgressBar):
     def get_metrics(
         self, trainer: Trainer, pl_module: LightningModule
     ) -> dict[str, int | str | float | dict[str, float]]:
-        """Return what stands behind the bar."""
+        """Return the values behind the bar."""
         metrics = super().get_metrics(trainer, pl_module)
         return {
             name.removeprefix("train/").removesuffix("_loss"): value
@@ -30,7 +30,7 @@ class LossBar(RichProgressBar):
 
 @contextmanager
 def progress_bars(trainer: Trainer) -> Iterator[Progress | None]:
-    """Yield what draws a rich bar per part of the evaluation, or None where the trainer shows no bars."""
+    """Yield a function that draws a rich bar per part of the evaluation; None if the trainer shows no bars."""
     if trainer.progress_bar_callback is None or not trainer.is_global_zero:
         yield None
         return
@@ -39,7 +39,7 @@ def progress_bars(trainer: Trainer) -> Iterator[Progress | None]:
     tasks: dict[str, Any] = {}
 
     def progress(description: str, done: int, total: int) -> None:
-        bars.start()  # at the first sign of life: where there is nothing to show, no empty line is left
+        bars.start()  # at the first progress: without any, no empty line is left
         if description not in tasks:
             tasks[description] = bars.add_task(description, total=total)
         bars.update(tasks[description], completed=done, total=total)

@@ -1,4 +1,4 @@
-"""The random streams of all processes, which Lightning leaves out of its checkpoints."""
+"""The random streams of all processes; Lightning leaves them out of its checkpoints."""
 
 import logging
 import random
@@ -13,18 +13,18 @@ from gan_lightning.system.processes import gather_objects
 logger = logging.getLogger(__name__)
 
 KEY = "random_streams"
-"""Where the streams stand in a checkpoint: a list, one entry per process in rank order."""
+"""Key of the streams in a checkpoint: a list, one entry per process in rank order."""
 
 Streams = dict[str, Any]
 """The states of torch's, numpy's and Python's generators in one process, as tensors, numbers and tuples."""
 
 
 class RandomStreams(Callback):
-    """Gives each process random numbers of its own, and saves their states, from which a resumed run goes on.
+    """Gives each process random numbers of its own, and saves their states for a resumed run.
 
-    Until a fit starts all processes have the same seed, so that their weights agree; from there on each draws other
-    latents. Where a run is resumed by another number of processes, the streams are new ones: they depend on the seed,
-    the process and how far the training has come.
+    Until a fit starts all processes have the same seed, so that their weights agree. From there on each draws other
+    latents. If another number of processes resumes a run, the streams are new: they depend on the seed, the process and
+    the number of trained batches.
     """
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class RandomStreams(Callback):
         checkpoint[KEY] = gather_objects(streams(trainer.strategy.root_device))
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Keep the streams until the training starts: what comes before may draw random numbers."""
+        """Keep the streams until the training starts: earlier steps may draw random numbers."""
         self._loaded = checkpoint.get(KEY, []) if trainer.state.fn == "fit" else None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -70,7 +70,7 @@ class RandomStreams(Callback):
 
 
 def streams(device: torch.device) -> Streams:
-    """Return the states of this process's generators, the one of its device among them."""
+    """Return the states of this process's generators, its device's included."""
     name, keys, *rest = np.random.get_state(legacy=True)  # noqa: NPY002
     found: Streams = {
         "torch": torch.get_rng_state(),
@@ -83,7 +83,7 @@ def streams(device: torch.device) -> Streams:
 
 
 def set_streams(saved: Streams, device: torch.device) -> None:
-    """Set this process's generators to states that `streams` returned."""
+    """Set this process's generators to states from `streams`."""
     torch.set_rng_state(saved["torch"])
     random.setstate(saved["python"])
     name, keys, *rest = saved["numpy"]

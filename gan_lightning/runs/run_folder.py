@@ -1,4 +1,4 @@
-"""One folder per run, with everything that is needed to understand it, to do it again and to go on with it."""
+"""One folder per run, with everything needed to understand it, to repeat it and to go on with it."""
 
 import contextlib
 import json
@@ -34,7 +34,7 @@ from gan_lightning.system.terminal import show
 logger = logging.getLogger(__name__)
 
 LOCK = ".running"
-"""A file that the process of a run holds locked; the lock ends with the process, however that ends."""
+"""A file that the process of a run holds locked; every end of the process ends the lock."""
 
 _PACKAGES = ("gan-lightning", "torch", "lightning", "torchvision", "torchmetrics", "numpy", "scikit-learn", "wandb")
 
@@ -43,17 +43,17 @@ class RunFolder(Callback):
     """Gives each run a folder of its own: `<root>/<name>/<time>-<random>`.
 
     It holds `config.yaml` (resolved, when started from the command line), `run.json` (status, command, seed, versions,
-    git commit, times), `metrics.csv` (one row per logged step), `checkpoints/`, and what other callbacks put there.
-    Nothing is written before all settings and data have been checked, files appear whole or not at all, and no run
-    writes into another's folder.
+    git commit, times), `metrics.csv` (one row per logged step), `checkpoints/`, and the files of other callbacks.
+    Nothing is written before all settings and data have been checked. Files appear whole or not at all. No run writes
+    into another's folder.
 
-    A run that goes on from a checkpoint has a folder of its own, too, which begins with what the earlier run had when
-    the checkpoint was written: the rows of `metrics.csv`, the checkpoints that are kept, pictures of earlier epochs.
-    `resumed_from` in `run.json` says where that was.
+    A run that goes on from a checkpoint has a folder of its own, too. The folder begins with the earlier run's files at
+    the time of the checkpoint: the rows of `metrics.csv`, the kept checkpoints, pictures of earlier epochs.
+    `resumed_from` in `run.json` names the checkpoint.
 
     Args:
         root: Folder of all runs.
-        name: Folder below the root; where not given, the model's and the data set's names.
+        name: Folder below the root; by default the model's and the data set's names.
     """
 
     def __init__(self, root: str = "runs", name: str | None = None) -> None:
@@ -68,14 +68,14 @@ class RunFolder(Callback):
         self._lock: int | None = None
         self._pending: list[dict[str, Any]] = []
         self.finished: Path | None = None
-        """The folder of a finished run that is measured; the command line sets it."""
+        """The folder of a finished run to measure; the command line sets it."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Choose the folder, the same in all processes, and send checkpoints and metrics there."""
         if is_dry_run(trainer):
             for callback in trainer.checkpoint_callbacks:
                 if isinstance(callback, ModelCheckpoint):
-                    callback.save_last = None  # Lightning would save the last one even of a run that leaves nothing
+                    callback.save_last = None  # Lightning would save a last one even in a run without a folder
             return
         if self.finished is not None:
             self.path = self.finished
@@ -94,7 +94,7 @@ class RunFolder(Callback):
         trainer.loggers = [*others, self._logger]
 
     def folder_of_runs(self, pl_module: LightningModule, data: object) -> Path:
-        """Return the folder that a run of this model and data has its own in."""
+        """Return the folder that holds the folders of this model's and data set's runs."""
         parts = [type(pl_module).__name__, getattr(data, "name", None) or (type(data).__name__ if data else None)]
         return Path(self.root, self.name or "-".join(part.lower() for part in parts if part))
 
@@ -103,7 +103,7 @@ class RunFolder(Callback):
         self._begin(trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log what the earlier run was about to, unless something is to be measured first that it was ended in."""
+        """Log the metrics that the earlier run was about to log, unless an interrupted measurement comes first."""
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         if all(getattr(callback, "due", None) is None for callback in callbacks):
             self.log_pending(trainer)
@@ -130,7 +130,7 @@ class RunFolder(Callback):
         self._begin(trainer)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Note which run it is, and the metrics that are logged or about to be."""
+        """Note the run's folder, and the metrics that are logged or about to be."""
         pending = pending_rows(trainer)
         if self.path is None or self._logger is None or not trainer.is_global_zero:
             return
@@ -143,27 +143,27 @@ class RunFolder(Callback):
         }
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Take over what the checkpoint says of the earlier run."""
+        """Take over the checkpoint's facts on the earlier run."""
         if trainer.state.fn == "fit":
             earlier = checkpoint.get(RUN)
             known = isinstance(earlier, dict) and {"folder", "rows", "pending"} <= earlier.keys()
             self._earlier = earlier if known else None
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Note that the run finished, and say where it is."""
+        """Note that the run finished, and name its folder."""
         if not trainer.interrupted and self.end(trainer, "finished"):
             show(f"Run folder: {self.path}", soft_wrap=True)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Note why the run ended."""
         told = isinstance(exception, KeyboardInterrupt | Interrupted | SIGTERMException)
-        with contextlib.suppress(OSError):  # on a full disk the error itself is what has to be seen
+        with contextlib.suppress(OSError):  # on a full disk the run's own error must be seen
             trained = isinstance(exception, MeasurementError)
             status = "finished" if trained else "interrupted" if told else "failed"
             self.end(trainer, status, f"{type(exception).__name__}: {exception}")
             if self._logger is not None:
                 self._logger.finalize("failed")
-        # Lightning would have it make its folder before it asks whether another run can begin.
+        # Lightning would let the logger make its folder before another run has been checked.
         trainer.loggers = [log for log in trainer.loggers if log is not self._logger]
 
     def _begin_to_measure(self) -> None:
@@ -189,10 +189,10 @@ class RunFolder(Callback):
         if self.path is None or not trainer.is_global_zero or self.finished is not None:
             return
         self.path.mkdir(parents=True)
-        with contextlib.suppress(OSError):  # whose folders they are may not be this user
+        with contextlib.suppress(OSError):  # the folders may belong to another user
             tidy_up_after_killed_runs(self.path.parent)
         assert self._logger is not None
-        _ = self._logger.experiment  # makes metrics.csv's writer while the folder is empty, as it wants it
+        _ = self._logger.experiment  # makes metrics.csv's writer now: it wants an empty folder
         self._lock = _locked(self.path)
         self._record = {
             "schema_version": SCHEMA_VERSION,
@@ -224,11 +224,11 @@ class RunFolder(Callback):
             self._go_on(trainer, self._earlier)
 
     def _go_on(self, trainer: Trainer, earlier: dict[str, Any]) -> None:
-        """Bring in what the earlier run had when the checkpoint was written."""
+        """Bring in the earlier run's files at the time of the checkpoint."""
         assert self.path is not None
         assert self._logger is not None
         checkpoint = Path(str(trainer.ckpt_path)).absolute()
-        beside = checkpoint.parent.parent  # where the run was moved, this is the place
+        beside = checkpoint.parent.parent  # the place of a moved run
         folder = beside if (beside / "run.json").is_file() else Path(earlier["folder"])
         rows = first_rows(folder / "metrics.csv", earlier["rows"])
         if len(rows) < earlier["rows"]:
@@ -241,7 +241,7 @@ class RunFolder(Callback):
         self._logger.begin_with(rows)
         self._pending = list(earlier["pending"])
         written = checkpoint.stat().st_mtime_ns if checkpoint.exists() else None
-        for picture in folder.glob("[!.]*/*.png"):  # not those that a killed run was writing, or has drawn since
+        for picture in folder.glob("[!.]*/*.png"):  # without half-written pictures of a killed run, and later ones
             if written is None or picture.stat().st_mtime_ns <= written:
                 _bring(picture, self.path / picture.relative_to(folder))
         checkpoints = Path(_checkpoints(self.path) or "")
@@ -254,13 +254,13 @@ class RunFolder(Callback):
             link(resumed if resumed in brought else brought[-1], checkpoints / "last.ckpt")
 
     def end(self, trainer: Trainer, status: str, error: str | None = None, *, anew: bool = False) -> bool:
-        """Note how the run ended; return whether this process had one to note it of.
+        """Note how the run ended; return whether this process had a run to note.
 
         Args:
             trainer: Of the run.
-            status: What `run.json` is to say.
-            error: Why.
-            anew: Whether this explains another error, which has been noted.
+            status: The status for `run.json`.
+            error: The reason.
+            anew: Whether this explains another error that has been noted.
         """
         if self.finished is not None:
             return self._end_measuring(status, error)
@@ -300,40 +300,40 @@ def _now() -> str:
 def _version(package: str) -> str:
     try:
         return metadata.version(package)
-    except metadata.PackageNotFoundError:  # as from a source tree that is not installed
+    except metadata.PackageNotFoundError:  # such as a source tree that is not installed
         return "not installed"
 
 
 def _locked(folder: Path) -> int | None:
-    """Lock a run's folder; return what keeps it locked, or None where the file system knows no locks."""
+    """Lock a run's folder; return the lock, or None if the file system knows no locks."""
     try:
-        return lock(folder / LOCK)  # waits for a process that looks at it
+        return lock(folder / LOCK)  # waits for a process that tests the lock
     except OSError as error:
         logger.warning("'%s' cannot be locked (%s): --ckpt_path=last will not see that it goes on.", folder, error)
         return None
 
 
 def is_going_on(folder: Path) -> bool:
-    """Return whether the process of the run in this folder is still there."""
+    """Return whether the process of the run in this folder still runs."""
     return is_locked(folder / LOCK)
 
 
 def tidy_up_after_killed_runs(folder: Path) -> None:
-    """Remove what runs below a folder were writing when they were killed."""
-    for killed in (mark.parent for mark in folder.glob(f"*/{LOCK}")):  # a run that ends by itself leaves no such file
+    """Remove the half-written files of killed runs below a folder."""
+    for killed in (mark.parent for mark in folder.glob(f"*/{LOCK}")):  # a run that ends by itself removes this file
         if not is_going_on(killed):
             for written in (killed, *(each for each in killed.iterdir() if each.is_dir())):
                 remove_abandoned(written)
 
 
 def _bring(source: Path, target: Path) -> None:
-    """Have a file in a second folder, too, without a copy where the file system can do that."""
+    """Put a file into a second folder, too, as a link if the file system can, else as a copy."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(source, target)
     except OSError:
         with whole_file(target) as path:
-            shutil.copy2(source, path)  # with its time, by which the newest one is found
+            shutil.copy2(source, path)  # with its time: the newest file is found by it
 
 
 def _checkpoints(path: Path | None) -> str | None:
@@ -341,7 +341,7 @@ def _checkpoints(path: Path | None) -> str | None:
 
 
 def run_folder(trainer: Trainer) -> Path | None:
-    """Return the folder of the trainer's run, or None where the run keeps none."""
+    """Return the folder of the trainer's run, or None if the run keeps none."""
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     return next((callback.path for callback in callbacks if isinstance(callback, RunFolder)), None)
 
@@ -374,7 +374,7 @@ def write_picture(trainer: Trainer, name: str, picture: Float[Tensor, "3 height 
 
 
 def git_commit() -> str | None:
-    """Return the commit of the checkout in the working directory, with `-dirty` if it was changed; None outside one."""
+    """Return the working directory's git commit, with `-dirty` if files were changed; None outside a checkout."""
     describe = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--match="]
     try:
         return subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()

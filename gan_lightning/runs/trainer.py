@@ -1,4 +1,4 @@
-"""Lightning's trainer, with one more thing to do, and one that it leaves undone when a run goes on."""
+"""Lightning's trainer, which also measures, and makes the last evaluations of a run that goes on."""
 
 from typing import Any
 
@@ -14,8 +14,8 @@ from gan_lightning.runs.measure import Measure
 class Trainer(pl.Trainer):
     """Lightning's `Trainer`, which also measures a trained model.
 
-    A run that ended after its last batch and before or in its evaluations makes these when it goes on; Lightning would
-    have nothing to do.
+    A run may end after its last batch, before or in its last evaluations. When it goes on, it makes these; Lightning
+    would do nothing.
     """
 
     _measures = False
@@ -27,14 +27,13 @@ class Trainer(pl.Trainer):
         ckpt_path: str | None = None,
         weights_only: bool | None = None,
     ) -> None:
-        """Measure a finished run: what is named on the command line, or else what its settings ask for.
+        """Make measurements of a finished run: the ones named on the command line, else the ones in its settings.
 
-        What is found is added to the run's folder; what the same measurements had found of the same epoch before gives
-        way.
+        Outcomes are added to the run's folder. They replace earlier outcomes of the same measurements and epoch.
 
         Args:
-            model: What was trained.
-            datamodule: What it is measured on.
+            model: The trained model.
+            datamodule: The data to measure on.
             ckpt_path: A checkpoint of the model; by default the run's `checkpoints/last.ckpt`.
             weights_only: As `test` has it.
 
@@ -52,24 +51,24 @@ class Trainer(pl.Trainer):
             self._measures = False
 
     def test(self, model: LightningModule | None = None, *arguments: Any, **settings: Any) -> Any:
-        """Test as Lightning does, a model without `test_step`, too."""
+        """Test as Lightning does; a model may lack `test_step`."""
         if model is not None:
             complete(model)
         return super().test(model, *arguments, **settings)
 
     def predict(self, model: LightningModule | None = None, *arguments: Any, **settings: Any) -> Any:
-        """Predict as Lightning does; of a model without `predict_step` the features of its extractors."""
+        """Predict as Lightning does; without `predict_step` a model gives the features of its extractors."""
         if model is not None:
             complete(model)
         return super().predict(model, *arguments, **settings)
 
     @property
     def task(self) -> str | None:
-        """What the trainer does: Lightning's name for it, or `measure`."""
+        """The trainer's task: Lightning's name for it, or `measure`."""
         return "measure" if self._measures else self.state.fn
 
     def _run_stage(self) -> Any:
-        """Measure where Lightning would go through the test data, with weights and devices in their places."""
+        """Measure at the place of Lightning's test, when weights and devices are in place."""
         if self._measures:
             callbacks = [each for each in self.callbacks if isinstance(each, Interruption | Measure)]  # type: ignore[attr-defined]
             for callback in callbacks:
@@ -81,7 +80,7 @@ class Trainer(pl.Trainer):
             return None
         ended = self.training and self.ckpt_path is not None and self.fit_loop.done
         done = super()._run_stage()
-        if ended and self.fit_loop.max_batches:  # Lightning has nothing to do then, not even what comes at the end
+        if ended and self.fit_loop.max_batches:  # Lightning would leave out even the work at the end
             self.fit_loop.on_run_start()
             self.fit_loop.on_run_end()
         return done

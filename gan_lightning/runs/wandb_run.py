@@ -1,4 +1,4 @@
-"""What a run tells Weights & Biases beside its metrics, under names that stay the same.
+"""The facts beside its metrics that a run sends to Weights & Biases, under fixed names.
 
 Only the first process may call these: the others have no W&B run.
 """
@@ -15,22 +15,22 @@ from gan_lightning.figures import Figure
 from gan_lightning.runs.checkpoint_files import Checkpoint
 
 RUN = "run"
-"""Where a checkpoint says which run wrote it: its folder, its W&B run, and how far its metrics had come."""
+"""Key in a checkpoint for the run that wrote it: its folder, its W&B run, and the state of its metrics."""
 
 CONFIG_KEY = "cli"
-"""Where the whole resolved configuration stands in W&B's: Lightning itself sends the model's and the data's only."""
+"""Key of the whole resolved configuration in W&B's; Lightning itself sends the model's and the data's only."""
 
 CURVE = "curve"
-"""The group of curves, such as those of a probe over its own epochs."""
+"""The group of curves, such as a probe's accuracies over its own epochs."""
 
 
 def describe_to_wandb(logger: WandbLogger, folder: Path, config: str | None) -> Mapping[str, Any]:
-    """Send the resolved configuration and the run's folder; return where the W&B run is found.
+    """Send the resolved configuration and the run's folder; return the address of the W&B run.
 
     Args:
         logger: Of the first process.
         folder: The run folder.
-        config: As YAML, where the run was started from the command line.
+        config: As YAML, if the run was started from the command line.
     """
     run = logger.experiment
     about = {"run_folder": str(folder)} | ({CONFIG_KEY: yaml.safe_load(config)} if config else {})
@@ -40,10 +40,10 @@ def describe_to_wandb(logger: WandbLogger, folder: Path, config: str | None) -> 
 
 
 def go_on_in_wandb(loggers: Sequence[Logger], checkpoint: Checkpoint) -> None:
-    """Have W&B's logger go on in the run that wrote a checkpoint, unless it was given a run of its own.
+    """Let W&B's logger go on in the run that wrote a checkpoint, unless it was given a run of its own.
 
-    To be called before anything asks the logger for its run. Offline, the records of both parts bear the same id, and
-    `wandb sync` puts them together.
+    To be called before the logger makes its run. Offline, the records of both parts bear the same id, and `wandb sync`
+    joins them.
     """
     about = checkpoint.get(RUN) or {}
     for logger in loggers:
@@ -55,7 +55,7 @@ def go_on_in_wandb(loggers: Sequence[Logger], checkpoint: Checkpoint) -> None:
 
 
 def log_curves(logger: WandbLogger, figures: Sequence[Figure]) -> None:
-    """Send the points of curves: `curve/<figure>` over `curve/<axis>`, which is neither the step nor the epoch."""
+    """Send the points of curves: `curve/<figure>` over `curve/<axis>`, an x axis other than step and epoch."""
     rows: dict[tuple[str, float], dict[str, float]] = {}
     for figure in figures:
         if figure.at is not None:

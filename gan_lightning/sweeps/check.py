@@ -1,4 +1,4 @@
-"""Checks points of a sweep against the real command line; a process of its own, since this loads the framework.
+"""Checks points of a sweep against the real command line, in a process of its own, because it loads the framework.
 
 Reads `{"commands": [[...], ...], "points": [{...}, ...]}` from standard input, and writes a list with the error of each
 command, or null, to standard output.
@@ -18,7 +18,7 @@ from gan_lightning.errors import UserError
 
 
 class _ParsingOnly(GanCLI):
-    """The command line up to where it would load data and build networks."""
+    """The command line without the loading of data and the building of networks."""
 
     def instantiate_classes(self) -> None:
         """Build nothing."""
@@ -31,7 +31,7 @@ class _ParsingOnly(GanCLI):
 
 
 def error_of(arguments: list[str], point: dict[str, Any]) -> str | None:
-    """Return why the command line refuses these arguments, or None where it takes them."""
+    """Return the command line's reason to refuse these arguments, or None if it takes them."""
     os.environ[SWEEP_POINT] = json.dumps(point)
     said = io.StringIO()
     try:
@@ -40,13 +40,13 @@ def error_of(arguments: list[str], point: dict[str, Any]) -> str | None:
     except UserError as error:
         return str(error)
     except SystemExit:
-        # jsonargparse prints how the program is used, then `error: ...`, which may go on over several lines.
+        # jsonargparse prints the program's usage, then `error: ...`; the error may take several lines.
         return " ".join(said.getvalue().rpartition("error: ")[2].split())
     return None
 
 
 def main() -> None:
-    """Check what stands on standard input."""
+    """Check the points from standard input."""
     asked = json.load(sys.stdin)
     sys.argv = ["gan-lightning"]
     errors = [error_of(*pair) for pair in zip(asked["commands"], asked["points"], strict=True)]

@@ -14,7 +14,7 @@ from gan_lightning.sweeps.spec import Point, Sweep
 from gan_lightning.sweeps.trials import ENDED, Trial
 
 _DRAWS = 100
-"""Draws in a row that may repeat earlier points before the search counts as exhausted."""
+"""Number of repeated points in a row after which the search counts as exhausted."""
 
 
 def wandb_engine() -> ModuleType:
@@ -26,7 +26,8 @@ def wandb_engine() -> ModuleType:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pydantic's, about how the package is written
-            # What it would import only when it is asked: by then its random numbers are seeded, and importing draws.
+            # The package would import this at its first use. Its random numbers are seeded by then, and the import
+            # draws some.
             import sweeps.bayes_search
             import sweeps.config
 
@@ -43,7 +44,7 @@ def check_with_engine(sweep: Sweep) -> None:
     """Check a sweep against W&B's schema.
 
     Raises:
-        SettingError: Naming what does not fit.
+        SettingError: Naming the parts that do not fit.
     """
     try:
         violations = wandb_engine().config.schema_violations_from_proposed_config(sweep.engine_config)
@@ -54,9 +55,9 @@ def check_with_engine(sweep: Sweep) -> None:
 
 
 def random_points(sweep: Sweep, count: int) -> list[Point]:
-    """Return the first `count` points of a random search, always the same; fewer, where there are no more.
+    """Return the first `count` points of a random search, always the same; fewer if there are no more.
 
-    Any sweep's parameters can be drawn from, whatever its method.
+    It draws from any sweep's parameters, also from a grid's.
     """
     drawing = replace(sweep, method="random")
     points: dict[str, Point] = {}
@@ -70,7 +71,7 @@ def random_points(sweep: Sweep, count: int) -> list[Point]:
 
 
 def next_point(sweep: Sweep, trials: Sequence[Trial]) -> Point | None:
-    """Return what Bayesian search would try after these trials; None where it only repeats itself."""
+    """Return the next point of Bayesian search after these trials; None if it only repeats itself."""
     known = {trial.id for trial in trials}
     index = max((trial.index for trial in trials), default=-1) + 1
     for draw in range(_DRAWS):
@@ -87,7 +88,7 @@ def trials_to_stop(sweep: Sweep, trials: Sequence[Trial]) -> set[str]:
 
 
 def _next_parameters(sweep: Sweep, trials: Sequence[Trial], seed: int) -> Mapping[str, Any]:
-    """Ask the engine with its random numbers seeded; those of the process stay as they were."""
+    """Ask the engine with seeded random numbers; the process's own random state stays unchanged."""
     engine, runs = wandb_engine(), [_engine_run(sweep, trial) for trial in trials]
     states = random.getstate(), np.random.get_state()  # noqa: NPY002 (the engine draws from these)
     random.seed(seed)
@@ -120,5 +121,5 @@ def _engine_state(engine: ModuleType, trial: Trial) -> Any:
 
 
 def _plain(value: object) -> object:
-    """Return a Python number for one of numpy's, which JSON does not take."""
+    """Return a Python number for one of numpy's: JSON does not take these."""
     return value.item() if isinstance(value, np.generic) else value

@@ -22,19 +22,19 @@ from gan_lightning.system.signals import SIGNALS
 POLL_SECONDS = 0.1
 EARLY_STOP_SECONDS = 2.0
 GRACE_SECONDS = 20.0
-"""Time that a trial has to end by itself once it was asked to."""
+"""Seconds for a trial to end by itself once it was asked to."""
 
 _ATTEMPT = "=== attempt "
 """Begins the line between the outputs of two attempts."""
 
 _ENDINGS = (*SIGNALS, signal.SIGKILL)
-"""By these somebody ends a trial that could have gone on; by others it fails."""
+"""Signals by which somebody ends a trial that could have gone on; other signals mean a failure."""
 
 _SHARED = ("WANDB_RUN_ID", "WANDB_RESUME", "WANDB_SERVICE")
-"""Variables that would make one W&B run of all trials, or have them write through the W&B process of whoever began."""
+"""Variables that would make one W&B run of all trials, or let them write through another process's W&B service."""
 
 OnEvent = Callable[[str, Trial], None]
-"""Told what happened to a trial: "started" or "ended"."""
+"""Told the event of a trial: "started" or "ended"."""
 
 
 @dataclass
@@ -47,16 +47,16 @@ class _Running:
 
 
 class Runner:
-    """Runs the trials of a sweep that are not yet done, and records how they end.
+    """Runs the unfinished trials of a sweep, and records their ends.
 
     Several runners, on several machines, may share a folder: a trial runs in one of them.
 
     Args:
-        sweep: What to run.
+        sweep: The sweep to run.
         folder: Folder of its trials.
         workers: Processes at a time.
-        more: Arguments after those of the file.
-        retry_failed: Whether trials that failed are run again.
+        more: Arguments to append to the file's.
+        retry_failed: Whether failed trials are run again.
         on_event: Told of each trial that starts and ends.
     """
 
@@ -75,7 +75,7 @@ class Runner:
         self._running: list[_Running] = []
 
     def run(self, points: Sequence[Point] | None = None) -> None:
-        """Run these points, or the whole sweep; return when none is left that could be run here."""
+        """Run these points, or the whole sweep; return when nothing is left to run here."""
         source = self._points() if points is None else iter(points)
         checked = 0.0
         try:
@@ -97,7 +97,7 @@ class Runner:
                 self._end(running)
 
     def _points(self) -> Iterator[Point]:
-        """Yield what there is to run; Bayesian search decides when it is asked, by what has come out until then."""
+        """Yield the points to run. Bayesian search chooses a point when it is asked, by the results until then."""
         if self.sweep.method == "bayes":
             earlier = read_trials(self.folder)
             yield from (Point(trial.index, trial.parameters) for trial in earlier)
@@ -107,7 +107,7 @@ class Runner:
             yield from all_points(self.sweep)
 
     def _next_point(self) -> Point | None:
-        """Choose a point and write it down, so that runners beside this one choose others; None at the end."""
+        """Choose a point and write it down, so that other runners choose other points; None at the end."""
         with sweep_lock(self.folder):
             trials = read_trials(self.folder)
             if len(trials) >= (self.sweep.run_cap or 0) or (point := next_point(self.sweep, trials)) is None:
@@ -124,7 +124,7 @@ class Runner:
                 return
             known = read_trial(folder / RECORD) if (folder / RECORD).is_file() else None
             if known and known.status == "running" and (about := known.finished_run()):
-                # Its runner ended before it did: nobody has noted how it ended.
+                # Its runner ended before it did: nobody has noted its end.
                 self._note_end(known, "finished", about.get("seconds"))
                 return
             if known and (known.status in ENDED or (known.status == "failed" and not self.retry_failed)):
@@ -138,8 +138,8 @@ class Runner:
             point_file.write_text(json.dumps(point.parameters, indent=2) + "\n", encoding="utf-8")
             command = trial_command(self.sweep, self.folder, point, point_file, self.more)
             trial.write()
-            # A session of its own: what interrupts the sweep does not also interrupt its trials at the same moment,
-            # and a trial is ended together with the processes that it has started.
+            # A trial has a session of its own. An interrupt of the sweep then does not reach its trials at the same
+            # moment, and a trial ends together with the processes that it has started.
             with (folder / "output.log").open("ab") as output:
                 if known and known.attempts:
                     output.write(f"{_ATTEMPT}{trial.attempts}, {trial.started}\n".encode())
@@ -163,7 +163,7 @@ class Runner:
         if code == 0:
             self._note_end(trial, "finished", seconds)
         else:
-            end_group(running.process.pid)  # other processes of the trial, which nobody waits for any more
+            end_group(running.process.pid)  # other processes of the trial: nobody waits for them any more
             ended_by = -code if code < 0 else code - 128
             if ended_by in _ENDINGS and running.stopped_early:
                 self._note_end(trial, "stopped", seconds)
@@ -175,7 +175,7 @@ class Runner:
         running.lock.close()
 
     def _note_end(self, trial: Trial, status: Status, seconds: float | None, error: str | None = None) -> None:
-        """Write down how a trial ended, while its lock is held."""
+        """Write down a trial's end, while its lock is held."""
         run = trial.newest_run()
         trial.run_folder = run.name if run else None
         trial.status, trial.seconds, trial.error = status, seconds, error
@@ -183,10 +183,10 @@ class Runner:
         self.on_event("ended", trial)
 
     def _check_metric(self, trial: Trial) -> None:
-        """Check that a finished trial has logged what the search and early stopping look at.
+        """Check that a finished trial has logged the metric of the search and of early stopping.
 
         Raises:
-            SettingError: If it has not; a search without results would be no search.
+            SettingError: If it has not: a search without results is no search.
         """
         name = (self.sweep.metric or {}).get("name")
         looked_at = self.sweep.method == "bayes" or self.sweep.early_terminate
@@ -216,41 +216,41 @@ class Runner:
 
 
 def all_points(sweep: Sweep) -> list[Point]:
-    """Return the points of a grid or of a random search, which are known beforehand."""
+    """Return the points of a grid or of a random search; they are known beforehand."""
     return sweep.grid() if sweep.method == "grid" else random_points(sweep, sweep.run_cap or 0)
 
 
 def trial_command(sweep: Sweep, folder: Path, point: Point, point_file: Path, more: Sequence[str] = ()) -> list[str]:
-    """Return the arguments of a trial's process, with those that put what it writes below its folder.
+    """Return the arguments of a trial's process; some of them put its files below its folder.
 
     Args:
         sweep: Of the trial.
         folder: The sweep's.
         point: The trial's parameters.
-        point_file: Where they stand as JSON.
-        more: Arguments after those of the sweep's file.
+        point_file: File with the parameters as JSON.
+        more: Arguments to append to the sweep file's.
     """
     command = [*sweep.trial_command(point, point_file, more), f"--run.root={folder}", f"--run.name={point.id}"]
     words = " ".join(command).replace("=", " ").split()
     loggers = [value for name, value in itertools.pairwise(words) if name == "--trainer.logger"]
     if loggers and loggers[-1].endswith("WandbLogger") and "--trainer.logger.save_dir" not in words:
-        # Lightning's own default, the working folder, is stronger than WANDB_DIR.
+        # Lightning's own default, the working directory, would override WANDB_DIR.
         command.append(f"--trainer.logger.save_dir={folder / point.id}")
     return command
 
 
 def end_group(pid: int) -> None:
-    """End what is left of a process group whose first process has ended."""
+    """End the rest of a process group after its first process has ended."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
 
 
 def trial_environment(sweep: Sweep, point: Point, folder: Path, workers: int) -> Mapping[str, str]:
-    """Return a trial's environment: the user's, and defaults for what trials share or must not share."""
-    threads = max(1, usable_cores() // workers)  # torch on more threads than there are cores only waits
+    """Return a trial's environment: the user's, with defaults for variables that trials share or must not share."""
+    threads = max(1, usable_cores() // workers)  # with more threads than cores torch only waits
     defaults = {
         "OMP_NUM_THREADS": str(threads),
-        # A sweep file may ask for W&B's logger; here that must not need an account. `wandb sync` uploads it later.
+        # A sweep file may ask for W&B's logger. It must not need an account here. `wandb sync` uploads the runs later.
         "WANDB_MODE": "offline",
         "WANDB_DIR": str(folder.absolute()),
         "WANDB_RUN_GROUP": sweep.name,
@@ -262,12 +262,12 @@ def trial_environment(sweep: Sweep, point: Point, folder: Path, workers: int) ->
 
 
 def usable_cores() -> int:
-    """Return how many cores this process may use: a cluster's job often has fewer than the machine."""
+    """Return the number of cores for this process: a cluster's job often has fewer than the machine."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def last_words(log: Path) -> str:
-    """Return the line of an output that says why the process failed."""
+    """Return the line of an output with the reason of the failure."""
     text = log.read_text(encoding="utf-8", errors="replace").rpartition(_ATTEMPT)[2]
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     said = [line for line in lines if "error:" in line.lower()]

@@ -1,4 +1,4 @@
-"""A sweep file as W&B has it: what it may say, the points of its grid, and the command of a trial."""
+"""W&B's sweep files: their allowed content, the points of a grid, and the command of a trial."""
 
 import hashlib
 import itertools
@@ -24,7 +24,7 @@ KEYS = {
     "early_terminate", "parameters", "command",
 }  # fmt: skip
 SERVER_KEYS = {"controller", "scheduler", "metrics", "job", "image_uri"}
-"""Keys of W&B's that only mean something with its server."""
+"""Keys of W&B's that have a meaning with its server only."""
 
 PARAMETER_KEYS = {"value", "values", "probabilities", "distribution", "min", "max", "mu", "sigma", "q", "a", "b"}
 MACROS = ("${env}", "${program}", "${args}", "${args_json_file}")
@@ -46,7 +46,7 @@ class Point:
 
     @property
     def id(self) -> str:
-        """A hash of the parameters: the same in every sweep, on every machine, in whatever order they stand."""
+        """A hash of the parameters: the same in every sweep, on every machine, and in any order of the parameters."""
         return _digest(self.parameters)
 
     @property
@@ -57,7 +57,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep file that has been checked.
+    """A checked sweep file.
 
     Attributes:
         path: The file.
@@ -66,7 +66,7 @@ class Sweep:
         parameters: W&B's description of each parameter, nested ones under dotted keys, in alphabetical order.
         command: The trial's command, macros included.
         run_cap: Most trials; None for a whole grid.
-        metric: `name` and `goal` of what Bayesian search and early stopping look at.
+        metric: `name` and `goal` of the metric of Bayesian search and early stopping.
         early_terminate: W&B's settings of early stopping.
         project: The file's `project`, for W&B.
         entity: The file's `entity`, for W&B.
@@ -85,7 +85,7 @@ class Sweep:
 
     @property
     def engine_config(self) -> dict[str, Any]:
-        """What W&B's engine takes."""
+        """The sweep in the form of W&B's engine."""
         config = {"method": self.method, "parameters": {name: dict(spec) for name, spec in self.parameters.items()}}
         more = {"metric": self.metric, "early_terminate": self.early_terminate, "run_cap": self.run_cap}
         return config | {name: value for name, value in more.items() if value is not None}
@@ -101,13 +101,13 @@ class Sweep:
 
         Args:
             point: Its parameters.
-            point_file: Where they stand as JSON, for `${args_json_file}`.
-            more: Arguments after those of the file.
+            point_file: File with the parameters as JSON, for `${args_json_file}`.
+            more: Arguments to append to the file's.
         """
         macros = {
             "${env}": [],
             "${program}": [sys.executable, "-m", "gan_lightning"],
-            # Unlike W&B's, whose str(None) is the word None, each value stands as JSON, which the command line reads.
+            # Each value is JSON, which the command line reads. W&B's own macro would turn null into the word None.
             "${args}": [f"--{name}={json.dumps(value)}" for name, value in point.parameters.items()],
             "${args_json_file}": [str(point_file)],
         }
@@ -115,9 +115,9 @@ class Sweep:
         return [*itertools.chain.from_iterable(words), *more]
 
     def fingerprint(self, more: Sequence[str] = ()) -> dict[str, Any]:
-        """Return what makes trials with equal parameters equal: the command, and the content of its configurations.
+        """Return the facts that make trials with equal parameters equal: the command, and its configurations' content.
 
-        And what makes two searches the same one: the space in which they search.
+        For a search it also has the method and the space, which make two searches the same one.
         """
         words = [*map(with_environment, self.command), *more]
         configs = [word.partition("=")[2] for word in words if word.startswith(("--config=", "-c="))]
@@ -137,7 +137,7 @@ def load_sweep(path: Path) -> Sweep:
     """Read a sweep file.
 
     Raises:
-        SettingError: If there is none, or naming what in it is unknown, missing or cannot work.
+        SettingError: If there is none, or naming its part that is unknown, missing or cannot work.
     """
 
     def refuse(what: str) -> SettingError:
@@ -222,7 +222,7 @@ def _flat(parameters: object, refuse: Any, prefix: str = "") -> Iterator[tuple[s
         try:
             _digest(spec)
         except TypeError as error:
-            # Such as a date, which YAML makes of 2024-01-01.
+            # Such as a date: YAML makes one of 2024-01-01.
             raise refuse(f"{full} must have values that JSON has, got {spec}: {error}. Put texts in quotes") from error
         yield full, spec
 
@@ -243,9 +243,9 @@ def _grid_values(name: str, spec: Mapping[str, Any]) -> list[Any]:
 
 
 def _command(command: object, refuse: Any) -> tuple[str, ...]:
-    """Check a command: W&B's agent takes several that lose the parameters or change them without a word."""
+    """Check a command. W&B's agent accepts commands that lose the parameters or change them without a word."""
     if not isinstance(command, list) or not command:
-        # W&B's default is `python gan-lightning`, and there is no such file.
+        # W&B's default is `python gan-lightning`, but there is no such file.
         raise refuse(f"command must be a list such as [${{env}}, ${{program}}, fit, ...], got {command!r}")
     words = tuple(str(word) for word in command)
     for word in words:
@@ -267,14 +267,14 @@ def _command(command: object, refuse: Any) -> tuple[str, ...]:
 
 
 def with_environment(word: str) -> str:
-    """Return a word of a command with the values of the variables that it names."""
+    """Return a word of a command with its variables replaced by their values."""
     return _ENVIRONMENT.sub(_environment, word)
 
 
 def _environment(match: re.Match[str]) -> str:
     name = match.group(1)
     if name not in os.environ:
-        # The agent would put the variable's name there.
+        # The agent would insert the variable's name.
         raise SettingError(f"the environment variable {name}, which the sweep's command uses, must be set, and is not.")
     return os.environ[name]
 
@@ -285,7 +285,7 @@ def _digest(value: object) -> str:
 
 
 def _meant(value: object) -> object:
-    """Return a value as a run has it: 1.0 and 1 are one number, and so are 1e-4, a text in YAML, and 0.0001."""
+    """Return a value in a run's form: 1.0 and 1 are one number, and so are 1e-4, a text in YAML, and 0.0001."""
     if isinstance(value, dict):
         return {str(name): _meant(own) for name, own in value.items()}
     if isinstance(value, list):

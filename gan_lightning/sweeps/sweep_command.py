@@ -53,7 +53,7 @@ def main(arguments: Sequence[str]) -> int:
         The exit status.
 
     Raises:
-        SettingError: If the sweep cannot be run as it is; no trial was started.
+        SettingError: If the sweep cannot be run; no trial was started.
     """
     own, more = list(arguments), []
     if "--" in own:
@@ -80,7 +80,7 @@ def main(arguments: Sequence[str]) -> int:
         console.print(_table(sweep, points, read_trials(folder)))
         return 0
     chosen = points if settings.index is None or points is None else [points[settings.index]]
-    # A single point checks itself when it starts.
+    # A single point is checked when it starts.
     if settings.index is None and (points is None or _unfinished(points, read_trials(folder))):
         check_keys(sweep, folder, more)
     claim_folder(folder, sweep.name, fingerprint)
@@ -88,7 +88,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def refuse_run_folder(sweep: Sweep, more: Sequence[str]) -> None:
-    """Refuse a sweep that says where runs go: each trial has a folder of its own.
+    """Refuse a sweep that sets the folder of runs: each trial has a folder of its own.
 
     Raises:
         SettingError: Naming the key.
@@ -103,10 +103,10 @@ def refuse_run_folder(sweep: Sweep, more: Sequence[str]) -> None:
 
 
 def check_keys(sweep: Sweep, folder: Path, more: Sequence[str] = ()) -> None:
-    """Check every key of a sweep, every value that it lists and the ends of its ranges against the command line.
+    """Check every key of a sweep, every listed value and the ends of its ranges against the command line.
 
     Raises:
-        SettingError: Naming what the command line does not take.
+        SettingError: Naming the key or value that the command line does not take.
     """
     points = points_to_check(sweep)
     with tempfile.TemporaryDirectory() as scratch:
@@ -114,7 +114,7 @@ def check_keys(sweep: Sweep, folder: Path, more: Sequence[str] = ()) -> None:
         for point in points:
             point_file = Path(scratch, f"{point.id}.json")
             point_file.write_text(json.dumps(point.parameters), encoding="utf-8")
-            # Without the interpreter and the module, which the check stands for.
+            # Without the interpreter and the module: the check takes their place.
             commands.append(trial_command(sweep, folder, point, point_file, more)[3:])
         asked = {"commands": commands, "points": [dict(point.parameters) for point in points]}
         done = subprocess.run(
@@ -131,7 +131,7 @@ def check_keys(sweep: Sweep, folder: Path, more: Sequence[str] = ()) -> None:
 
 
 def points_to_check(sweep: Sweep) -> list[Point]:
-    """Return a point, and others that each differ from it in one value: those listed, and the ends of ranges."""
+    """Return a point, and others with one changed value each, for all listed values and ends of ranges."""
     first = sweep.grid()[0] if sweep.method == "grid" else random_points(sweep, 1)[0]
     others = [
         Point(0, {**first.parameters, name: value})
@@ -142,7 +142,7 @@ def points_to_check(sweep: Sweep) -> list[Point]:
 
 
 def _ends(spec: Mapping[str, Any]) -> list[Any]:
-    """Return the ends of a range, where these are values themselves and not, say, exponents."""
+    """Return the ends of a range, if they are values themselves, unlike exponents."""
     plain = spec.get("distribution") in (None, "uniform", "int_uniform", "log_uniform_values")
     return [spec["min"], spec["max"]] if plain and {"min", "max"} <= set(spec) else []
 
@@ -156,7 +156,7 @@ def _run(
     retry_failed: bool,
     console: Console,
 ) -> int:
-    """Run the trials under a progress bar, and say how they ended."""
+    """Run the trials under a progress bar, and report their ends."""
     total = len(points) if points is not None else sweep.run_cap
     columns = (
         TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
@@ -195,7 +195,7 @@ def _run(
     counts = Counter(trial.status for trial in trials if chosen is None or trial.id in chosen)
     states = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
     console.print(f"{len(ended)} of {total} trials done ({states or 'none was started'}) in {folder}", soft_wrap=True)
-    # A Bayesian or random search may find no further point to try.
+    # A Bayesian or random search may find no further point.
     all_done = len(ended) == len(trials) if points is None else len(ended) == len(points)
     return 0 if all_done else SOME_UNFINISHED
 

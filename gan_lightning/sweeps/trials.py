@@ -1,4 +1,4 @@
-"""What a sweep remembers of its trials: a folder each, with its parameters, its record, its output and its runs.
+"""The folders of a sweep's trials, each with the trial's parameters, record, output and runs.
 
 <sweep's folder>/sweep.json           the command that all trials share
 <sweep's folder>/<trial's id>/        trial.json, point.json, output.log, and a run folder for each attempt
@@ -22,7 +22,7 @@ from gan_lightning.system.locks import lock
 
 Status = Literal["running", "finished", "stopped", "failed", "killed"]
 ENDED = ("finished", "stopped")
-"""States of a trial that is over and done: run to its end, or given up by early stopping."""
+"""States of a completed trial: run to its end, or given up by early stopping."""
 
 RECORD, SWEEP_RECORD, LOCK = "trial.json", "sweep.json", ".lock"
 
@@ -35,14 +35,14 @@ class Trial:
         id: Hash of the parameters.
         index: Place in the sweep, from 0.
         parameters: Value per key of the command line.
-        status: How it stands; a trial whose process was killed may still say "running".
-        error: Why it failed.
-        attempts: How often it was started.
+        status: Its state; a trial with a killed process may still be "running".
+        error: The reason of its failure.
+        attempts: Number of its starts.
         started: Time of the last start, ISO 8601.
         seconds: Wall time of the last attempt.
         run_folder: The last attempt's, relative to the trial's folder.
-        earlier_runs: Run folders that were there when the last attempt started.
-        folder: Where the record stands; not part of it.
+        earlier_runs: Run folders from before the last attempt.
+        folder: Folder of the record; not part of it.
     """
 
     id: str
@@ -67,12 +67,12 @@ class Trial:
         return sorted(path.parent.name for path in self.folder.glob("*/run.json"))
 
     def newest_run(self) -> Path | None:
-        """Return the run folder of the last attempt, where it came to make one."""
+        """Return the run folder of the last attempt, if it has made one."""
         runs = [name for name in self.run_folders() if name not in self.earlier_runs]
         return self.folder / runs[-1] if runs else None
 
     def finished_run(self) -> Mapping[str, Any] | None:
-        """Return the last attempt's `run.json` if it says that the run came to its end."""
+        """Return the last attempt's `run.json`, if the run came to its end."""
         run = self.newest_run()
         try:
             about = json.loads((run / "run.json").read_text(encoding="utf-8")) if run else None
@@ -89,7 +89,7 @@ class Trial:
         return list(_column(path, path.stat().st_mtime_ns, name))
 
     def metric_names(self) -> list[str]:
-        """Return the names of what the last attempt has logged."""
+        """Return the names of the last attempt's logged metrics."""
         run = self.folder / self.run_folder if self.run_folder else self.newest_run()
         path = run / "metrics.csv" if run else None
         if path is None or not path.is_file():
@@ -100,7 +100,7 @@ class Trial:
 
 @cache
 def _column(path: Path, changed: int, name: str) -> tuple[float, ...]:
-    """Return a column of a CSV file that may still be written to, as it was at the time `changed`."""
+    """Return a column of a CSV file that may still grow. `changed` is its time, for the cache."""
     text = path.read_text(encoding="utf-8", errors="replace")
     whole = text[: text.rfind("\n") + 1]
     return tuple(number for row in csv.DictReader(whole.splitlines()) if (number := _number(row.get(name))) is not None)
@@ -130,11 +130,11 @@ def read_trial(path: Path) -> Trial:
 
 
 def _read_record(path: Path, what: str, remedy: str) -> dict[str, Any]:
-    """Return what a record says beside its version."""
+    """Return the content of a record without its version."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         version = content.pop("schema_version")
-    except Exception as error:  # whatever was made of it
+    except Exception as error:  # anything may stand in the file
         raise _damaged(path, what, error, remedy) from error
     if version != SCHEMA_VERSION:
         raise SettingError(
@@ -153,7 +153,7 @@ def read_trials(folder: Path) -> list[Trial]:
 
 
 def claim_folder(folder: Path, name: str, fingerprint: Mapping[str, Any]) -> None:
-    """Note in a sweep's folder what its trials share; refuse a folder of trials that share something else.
+    """Note the trials' common facts in a sweep's folder; refuse a folder of trials with other facts.
 
     Raises:
         SettingError: If the command or a configuration has changed since.
@@ -176,8 +176,8 @@ def claim_folder(folder: Path, name: str, fingerprint: Mapping[str, Any]) -> Non
 
 
 def _changes(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return what is another in a sweep's record than it was; in old ones the search space is missing."""
-    # Variables that old records name may have changed since: what they were is not known.
+    """Return the changes of a sweep's record; an old record may lack the search space."""
+    # Old records have names of variables. Their former values are unknown, so the present ones are taken.
     command = [with_environment(word) for word in earlier["command"]]
     changed = [] if command == now["command"] else [f"the command was '{' '.join(command)}'"]
     configs = earlier["configs"]
@@ -189,10 +189,10 @@ def _changes(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 @contextmanager
 def trial_lock(folder: Path) -> Iterator[int | None]:
-    """Hold a trial; yields a descriptor to hand on to its process, or None where another process holds it.
+    """Hold a trial; yield a descriptor to pass on to its process, or None if another process holds the trial.
 
-    The system lets go of the lock when the last process that has the descriptor ends, however it ends: a trial is
-    free exactly when neither its runner nor its own process lives.
+    The system releases the lock when the last process with the descriptor ends, in any way. A trial is therefore free
+    exactly when neither its runner nor its own process lives.
     """
     with _locked(folder, waits=False) as descriptor:
         yield descriptor
@@ -200,7 +200,7 @@ def trial_lock(folder: Path) -> Iterator[int | None]:
 
 @contextmanager
 def sweep_lock(folder: Path) -> Iterator[None]:
-    """Hold a sweep's folder while a trial is chosen and written down; waits for others to let go."""
+    """Hold a sweep's folder while a trial is chosen and written down; wait while another process holds it."""
     with _locked(folder, waits=True):
         yield
 

@@ -1,1 +1,1 @@
-"""What the operating system gives: files, locks, processes, signals, terminals."""
+"""The operating system: files, locks, processes, signals, terminals."""

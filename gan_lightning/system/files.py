@@ -1,4 +1,4 @@
-"""How the framework writes files that others may read at any moment: whole or not at all."""
+"""Files that others may read at any moment: they are written whole or not at all."""
 
 import json
 import os
@@ -18,14 +18,14 @@ from gan_lightning.errors import DataError, SettingError
 from gan_lightning.system.locks import lock, locked
 
 SCHEMA_VERSION = 2
-"""Version of the layout of `run.json`, `figures.json` and sweep records; raised when a reader would have to change."""
+"""Version of the layout of `run.json`, `figures.json` and sweep records; raised if a reader has to change."""
 
 
 def user_cache() -> Path:
     """Return the user's cache folder.
 
     Raises:
-        SettingError: There is no home folder to have one in, as for a user that a container was given by number.
+        SettingError: There is no home folder for it, such as for a container's user that is only a number.
 
     Source:
         XDG Base Directory Specification, `$XDG_CACHE_HOME`.
@@ -42,13 +42,13 @@ def user_cache() -> Path:
 
 
 WRITING = ".writing-"
-"""Begins the names of folders for what is being written, beside the place that it is to take."""
+"""First part of the names of folders for files that are being written, beside the files' final places."""
 
 LONG_AGO = 24 * 3600.0
-"""Seconds without a change after which nobody writes any more, where locks cannot say."""
+"""Seconds without a change after which nobody writes any more, on systems without locks."""
 
 _LOCK = ".lock"
-"""The file in such a folder that whoever writes holds locked."""
+"""Name of the file in such a folder that the writing process holds locked."""
 
 
 @contextmanager
@@ -56,9 +56,9 @@ def whole_file(path: Path, *, durable: bool = False) -> Iterator[Path]:
     """Yield a path to write to; the file takes its place under `path` when the block ends without an error.
 
     Args:
-        path: Where the file is to be. A process that is killed meanwhile leaves a folder `.writing-...` beside it,
-            which a later one removes (`remove_abandoned`).
-        durable: Whether the file has to be on the disk, for the case of a power cut, before it takes its place.
+        path: Final place of the file. A process that is killed meanwhile leaves a folder `.writing-...` beside it. A
+            later process removes this folder (`remove_abandoned`).
+        durable: Whether the file has to be on the disk before it takes its place, in case of a power cut.
     """
     with writing_folder(path.parent) as folder:
         temporary = Path(folder, path.name)
@@ -67,15 +67,15 @@ def whole_file(path: Path, *, durable: bool = False) -> Iterator[Path]:
             flush(temporary)
         temporary.replace(path)
         if durable:
-            with suppress(OSError):  # not every system does that with a folder
+            with suppress(OSError):  # not every system flushes a folder
                 flush(path.parent)
 
 
 @contextmanager
 def writing_folder(beside: Path) -> Iterator[Path]:
-    """Yield a folder to write in, in the one that the result is moved to; it is gone when the block ends.
+    """Yield a folder to write in, inside the result's folder; it is removed when the block ends.
 
-    Before the first one in a folder, those of processes that were killed are removed there.
+    The first call for a folder also removes there what killed processes have left.
     """
     beside.mkdir(parents=True, exist_ok=True)
     _remove_abandoned_once(beside.absolute())
@@ -90,7 +90,7 @@ def writing_folder(beside: Path) -> Iterator[Path]:
                     yield folder
                     return
             if held is None:
-                continue  # another process has removed it: before it is locked it looks abandoned
+                continue  # another process has removed it: an unlocked folder looks abandoned
             try:
                 yield folder
             finally:
@@ -99,10 +99,11 @@ def writing_folder(beside: Path) -> Iterator[Path]:
 
 
 def remove_abandoned(beside: Path) -> None:
-    """Remove what killed processes were writing into a folder, where it is certain that nobody writes there any more.
+    """Remove half-written files of killed processes from a folder, if certainly nobody writes them any more.
 
-    That is so where a folder of the running system, as its name says, can be locked: a process that was killed before
-    it locked it, or while it removed it, counts, too. Elsewhere it is so when nothing has changed for a day.
+    It is certain for a `.writing-...` folder that names the running system and can be locked. The process may have been
+    killed before it locked the folder, or while it removed it. For other folders it is certain if nothing has changed
+    for a day.
     """
     for folder in beside.glob(f"{WRITING}*"):
         with suppress(OSError):
@@ -123,7 +124,7 @@ def _remove_if_abandoned(folder: Path) -> None:
 
 
 def _ours() -> str:
-    """Return how the names of these folders begin on the running system, whose locks its processes see."""
+    """Return the first part of these folders' names on the running system; its processes see each other's locks."""
     return f"{WRITING}{_system()}-"
 
 
@@ -148,7 +149,7 @@ def _remove_abandoned_once(beside: Path) -> None:
 
 
 def flush(path: Path) -> None:
-    """Wait until what was written to a file, or the names in a folder, is on the disk."""
+    """Wait until a file's content, or a folder's names, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -168,7 +169,7 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Return what a JSON file holds.
+    """Return the content of a JSON file.
 
     Raises:
         DataError: The file is missing, cut off, or no JSON; says which.
@@ -182,7 +183,7 @@ def read_json(path: Path) -> Any:
 
 
 def plain(value: object) -> object:
-    """Return what JSON can hold: the settings of a dataclass and its class, or else a text."""
+    """Return a value that JSON can hold: the settings of a dataclass and its class, or else a text."""
     if is_dataclass(value) and not isinstance(value, type):
         return {"class": type(value).__name__} | {each.name: getattr(value, each.name) for each in fields(value)}
     return str(value)

@@ -1,4 +1,4 @@
-"""Locks on files, which end with the process that holds them, however that ends."""
+"""Locks on files; every end of the holding process ends its locks."""
 
 import os
 from collections.abc import Iterator
@@ -7,21 +7,21 @@ from pathlib import Path
 
 
 def lock(path: Path, *, waits: bool = True) -> int | None:
-    """Lock a file, which is made where there is none.
+    """Lock a file; it is made if there is none.
 
     Args:
         path: The file. Its folder has to be there.
-        waits: Whether to wait for another process that holds it.
+        waits: Whether to wait for another process that holds the lock.
 
     Returns:
-        A descriptor; the lock is held until it, and each copy of it in other processes, is closed. None where another
-        process holds the lock, and this one does not wait.
+        A descriptor. The lock is held until this descriptor is closed, and all its copies in other processes. None if
+        another process holds the lock, and this one does not wait.
 
     Raises:
         OSError: The file cannot be made, or this system or its file system has no locks.
     """
     try:
-        import fcntl  # which not every system has
+        import fcntl  # not every system has it
     except ImportError as error:
         raise OSError("this system has no locks") from error
     while True:
@@ -36,11 +36,11 @@ def lock(path: Path, *, waits: bool = True) -> int | None:
             raise
         if _is_there(path, descriptor):
             return descriptor
-        os.close(descriptor)  # the one that held it has removed the file
+        os.close(descriptor)  # the process that held the lock has removed the file
 
 
 def _is_there(path: Path, descriptor: int) -> bool:
-    """Return whether a file is still the one that was opened."""
+    """Return whether a path still leads to the opened file."""
     try:
         return os.path.samestat(path.stat(), os.fstat(descriptor))
     except OSError:
@@ -48,7 +48,7 @@ def _is_there(path: Path, descriptor: int) -> bool:
 
 
 def is_locked(path: Path) -> bool:
-    """Return whether a process holds a file's lock; one that only looks does not hold it."""
+    """Return whether a process holds a file's lock; a process in this function does not."""
     try:
         import fcntl
 
@@ -56,7 +56,7 @@ def is_locked(path: Path) -> bool:
     except (ImportError, OSError):
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: another process may be looking, too
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: another process may be in this function, too
     except BlockingIOError:
         return True
     except OSError:
@@ -68,7 +68,7 @@ def is_locked(path: Path) -> bool:
 
 @contextmanager
 def locked(path: Path, *, waits: bool = True) -> Iterator[int | None]:
-    """Hold a file's lock, as `lock` has it, while the block runs."""
+    """Hold a file's lock while the block runs; arguments as in `lock`."""
     descriptor = lock(path, waits=waits)
     try:
         yield descriptor

@@ -1,4 +1,4 @@
-"""What the project asks of torch.distributed; with a single process each function is the identity."""
+"""The project's use of torch.distributed; with a single process each function is the identity."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -38,7 +38,7 @@ def gather_rows(rows: Tensor, counts: Sequence[int]) -> Tensor:
 
     Args:
         rows: This process's rows, along the first dimension.
-        counts: Number of rows of each process, which may differ.
+        counts: Number of rows of each process; the numbers may differ.
     """
     if process_count() == 1:
         return rows
@@ -72,10 +72,10 @@ def average_over_processes(tensors: Sequence[Tensor]) -> None:
 
 
 def total_with_gradient(value: Tensor) -> Tensor:
-    """Return the sum of `value` over all processes, through which a loss's gradient reaches the values of all of them.
+    """Return the sum of `value` over all processes; a loss's gradient flows through it to the values of all.
 
-    Where each process computes the same loss of such totals, the average of the processes' gradients, which DDP takes,
-    is the gradient of that loss.
+    If each process computes the same loss of such totals, the loss's gradient is the average of the processes'
+    gradients. DDP takes this average.
     """
     if process_count() == 1:
         return value
@@ -96,9 +96,9 @@ def moments(rows: Float[Tensor, "rows feature"]) -> tuple[Float[Tensor, " featur
 
 @contextmanager
 def batch_norm_alone(module: nn.Module) -> Iterator[None]:
-    """Let synchronised batch norm see this process's images only, where another may have none, and would not answer.
+    """Let synchronised batch norm see this process's images only. A process without images would not answer others.
 
-    What is copied meanwhile stays so.
+    Copies made meanwhile stay this way.
     """
     layers = {layer: vars(layer).get("forward") for layer in module.modules() if isinstance(layer, _BatchNorm)}
     for layer in layers:
@@ -114,7 +114,7 @@ def batch_norm_alone(module: nn.Module) -> Iterator[None]:
 
 
 def on_first_process(compute: Callable[[], T]) -> T:
-    """Run `compute` on the first process alone, and return its result, or raise its error, on all of them."""
+    """Run `compute` on the first process alone, and return its result, or raise its error, on all processes."""
     if process_count() == 1:
         return compute()
     outcome: list[Any] = [None]

@@ -1,7 +1,7 @@
-"""The one way to the terminal: nothing that is shown can end or change a run.
+"""The one way to the terminal: no output can end or change a run.
 
-Names that a user chose are shown as they are, never read as markup. Where nobody reads the output any more, as behind a
-closed pipe, or its encoding lacks a letter, the work goes on.
+A user's names are shown as they are, never read as markup. The work goes on if nobody reads the output any more, such
+as behind a closed pipe, or if its encoding lacks a letter.
 """
 
 import contextlib
@@ -16,26 +16,26 @@ if TYPE_CHECKING:
 
 
 def console() -> "Console":
-    """Return a console on standard output as it is now, which reads no markup."""
-    # Imported before Lightning, rich has Python's cache of types take its Union[float, int] for Lightning's
-    # Union[int, float]: `--trainer.limit_train_batches=1`, one batch, would then be 1.0, all of them.
+    """Return a console on the present standard output; it reads no markup."""
+    # rich must be imported after Lightning. Otherwise Python's cache of types takes rich's Union[float, int] for
+    # Lightning's Union[int, float], and `--trainer.limit_train_batches=1`, one batch, would be 1.0, all batches.
     from rich.console import Console
 
     return Console(markup=False, highlight=False, emoji=False)
 
 
 def show(*what: Any, soft_wrap: bool = False) -> None:
-    """Print texts or rich's tables; where nobody can read them, nothing happens."""
+    """Print texts or rich's tables; if nobody can read them, nothing happens."""
     with forgiving_output():
         console().print(*what, soft_wrap=soft_wrap)
 
 
 class _Forgiving:
-    """A text stream whose reader may go away: from then on it writes to nowhere.
+    """A text stream whose reader may go away; it then writes nowhere.
 
     Args:
-        stream: What it writes to.
-        says_so: Where to say, once, that nothing is written any more; nowhere if None.
+        stream: The stream that it writes to.
+        says_so: Stream for one message that nothing is written any more; None gives no message.
     """
 
     def __init__(self, stream: Any, says_so: "_Forgiving | None" = None) -> None:
@@ -67,13 +67,13 @@ class _Forgiving:
                 encoding = self._stream.encoding or "ascii"
                 do(*(text.encode(encoding, "replace").decode(encoding) for text in arguments))
         except BlockingIOError:
-            pass  # a reader that is too slow, and asked not to be waited for, misses some
+            pass  # a slow reader of a non-blocking stream misses some text
         except Exception as error:  # closed or full, in one way or another
             self._gone = True
             self._drop(error)
 
     def _drop(self, error: Exception) -> None:
-        """Let what others write to the same descriptor go nowhere, too; say so where that can still be said."""
+        """Let all writes to the same descriptor go nowhere, too; say so if another stream is still open."""
         with contextlib.suppress(Exception):
             descriptor = self._stream.fileno()
             nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -89,17 +89,17 @@ class _Forgiving:
 
 
 def _open_standard_descriptors() -> None:
-    """Let no file that is opened later be taken for an output that was closed before the process began."""
+    """Open closed standard descriptors. Otherwise a file opened later would take the place of an output."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest one that is free
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free descriptor
 
 
 @contextlib.contextmanager
 def forgiving_output() -> Iterator[None]:
-    """Let whatever is printed meanwhile, by anybody, fail without harm."""
+    """Let every failure to print meanwhile be harmless."""
     before = sys.stdout, sys.stderr
     if isinstance(before[0], _Forgiving) or isinstance(before[1], _Forgiving):
         yield

@@ -1,4 +1,4 @@
-"""YAML files as people write them: a key that stands twice is a mistake, and no way to say something twice."""
+"""YAML files written by people: a key that stands twice is a mistake."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -11,16 +11,16 @@ from gan_lightning.errors import SettingError
 from gan_lightning.system.shipped import similar_names
 
 SUFFIXES = (".yaml", ".yml", ".json")
-"""How names of files end that are read as YAML, which JSON is, too."""
+"""Suffixes of files that are read as YAML; JSON is YAML, too."""
 
 CONFIG_OPTIONS = ("--config", "-c")
-"""The options that read a file whatever its name is."""
+"""The options that read a file of any name."""
 
 
 def repeated_keys(text: str) -> Iterator[tuple[str, int, int]]:
     """Yield each key that stands twice in one mapping, at any depth: its dotted name, and both lines from 1 on.
 
-    Merge keys (`<<`) may stand as often as they like. Text that is no YAML has none: who reads it says what is wrong.
+    Merge keys (`<<`) may stand any number of times. Text that is no YAML yields nothing: its reader reports the fault.
     """
     try:
         documents = list(yaml.compose_all(text, yaml.SafeLoader))
@@ -53,9 +53,9 @@ def _repeated(node: yaml.Node, path: Sequence[str], seen: set[int]) -> Iterator[
 
 
 def check_repeated_keys(path: Path) -> None:
-    """Check that no key stands twice in a file: the first of two blocks would be dropped without a word.
+    """Check that no key stands twice in a file. Otherwise the first of two blocks would be dropped without a word.
 
-    Files that it names as values are looked at, too.
+    Files that it names as values are checked, too.
 
     Raises:
         SettingError: Naming the file, the key and both lines.
@@ -69,7 +69,7 @@ def _check_file(path: Path, seen: set[Path]) -> None:
             return
         text = path.read_text(encoding="utf-8")
     except (OSError, ValueError):
-        return  # who reads it says what is wrong
+        return  # its reader reports the fault
     seen.add(path)
     _check_text(text, f"'{path}'")
     for name in _named_files(text):
@@ -84,7 +84,7 @@ def _check_text(text: str, where: str) -> None:
 
 
 def _named_files(text: str) -> Iterator[str]:
-    """Yield the texts in a YAML file that are names of such files."""
+    """Yield the texts in a YAML file that name YAML files."""
     with suppress(yaml.YAMLError, RecursionError, ValueError):
         for token in yaml.scan(text, yaml.SafeLoader):
             if isinstance(token, yaml.ScalarToken) and _is_named_as_one(token.value):
@@ -96,15 +96,15 @@ def _is_named_as_one(name: str) -> bool:
 
 
 def check_configuration(path: Path) -> None:
-    """Check that a file can be read as one with settings.
+    """Check that a file is YAML with settings.
 
     Raises:
-        SettingError: Naming the file, and what keeps it from that.
+        SettingError: Naming the file and the fault.
     """
     remedy = ""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-        json.dumps(content, default=str)  # refuses what contains itself
+        json.dumps(content, default=str)  # refuses a value that contains itself
     except RecursionError:
         why = "it is nested too deep"
     except Exception as error:  # anything may stand in a user's file
@@ -119,7 +119,7 @@ def check_configuration(path: Path) -> None:
 
 
 def check_arguments(arguments: Sequence[str]) -> None:
-    """Check every YAML file that a command line names, and YAML that stands in it.
+    """Check every YAML file named on a command line, and YAML text in its arguments.
 
     Raises:
         SettingError: As `check_repeated_keys`.
@@ -132,7 +132,7 @@ def check_arguments(arguments: Sequence[str]) -> None:
             continue  # its value follows
         if value.lstrip()[:1] in ("{", "["):
             _check_text(value, name or "the command line")
-        elif name in CONFIG_OPTIONS and ("\n" in value or ": " in value):  # not a file, but its content
+        elif name in CONFIG_OPTIONS and ("\n" in value or ": " in value):  # the content instead of a file
             _check_text(value, name)
         elif name in CONFIG_OPTIONS or _is_named_as_one(value):
             if name in CONFIG_OPTIONS:

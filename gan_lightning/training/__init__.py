@@ -1,1 +1,1 @@
-"""What adversarial training needs whatever the paper: steps by hand, latents, generator updates, fast networks."""
+"""The parts of adversarial training that papers share: steps by hand, latents, generator updates, fast networks."""

@@ -1,4 +1,4 @@
-"""What makes training faster without changing what is computed, other than in the last digits."""
+"""Settings that make training faster; results change in the last digits alone."""
 
 import copy
 from collections.abc import Callable
@@ -20,20 +20,20 @@ CompileMode = Literal["default", "reduce-overhead", "max-autotune"]
 class Acceleration(Callback):
     """Trains faster with the same mathematics; without any of these settings nothing changes.
 
-    Each changes the order of sums, and so the rounding, and nothing else: weights, buffers and optimizer states have
-    the same names and shapes, and a checkpoint of one setting goes on under another. `docs/performance.md` says what
-    each gains. Of less precision, and so no part of this: `trainer.precision`.
+    Each setting changes the order of sums, and so the rounding, and nothing else. Weights, buffers and optimizer states
+    have the same names and shapes. A checkpoint of one setting goes on under another. `docs/performance.md` has the
+    gains. `trainer.precision` lowers the precision, and is therefore no part of this.
 
     Args:
         channels_last: Keep the weights and maps of 2-d convolutions channel by channel within a pixel, as the
             processor's convolutions want them. Needs no other change: maps follow the weights.
-        compile: Compile what the model names as its hot parts (`HasHotParts`; else its child networks) with
-            torch.compile, one by one, for training alone: in eval mode, and so in every evaluation, the plain networks
-            run. The first batches take up to minutes longer. On the CPU it needs a C++ compiler.
-        compile_mode: torch.compile's `mode`; "reduce-overhead" replays CUDA graphs, which pays where a step is made of
-            many short kernels, for more memory.
-        fused: Let the optimizers step in one pass over the weights (true), or as torch does by default (false); as the
-            model made them, where it is not given. Of optimizers without such a pass nothing changes.
+        compile: Compile the model's hot parts with torch.compile, one by one: the parts that it declares
+            (`HasHotParts`), else its child networks. Only training uses them. In eval mode, and so in every evaluation,
+            the plain networks run. The first batches take up to minutes longer. On the CPU it needs a C++ compiler.
+        compile_mode: torch.compile's `mode`; "reduce-overhead" replays CUDA graphs. It takes more memory, and pays if a
+            step consists of many short kernels.
+        fused: Let the optimizers step in one pass over the weights (true), or in torch's default way (false). By
+            default they step as the model made them. Optimizers without such a pass stay unchanged.
 
     Raises:
         SettingError: If a mode is set but nothing is compiled.
@@ -54,7 +54,7 @@ class Acceleration(Callback):
         self.channels_last, self.compile, self.compile_mode, self.fused = channels_last, compile, compile_mode, fused
         self._compiled: list[tuple[nn.Module, str]] = []
         self._before: tuple[bool, int] | None = None
-        """What torch's settings were that compiling changes."""
+        """Earlier values of the torch settings that compiling changes."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Set the weights' memory layout, and compile.
@@ -65,7 +65,7 @@ class Acceleration(Callback):
         if stage != "fit":
             return
         if self.channels_last:
-            # The parameters stay the same objects: layers that share them, and optimizers, keep what they hold.
+            # The parameters stay the same objects, also for layers that share them and for optimizers.
             pl_module.to(memory_format=torch.channels_last)
         if self.compile:
             if trainer.strategy.root_device.type == "cpu":
@@ -74,10 +74,10 @@ class Acceleration(Callback):
             from torch._functorch import config as functorch
 
             self._before = self._before or (functorch.donated_buffer, dynamo.recompile_limit)
-            # Several optimizers step on losses that share a graph: what its backward pass reads is read again.
+            # Several optimizers step on losses with a common graph, so its saved values are read more than once.
             functorch.donated_buffer = False
-            # All networks are sequences, whose one `forward` is compiled for each of them and for each way to call it;
-            # beyond torch's 8 the rest would run as it is, without a word.
+            # All networks are sequences. Their common `forward` is compiled for each network and each way to call it.
+            # Beyond torch's limit of 8 the rest would run uncompiled, without a warning.
             dynamo.recompile_limit = max(RECOMPILE_LIMIT, dynamo.recompile_limit)
             for name in hot_parts(pl_module):
                 self._compile(pl_module, name)
@@ -99,7 +99,7 @@ class Acceleration(Callback):
                         state["step"] = state["step"].to(device, torch.float32)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
-        """Let CUDA graphs overwrite what the last batch made."""
+        """Let CUDA graphs overwrite the last batch's outputs."""
         if self.compile:
             torch.compiler.cudagraph_mark_step_begin()
 
@@ -119,13 +119,13 @@ class Acceleration(Callback):
             (functorch.donated_buffer, dynamo.recompile_limit), self._before = self._before, None
         while self._compiled:
             owner, name = self._compiled.pop()
-            delattr(owner, name)  # what the class has under this name is the plain one
+            delattr(owner, name)  # uncovers the class's own, plain method
 
     def _compile(self, model: nn.Module, path: str) -> None:
         parent, _, name = path.rpartition(".")
         part = getattr(model.get_submodule(parent), name)
         if isinstance(part, nn.Module):
-            # Where `nn.Module.compile` puts it: no prefix in `state_dict`, and copies of the network are without it.
+            # `nn.Module.compile` puts it here, too. `state_dict` then has no prefix, and copies of the network lack it.
             part._compiled_call_impl = _InTraining(part, part._call_impl, self.compile_mode)
             self._compiled.append((part, "_compiled_call_impl"))
         else:
@@ -148,7 +148,7 @@ class _InTraining:
 
 
 def _check_compiler() -> None:
-    """Check that there is a C++ compiler, which torch would miss at the first batch alone.
+    """Check now that there is a C++ compiler; torch would check at the first batch.
 
     Raises:
         SettingError: If there is none.
@@ -166,7 +166,7 @@ def _check_compiler() -> None:
 
 
 def hot_parts(model: nn.Module) -> list[str]:
-    """Return the paths of what training spends its time in: networks, and methods of the model."""
+    """Return the paths of the networks and methods of the model that take the time of training."""
     if isinstance(model, HasHotParts):
         return list(model.hot_parts())
     return [name for name, child in model.named_children() if any(True for _ in child.parameters())]

@@ -1,4 +1,4 @@
-"""What every adversarial model does alike: stepping optimizers by hand, counting, and stopping at a NaN loss."""
+"""The common part of adversarial models: stepping optimizers by hand, counting, and stopping at a NaN loss."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -20,15 +20,15 @@ from gan_lightning.training.generator_updates import Direct, GeneratorLoss, Gene
 from gan_lightning.training.joined_batch_norm import JoinedBatchNorm
 
 Loss = Tensor | GeneratorLoss
-"""What an optimizer steps on; a generator's loss says how it depends on the images."""
+"""The objective of an optimizer; a `GeneratorLoss` also says how it depends on the images."""
 
 
 class AdversarialModule(LightningModule, ABC):
     """A model whose networks are trained by several optimizers, stepped by hand.
 
     Counters are saved with the weights: `images_seen` (real images of this process), `d_steps`, `g_steps`.
-    `trainer.global_step`, and with it `max_steps` and `every_n_train_steps`, counts batches: of the optimizers
-    stepped in a batch only one advances it.
+    `trainer.global_step`, and with it `max_steps` and `every_n_train_steps`, counts batches: only one of a batch's
+    optimizer steps advances it.
     """
 
     images_seen: Tensor
@@ -53,7 +53,7 @@ class AdversarialModule(LightningModule, ABC):
 
     @abstractmethod
     def held_out_losses(self, real: Images, rng: torch.Generator) -> Mapping[str, Tensor]:
-        """Return losses on images that are not trained on, under their names; `rng` draws the latents."""
+        """Return losses on held-out images, under their names; `rng` draws the latents."""
 
     @abstractmethod
     def extractors(self) -> Mapping[str, nn.Module]:
@@ -68,12 +68,12 @@ class AdversarialModule(LightningModule, ABC):
         self._log_held_out_losses("test", batch, batch_idx)
 
     def configure_callbacks(self) -> list[Callback]:
-        """Return the callbacks that the training relies on, but for those that the trainer has.
+        """Return the callbacks that the training needs and the trainer lacks.
 
-        Lightning asks for them before anything else, and so what it wants for `predict` is supplied here, too.
+        Lightning calls this method first. It therefore also supplies the methods that Lightning wants for `predict`.
 
         Raises:
-            SettingError: If the trainer is to do what it cannot do for optimizers that are stepped by hand.
+            SettingError: If the trainer has a setting that does not work with optimizers stepped by hand.
         """
         from gan_lightning.runs.contract import complete
         from gan_lightning.runs.counting import StepCount
@@ -87,7 +87,7 @@ class AdversarialModule(LightningModule, ABC):
         return [kind() for kind in needed if not any(isinstance(callback, kind) for callback in present)]
 
     def _check_by_hand(self) -> None:
-        """Refuse what Lightning would refuse with an advice that nobody can follow."""
+        """Refuse settings that Lightning would refuse with advice that nobody can follow."""
         if self.trainer.state.fn != "fit":
             return
         clip, accumulate = self.trainer.gradient_clip_val, self.trainer.accumulate_grad_batches
@@ -103,9 +103,10 @@ class AdversarialModule(LightningModule, ABC):
             )
 
     def setup(self, stage: str) -> None:
-        """Refuse float16 loss scaling, whose scale would change between two steps of one batch; fit the CPU.
+        """Refuse float16 loss scaling, and join batch norm over processes on the CPU.
 
-        Torch's synchronised batch norm (`trainer.sync_batchnorm`) knows GPUs alone.
+        The scale of float16 losses would change between two steps of one batch. Torch's synchronised batch norm
+        (`trainer.sync_batchnorm`) knows GPUs alone.
 
         Raises:
             SettingError: If the trainer's precision scales losses.
@@ -120,9 +121,9 @@ class AdversarialModule(LightningModule, ABC):
             strategy._layer_sync = JoinedBatchNorm()
 
     def on_train_start(self) -> None:
-        """Give a checkpoint's optimizer states the memory layout of their weights, which may be another in this run.
+        """Give a checkpoint's optimizer states the memory layout that their weights have in this run.
 
-        Fused optimizers go through both as they lie in memory.
+        Fused optimizers go through states and weights in the order of memory.
         """
         for optimizer in self.trainer.optimizers:
             for weight, state in optimizer.state.items():
@@ -141,10 +142,10 @@ class AdversarialModule(LightningModule, ABC):
     def step(self, losses: Mapping[LightningOptimizer, Loss], *, counts: bool = False) -> None:
         """Step each optimizer on the gradient of its own loss, all gradients taken at the present weights.
 
-        A parameter that several optimizers hold gets from each the gradient of that optimizer's loss. Optimizers that
-        are given one and the same tensor share its backward pass. The weights of a generator whose loss is a
-        `GeneratorLoss` step as `generator_update` says. No gradient stays behind. Several processes exchange all these
-        gradients at once, and step on their means.
+        A parameter of several optimizers gets one step from each, on the gradient of that optimizer's loss. Optimizers
+        with one and the same loss tensor share its backward pass. If a generator's loss is a `GeneratorLoss`, its
+        weights step by `generator_update`. No gradient stays behind. Several processes exchange all these gradients at
+        once, and step on their means.
 
         Args:
             losses: Loss per optimizer; the losses may share parts of their graphs.
@@ -171,13 +172,13 @@ class AdversarialModule(LightningModule, ABC):
             if isinstance(loss, GeneratorLoss) and self.generator_update.plain_descent:
                 _descend(loss.networks)
             if not counts or i > 0:
-                # Lightning counts every optimizer's step; these hooks, which it sets anew for each batch, do so.
+                # Lightning counts every optimizer's step by these hooks. It sets them anew for each batch.
                 optimizer._on_before_step = optimizer._on_after_step = do_nothing_closure
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
 
     def _observed(self, loss: Loss) -> Loss:
-        """Show a generator's loss to the observer; where it is descended on directly, it is a loss like any other."""
+        """Show a generator's loss to the observer. Return its value if the update is direct."""
         if not isinstance(loss, GeneratorLoss):
             return loss
         if self.generator_observer is not None:
@@ -187,7 +188,7 @@ class AdversarialModule(LightningModule, ABC):
     def _generator_gradients(
         self, loss: GeneratorLoss, parameters: Sequence[Tensor], retain_graph: bool
     ) -> dict[Tensor, Tensor | None]:
-        """Return the gradient of the update's objective for the generator, and of the loss for what is beside it.
+        """Return the update's gradient for the generator, and the loss's gradient for the optimizer's other networks.
 
         Raises:
             NonFiniteError: If the objective is NaN or infinite.
@@ -202,7 +203,7 @@ class AdversarialModule(LightningModule, ABC):
         return gradients | (self._gradients(loss.value, beside, retain_graph) if beside else {})
 
     def _gradients(self, loss: Tensor, parameters: Sequence[Tensor], retain_graph: bool) -> dict[Tensor, Tensor | None]:
-        # DDP would wait for all weights of the model in every backward pass, and average what nobody steps on.
+        # DDP would wait for all weights of the model in every backward pass, and average unused gradients.
         strategy = self.trainer.strategy
         with strategy.block_backward_sync() if isinstance(strategy, ParallelStrategy) else nullcontext():
             self.manual_backward(loss, retain_graph=retain_graph, inputs=parameters)
@@ -211,7 +212,7 @@ class AdversarialModule(LightningModule, ABC):
         return gradients
 
     def _statistics(self) -> list[Tensor]:
-        """Return the running statistics of batch norm that this batch has moved, each process's by its own images."""
+        """Return the running batch-norm statistics that this batch has moved, in each process by its own images."""
         layers = [layer for layer in self.modules() if isinstance(layer, _BatchNorm) and layer.training]
         found = [statistic for layer in layers for statistic in (layer.running_mean, layer.running_var)]
         return [statistic for statistic in found if statistic is not None]
@@ -266,14 +267,14 @@ def loss_values(losses: Mapping[str, Loss]) -> dict[str, Tensor]:
 
 
 def full_precision(logits: Tensor) -> Tensor:
-    """Return the logits in float32, or in float64 where they are: a loss in bfloat16 would have three digits."""
+    """Return the logits in float32; float64 stays. A loss in bfloat16 would have three digits."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def precise_sigmoid(logits: Tensor) -> Tensor:
     """Return σ(logits), in float32 under mixed precision: bfloat16's is 1 above 6.2, and has no gradient there.
 
-    Where the weights themselves are of less precision, so is what they get.
+    If the weights themselves have less precision, the result has the logits' own type.
     """
     values = torch.sigmoid(full_precision(logits))
     return values if torch.is_autocast_enabled(logits.device.type) else values.to(logits.dtype)
@@ -283,9 +284,9 @@ def check_betas(setting: str, betas: tuple[float, float], usual: str) -> None:
     """Check Adam's β1 and β2.
 
     Args:
-        setting: What the user set.
+        setting: Name of the setting.
         betas: Its value.
-        usual: What else to set, for the message.
+        usual: Usual values, for the message.
 
     Raises:
         SettingError: If one is not in [0, 1).
@@ -297,8 +298,8 @@ def check_betas(setting: str, betas: tuple[float, float], usual: str) -> None:
 def _average(gradients: Sequence[dict[Tensor, Tensor | None]], statistics: Sequence[Tensor]) -> None:
     """Replace gradients and statistics by their means over all processes, in one exchange.
 
-    Every weight has its place in it, or processes whose losses reach different weights would wait for each other for
-    ever. A gradient that a process lacks counts as zero; one that all lack stays lacking.
+    The exchange has a place for every weight. Otherwise processes whose losses reach different weights would wait for
+    each other for ever. A missing gradient counts as zero; if all processes lack it, it stays missing.
     """
     exchanged, lacking = list(statistics), []
     for own in gradients:
@@ -315,7 +316,7 @@ def _average(gradients: Sequence[dict[Tensor, Tensor | None]], statistics: Seque
 
 @torch.no_grad()
 def _descend(networks: Sequence[nn.Module]) -> None:
-    """Subtract each weight's gradient, which is then used up: an optimizer passes over weights without one."""
+    """Subtract each weight's gradient, and remove it: an optimizer passes over weights without one."""
     for network in networks:
         for weight in network.parameters():
             if weight.grad is not None:

@@ -1,7 +1,7 @@
-"""How a generator is updated: what its weights descend on.
+"""The update of a generator: the objective that its weights descend on.
 
-A model gives its generator's loss as a `GeneratorLoss`, which knows how it depends on the images. An update says what
-the generator's weights descend on: that loss itself (`Direct`), or an objective of its own.
+A model gives its generator's loss as a `GeneratorLoss`, which knows how the loss depends on the images. An update
+chooses the objective of the generator's weights: this loss itself (`Direct`), or another objective.
 
 Source:
     Weber 2021, *The Hidden Tasks of Generative Adversarial Networks*, section 3.1.
@@ -28,16 +28,16 @@ class GeneratorLoss:
     """A generator's loss, and how it depends on the images.
 
     Args:
-        images: What the generator has made, with its graph. The loss may hang on the generator's weights through these
+        images: The generator's images, with their graph. The loss may depend on the generator's weights through these
             alone.
-        judge: Gives the loss of images, D's logits for them, and whatever else the model computes on the way; all but
-            the images (latents, real images, weights) is the same in each call. It is called on `images` once.
-        networks: The generator. The optimizer may hold others beside it, such as an encoder: these step on `value`.
+        judge: Gives the loss of images, D's logits for them, and further values that the model computes on the way. All
+            else (latents, real images, weights) is the same in each call. It is called on `images` once.
+        networks: The generator. The optimizer may also hold other networks, such as an encoder: these step on `value`.
 
     Attributes:
         value: The loss, with its graph.
         logits: D's logits for `images`, with their graph.
-        others: What else `judge` gave.
+        others: Further values of `judge`.
     """
 
     value: Scalar
@@ -49,20 +49,20 @@ class GeneratorLoss:
 
 
 class GeneratorUpdate(ABC):
-    """What a generator's weights descend on. A subclass is a frozen dataclass, so that checkpoints may hold it."""
+    """The objective of a generator's weights. A subclass is a frozen dataclass, so that checkpoints may hold it."""
 
     def __init_subclass__(cls) -> None:
-        """Let checkpoints, which are loaded without running any code of theirs, hold the settings."""
+        """Let checkpoints hold the settings, although loading runs no code of theirs."""
         torch.serialization.add_safe_globals([cls])
 
     @property
     def plain_descent(self) -> bool:
-        """Whether the weights move by the gradient itself, not by the model's optimizer."""
+        """Whether the weights move by the gradient itself instead of the model's optimizer."""
         return False
 
     @abstractmethod
     def objective(self, loss: GeneratorLoss, *, retain_graph: bool = False) -> Scalar:
-        """Return what the generator's weights descend on, with a graph that leads to them.
+        """Return the objective of the generator's weights, with its graph.
 
         Args:
             loss: The model's generator loss.
@@ -80,7 +80,7 @@ class GeneratorUpdate(ABC):
 
 @runtime_checkable
 class UpdatesGenerator(Protocol):
-    """A model whose generator is updated so, and that lets others look on."""
+    """A model with a generator update and an observer of its generator's steps."""
 
     generator_update: GeneratorUpdate
 
@@ -106,7 +106,7 @@ class Direct(GeneratorUpdate):
 
 @contextmanager
 def resting_statistics(network: nn.Module) -> Iterator[None]:
-    """Run layers of batch norm on their batch's statistics, or in eval mode on their own, without keeping count."""
+    """Keep batch norm's running statistics unchanged; layers take the batch's statistics, or their own in eval mode."""
     norms = [layer for layer in network.modules() if isinstance(layer, _BatchNorm) and layer.track_running_stats]
     for layer in norms:
         layer.track_running_stats = False

@@ -1,4 +1,4 @@
-"""Batch norm over the batch of all processes on the CPU, which torch's `SyncBatchNorm` does not know."""
+"""Batch norm over the batch of all processes on the CPU. Torch's `SyncBatchNorm` knows GPUs alone."""
 
 from types import MethodType
 
@@ -17,7 +17,7 @@ class JoinedBatchNorm(LayerSync):
     """Lets a model's batch norm take the statistics of all processes' batches while it trains."""
 
     def apply(self, model: nn.Module) -> nn.Module:
-        """Join the batches of each layer; the layers stay what they are."""
+        """Join the batches of each layer; the layers stay the same objects."""
         for layer in _layers(model):
             vars(layer)["forward"] = MethodType(joined_batch_norm, layer)
         return model
@@ -30,9 +30,9 @@ class JoinedBatchNorm(LayerSync):
 
 
 def joined_batch_norm(layer: _BatchNorm, x: Values) -> Values:
-    """Return a layer's output, which in train mode is that for the batches of all processes in one.
+    """Return a layer's output; in train mode its statistics are of the batches of all processes together.
 
-    The running statistics become those of one process that sees them all.
+    The running statistics become the same as in one process that sees all batches.
 
     Args:
         layer: The layer.

@@ -31,5 +31,5 @@ class UniformLatents:
 
 
 def to_latents(logits: Latents) -> Latents:
-    """Return the sigmoid of E's output, scaled to [-1, 1], where the latents are."""
+    """Return the sigmoid of E's output, scaled to the latents' range [-1, 1]."""
     return 2 * precise_sigmoid(logits) - 1

@@ -56,11 +56,12 @@ def nearest_accuracy(
 ) -> float:
     """Return the share of test images whose nearest training image has their label.
 
-    Of attributes, the share of known ones; each is looked up in the nearest training image of which it is known.
+    For attributes, the share is of known ones. Each is looked up in the nearest training image with this attribute
+    known.
 
     Args:
         train: Features of the training split.
-        train_labels: A class per image; or 0/1 per attribute, with -1 where not known.
+        train_labels: A class per image; or 0/1 per attribute, with -1 for an unknown one.
         test: Features of the test split.
         test_labels: As `train_labels`.
         metric: Distance between features.
@@ -81,7 +82,7 @@ def nearest_accuracy(
     truth, answers = (labels if labels.ndim == 2 else labels[:, None] for labels in (test_labels, train_labels))
     known = answers >= 0
     right = torch.zeros((), dtype=torch.int64, device=truth.device)
-    # Attributes that are known of the same training images share a search; mostly that is all of them.
+    # Attributes known of the same training images share a search; mostly all attributes do.
     masks, kinds = torch.unique(known, dim=1, return_inverse=True)
     for kind in range(masks.shape[1]):
         rows, columns = masks[:, kind], kinds == kind

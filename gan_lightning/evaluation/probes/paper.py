@@ -1,7 +1,7 @@
 """The papers' probe: a linear head, trained by SGD for a fixed number of epochs.
 
-It has a fixed learning rate and budget, so features of a larger scale learn faster and its accuracy mixes quality with
-scale. The test split is looked at after each epoch, and nothing is chosen by it.
+It has a fixed learning rate and budget, so features of a larger scale learn faster: its accuracy mixes quality with
+scale. The test split is looked at after each epoch, but no choice depends on it.
 """
 
 import time
@@ -38,7 +38,7 @@ class PaperProbe(Probe):
 
     Attributes:
         learning_rate: Step size, constant.
-        momentum: Share of the last step that is taken again.
+        momentum: Share of the last step that is added to the next.
         batch_size: Images per step; the last of an epoch may be smaller.
         epochs: Passes over the training split.
 
@@ -54,7 +54,7 @@ class PaperProbe(Probe):
     name: ClassVar[str] = "paper"
 
     def __post_init__(self) -> None:
-        """Refuse values that cannot be trained with."""
+        """Refuse values that do not allow a training."""
         if not 0 < self.learning_rate < inf:
             raise SettingError(
                 f"transfer.paper.learning_rate must be above 0, got {self.learning_rate}; the paper's is 0.0002."
@@ -96,7 +96,7 @@ class PaperProbe(Probe):
         seed: int,
         report: Progress,
     ) -> dict[str, Judgement]:
-        """Return what is found of each set of features; all heads are trained in the same pass."""
+        """Return the judgement of each set of features; all heads are trained in the same pass."""
         started = time.perf_counter()
         heads = sgd_heads(
             train,
@@ -145,16 +145,16 @@ def sgd_heads(
 ) -> dict[str, Head]:
     """Train one head per feature set, all in the same pass over the data.
 
-    The gradients of the heads' summed loss are each head's own, so a head is what it would be alone: every
+    The gradient of the heads' summed loss is each head's own gradient, so a head is the same as if trained alone. Every
     head starts from the same seed and sees the same batches. The global random state is not used.
 
     Args:
         train: Features of the training split under their extractor's name.
-        train_labels: A class per image; or 0/1 per attribute, with -1 where not known.
+        train_labels: A class per image; or 0/1 per attribute, with -1 for an unknown one.
         test: Features of the test split under the same names.
         test_labels: As `train_labels`.
         num_classes: Number of classes, or of attributes.
-        protocol: How to train.
+        protocol: Settings of the training.
         seed: For the heads' initial weights and the order of the images.
         on_epoch: Called with the number of epochs done.
 

@@ -1,4 +1,4 @@
-"""What a probe is: a classifier that is fitted to frozen features, whose accuracy says what they hold.
+"""The interface of a probe: a classifier fitted to frozen features; its accuracy judges the features.
 
 A probe of your own is one class:
 
@@ -30,19 +30,19 @@ TestLabels = Integer[Tensor, " test"] | Integer[Tensor, "test attributes"]
 ImageLabels = Integer[Tensor, " images"] | Integer[Tensor, "images attributes"]
 
 Progress = Callable[[str, int, int], None]
-"""Told what is being done, and how much of it: description, done, total."""
+"""Told of work and its progress: description, done, total."""
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a probe found of one set of features.
+    """A probe's result for one set of features.
 
     Attributes:
         accuracy: On the test split, in [0, 1].
-        seconds: Wall time of fitting and testing; of probes that are fitted together, an equal share.
+        seconds: Wall time of fitting and testing; an equal share for probes fitted together.
         curve: Accuracy at each place of the axis.
-        axis: What the curve runs over.
-        details: What else there is to say, such as a strength that was chosen.
+        axis: Name of the curve's x axis.
+        details: Further facts, such as a chosen strength.
     """
 
     accuracy: float
@@ -53,13 +53,13 @@ class Judgement:
 
 
 class Probe(ABC):
-    """How features are classified. A subclass is a frozen dataclass of its settings.
+    """A way to classify features. A subclass is a frozen dataclass of its settings.
 
-    It has to give `accuracy`; one that fits all sets of features at once overrides `judge` as well.
+    A subclass has to give `accuracy`. If it fits all sets of features at once, it overrides `judge` as well.
     """
 
     name: ClassVar[str]
-    """What its figures are called by."""
+    """The probe's name in its figures."""
 
     @abstractmethod
     def accuracy(
@@ -73,16 +73,16 @@ class Probe(ABC):
         seed: int,
         name: str,
     ) -> float:
-        """Return the share of test images, or of their known attributes, that are classified rightly.
+        """Return the share of correctly classified test images, or of their known attributes.
 
         Args:
             train: Features of the training split.
-            train_labels: A class per image; or 0/1 per attribute, with -1 where not known.
+            train_labels: A class per image; or 0/1 per attribute, with -1 for an unknown one.
             test: Features of the test split.
             test_labels: As `train_labels`.
             num_classes: Number of classes, or of attributes.
-            seed: For whatever is drawn.
-            name: What the features are called in an error.
+            seed: For random numbers.
+            name: The features' name in an error.
         """
 
     def judge(
@@ -96,7 +96,7 @@ class Probe(ABC):
         seed: int,
         report: Progress,
     ) -> dict[str, Judgement]:
-        """Return what is found of each set of features, under its name; the arguments are those of `accuracy`."""
+        """Return the judgement of each set of features, under its name; the arguments are as in `accuracy`."""
 
         def judge_one(name: str) -> tuple[float, Mapping[str, Any]]:
             accuracy = self.accuracy(
@@ -111,11 +111,11 @@ class Probe(ABC):
     def one_by_one(
         self, names: Collection[str], judge_one: Callable[[str], tuple[float, Mapping[str, Any]]], report: Progress
     ) -> dict[str, Judgement]:
-        """Return what is found of each set of features in turn, with the time that each took.
+        """Return the judgement of each set of features in turn, each with its time.
 
         Args:
             names: Of the sets.
-            judge_one: Returns the accuracy of a set, and what else there is to say.
+            judge_one: Returns the accuracy of a set, and further facts.
             report: Told after each set.
         """
         found = {}
@@ -128,10 +128,9 @@ class Probe(ABC):
 
 
 def cross_entropy(logits: Float[Tensor, "images classes"], labels: ImageLabels) -> Float[Tensor, ""]:
-    """Return the mean cross entropy in nats: softmax for classes, the sum of the sigmoids' for attributes.
+    """Return the mean cross entropy in nats: the softmax's for classes, the sum of the sigmoids' for attributes.
 
-    Of each attribute the mean is over the images where it is known, so attributes are independent of each
-    other.
+    Each attribute's mean is over the images with this attribute known, so attributes are independent of each other.
     """
     if labels.ndim == 1:
         return F.cross_entropy(logits, labels)
@@ -149,7 +148,7 @@ def accuracy(logits: Float[Tensor, "images classes"], labels: ImageLabels) -> fl
 
 
 def majority_accuracy(train_labels: TrainLabels, test_labels: TestLabels) -> float:
-    """Return the accuracy on the test split of answering with what is most frequent in the training split."""
+    """Return the test accuracy of always answering with the training split's most frequent label."""
     if train_labels.ndim == 1:
         most = torch.bincount(train_labels[train_labels >= 0].long()).argmax()
         known = test_labels >= 0
@@ -167,7 +166,7 @@ def checked_labels(
     test_labels: Tensor,
     num_classes: int,
 ) -> tuple[Tensor, Tensor]:
-    """Return the labels as torch's losses want them, once everything fits together.
+    """Return the labels in the form of torch's losses, after checking that everything fits together.
 
     Raises:
         SettingError: Names, rows or labels do not fit together.

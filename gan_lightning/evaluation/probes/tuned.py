@@ -1,6 +1,6 @@
-"""The tuned probe: logistic regression that is trained to convergence, its regularisation chosen on training images.
+"""The tuned probe: converged logistic regression, with a regularisation chosen on training images.
 
-It standardises the features, so that it answers what they hold, whatever their scale. The test split is looked at once.
+It standardises the features, so their scale has no influence. The test split is looked at once.
 """
 
 import logging
@@ -29,12 +29,12 @@ from gan_lightning.evaluation.probes.probe import (
 logger = logging.getLogger(__name__)
 
 MOST_AXES = 2048
-"""Features whose principal axes are found before the probe is fitted; for many more it would take minutes."""
+"""Most features whose principal axes are found before the fit; many more would take minutes."""
 
 
 @dataclass(frozen=True)
 class TunedProbe(Probe):
-    """Logistic regression on standardised features, converged, its strength chosen on training images.
+    """Converged logistic regression on standardised features, with a regularisation chosen on training images.
 
     Attributes:
         strengths: Candidates for λ in: mean cross entropy + λ/2 ‖W‖².
@@ -52,7 +52,7 @@ class TunedProbe(Probe):
     name: ClassVar[str] = "tuned"
 
     def __post_init__(self) -> None:
-        """Refuse values that nothing can be chosen or fitted with."""
+        """Refuse values that do not allow a choice or a fit."""
         if not self.strengths or not all(0 < strength < inf for strength in self.strengths):
             raise SettingError(
                 f"transfer.tuned.strengths must hold at least one value, all above 0, got {self.strengths}; try [0.01]."
@@ -79,7 +79,7 @@ class TunedProbe(Probe):
         seed: int,
         name: str,
     ) -> float:
-        """Return the accuracy of a regression whose strength was chosen on training images."""
+        """Return the accuracy of a regression with a strength chosen on training images."""
         found = logistic_probe(
             train, train_labels, test, test_labels, num_classes=num_classes, protocol=self, seed=seed, name=name
         )
@@ -96,7 +96,7 @@ class TunedProbe(Probe):
         seed: int,
         report: Progress,
     ) -> dict[str, Judgement]:
-        """Return what is found of each set of features, and the strength that was chosen."""
+        """Return the judgement of each set of features, with its chosen strength."""
 
         def judge_one(name: str) -> tuple[float, Mapping[str, float]]:
             found = logistic_probe(
@@ -122,7 +122,7 @@ class LogisticModel:
     """A fitted logistic regression.
 
     Attributes:
-        iterations: L-BFGS iterations that it took.
+        iterations: Number of L-BFGS iterations.
     """
 
     weight: Float[Tensor, "classes feature"]
@@ -136,7 +136,7 @@ class LogisticModel:
 
 @dataclass(frozen=True)
 class LogisticProbe:
-    """What the tuned probe found.
+    """The result of the tuned probe.
 
     Attributes:
         accuracy: On the test split, in [0, 1], after the refit on the whole training split.
@@ -162,19 +162,19 @@ def logistic_probe(
     seed: int = 0,
     name: str = "features",
 ) -> LogisticProbe:
-    """Return the test accuracy of a logistic regression whose strength was chosen on training images.
+    """Return the test accuracy of a logistic regression with a strength chosen on training images.
 
-    From strong to weak, each candidate starts where the one before ended; the search stops when two have been
-    worse than the best so far, and of equals the stronger is taken. The chosen one is fitted again to the
-    whole training split. Each fit standardises with the mean and deviation of the images it is fitted to.
+    The candidates run from strong to weak. Each starts from the fit of the one before. The search stops when two have
+    been worse than the best so far. If two are equally good, the stronger is taken. The chosen one is fitted again to
+    the whole training split. Each fit standardises with the mean and deviation of the images it is fitted to.
 
     Args:
         train: Features of the training split.
-        train_labels: A class per image; or 0/1 per attribute, with -1 where not known.
+        train_labels: A class per image; or 0/1 per attribute, with -1 for an unknown one.
         test: Features of the test split.
         test_labels: As `train_labels`.
         num_classes: Number of classes, or of attributes.
-        protocol: How to choose and to fit.
+        protocol: Settings of the choice and the fit.
         seed: For the choice of the held-out images.
         name: The features' name in an error.
 
@@ -253,16 +253,16 @@ def fit_logistic(
 ) -> LogisticModel:
     """Minimise mean cross entropy + strength/2 ‖weight‖² by L-BFGS on all images at once; the bias is free.
 
-    Each feature's weights are measured in units in which the objective's curvature along them is at most about 1:
-    that of the cross entropy is at most half the feature's mean square (Böhning 1992), and the penalty adds λ. For
+    Each feature's weights have a unit in which the objective's curvature along them is at most about 1. The curvature
+    of the cross entropy is at most half the feature's mean square (Böhning 1992), and the penalty adds λ. For
     uncorrelated features this takes several times fewer iterations; the minimum is the same.
 
     Args:
-        features: Used as they are; their precision is that of the fit.
-        labels: A class per image; or 0/1 per attribute, with -1 where not known.
+        features: Used without standardising; the fit has their precision.
+        labels: A class per image; or 0/1 per attribute, with -1 for an unknown one.
         strength: λ; scikit-learn's `C` is 1 / (images · λ).
-        start: Where to start from.
-        protocol: When to stop. A fit that has not converged by then is reported as a warning.
+        start: First weights and bias.
+        protocol: Limits of the fit. A warning reports a fit that reaches the limit before it converges.
         name: The features' name in that warning.
     """
     unit = (features.square().mean(dim=0) / 2 + strength).rsqrt()
@@ -271,7 +271,7 @@ def fit_logistic(
     optimizer = torch.optim.LBFGS(
         [scaled, bias],
         max_iter=protocol.max_iterations,
-        max_eval=25 * protocol.max_iterations,  # as many as its line searches can ask for
+        max_eval=25 * protocol.max_iterations,  # enough for all its line searches
         tolerance_grad=protocol.gradient_tolerance,
         tolerance_change=torch.finfo(features.dtype).eps,
         line_search_fn="strong_wolfe",
@@ -298,7 +298,7 @@ def fit_logistic(
 
 
 def _standardised(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
-    """Return both with the training features' mean 0 and deviation 1; constant ones are only centred."""
+    """Return both, scaled to mean 0 and deviation 1 of the training features; constant ones are only centred."""
     lowest, highest = torch.aminmax(train, dim=0)
     deviation = train.std(dim=0, correction=0)
     # A constant's deviation may round to a little more than 0, and a tiny one's to 0.
@@ -308,9 +308,9 @@ def _standardised(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _to_principal_axes(features: Tensor) -> Callable[[Tensor], Tensor]:
-    """Return a rotation to the features' principal axes, or what leaves them alone where they are too many for it.
+    """Return a rotation to the features' principal axes, or the identity if there are too many features.
 
-    A rotation changes no objective; it makes features uncorrelated, for which `fit_logistic`'s units are the best.
+    A rotation changes no objective. It makes features uncorrelated; `fit_logistic`'s units are best for these.
     """
     if features.shape[1] > MOST_AXES:
         return lambda unturned: unturned

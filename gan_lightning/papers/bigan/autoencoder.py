@@ -31,11 +31,11 @@ from gan_lightning.training.simultaneous import DecayedAdam, Trained, check_trai
 class Autoencoder(UniformLatents, AdversarialModule):
     """BiGAN's generator and encoder, trained to reconstruct images.
 
-    Images larger than the generator's are resized before they are compared with what it makes.
+    Images larger than the generator's are resized before they are compared with its own.
 
     Args:
         channels: Channels of the images; the data set tells.
-        image_size: Height and width of the images, pixels; the data set tells. What the encoder sees.
+        image_size: Height and width of the images, pixels; the data set tells. The encoder sees images of this size.
         networks: The architecture: `PermutationInvariantNetworks`, `ImageNetworks`, or a class of your own.
         norm: 2 for squared differences, 1 for absolute ones.
         optimizer: Adam's settings, the same for both networks.
@@ -109,5 +109,5 @@ class Autoencoder(UniformLatents, AdversarialModule):
         return printed_in_table_1(data, f"AE l{self.norm}", "encoder_hidden")
 
     def heads(self) -> Mapping[str, LinearHead]:
-        """Return E's last row, where it is linear: what the latents keep of the layer before them."""
+        """Return E's last row, if it is linear. It decides how much of the layer before it the latents keep."""
         return linear_heads("encoding", encoder_hidden=self.encoder[-1])

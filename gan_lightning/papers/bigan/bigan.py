@@ -41,12 +41,13 @@ class BiGAN(UniformLatents, AdversarialModule):
 
     Args:
         channels: Channels of the images; the data set tells.
-        image_size: Height and width of the images, pixels; the data set tells. What the encoder sees.
+        image_size: Height and width of the images, pixels; the data set tells. The encoder sees images of this size.
         networks: The architecture: `PermutationInvariantNetworks`, `ImageNetworks`, or a class of your own.
         optimizer: Adam's settings, the same for all networks.
-        simultaneous: Whether all networks step at once, or D first and then G and E against the new D.
-        inverse_objective: Whether G and E minimise -Λ, D's loss with the labels swapped, or the minimax game's own V.
-        generator_update: How the generator's weights follow its loss.
+        simultaneous: Whether all networks step at once. Otherwise D steps first, then G and E against the new D.
+        inverse_objective: Whether G and E minimise -Λ, D's loss with the labels swapped. Otherwise they minimise the
+            minimax game's own V.
+        generator_update: The way in which the generator's weights follow its loss.
 
     Raises:
         SettingError: If the images are smaller than the generator's, or the networks do not fit each other.
@@ -144,7 +145,7 @@ class BiGAN(UniformLatents, AdversarialModule):
         return full_precision(self.discriminator(resized(images, self.generated_size), latents))
 
     def real_logits(self, images: Images) -> Float[Tensor, " batch"]:
-        """Return D's logits for the pairs (x, E(x)), those that D learns to take for real."""
+        """Return D's logits for the pairs (x, E(x)). D learns to call these pairs real."""
         return self.discriminate(images, self.encode(images))
 
     def encode(self, images: Images) -> Latents:
@@ -160,5 +161,5 @@ class BiGAN(UniformLatents, AdversarialModule):
         return printed_in_table_1(data, "BiGAN", "encoder_hidden")
 
     def heads(self) -> Mapping[str, LinearHead]:
-        """Return E's last row, where it is linear: what the latents keep of the layer before them."""
+        """Return E's last row, if it is linear. It decides how much of the layer before it the latents keep."""
         return linear_heads("encoding", encoder_hidden=self.encoder[-1])

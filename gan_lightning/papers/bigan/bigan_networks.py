@@ -169,8 +169,8 @@ class ImageNetworks(Networks):
         base_width: Maps of D's first and of G's last but one row; the other widths are multiples of it.
         encoder_width: Maps of AlexNet's conv1, a multiple of 6; its other widths are in AlexNet's proportion to it.
         latents_enter: Rows of BiGAN's D that z enters, of `conv1` to `conv4` and `output`.
-        alexnet_discriminator: Whether the standard GAN's D is the encoder's AlexNet, as the discriminator baseline has
-            it for a fair comparison.
+        alexnet_discriminator: Whether the standard GAN's D is the encoder's AlexNet. The paper's discriminator baseline
+            has it for a fair comparison.
 
     Source:
         Donahue et al. 2017, sections 3.5 and 4.3 and appendix C.2.

@@ -1,6 +1,6 @@
-"""BiGAN's theory on finite spaces, where every expectation is a sum and nothing is estimated.
+"""BiGAN's theory on finite spaces: every expectation is a sum, and nothing is estimated.
 
-Images are the indices of `p_x`, latents those of `p_z`. An encoder is a table p_E(z|x), a generator p_G(x|z); a
+Images are the indices of `p_x`, latents the indices of `p_z`. An encoder is a table p_E(z|x), a generator p_G(x|z); a
 deterministic one has a single 1 in each row. With X images and Z latents, joint distributions are X x Z tables.
 
 Source:
@@ -22,7 +22,7 @@ Generator = Float64[Tensor, "latents images"]
 
 
 def encoder_joint(p_x: Float64[Tensor, " images"], encoder: Encoder) -> Joint:
-    """Return P_EX: images as they come, each with its code.
+    """Return P_EX: images from the data, each with its code.
 
     Source:
         Section 3, "Definitions": p_EX(x, z) = p_E(z|x) p_X(x).
@@ -31,7 +31,7 @@ def encoder_joint(p_x: Float64[Tensor, " images"], encoder: Encoder) -> Joint:
 
 
 def generator_joint(p_z: Float64[Tensor, " latents"], generator: Generator) -> Joint:
-    """Return P_GZ: latents as they come, each with the image made of it.
+    """Return P_GZ: latents from their prior, each with its generated image.
 
     Source:
         Section 3, "Definitions": p_GZ(x, z) = p_G(x|z) p_Z(z).
@@ -63,7 +63,7 @@ def functions(arguments: int, outcomes: int) -> Iterator[tuple[int, ...]]:
 
 
 def objective(discriminator: Float64[Tensor, "images latents"], p_ex: Joint, p_gz: Joint) -> Float64[Tensor, ""]:
-    """Return V(D, E, G) in nats; what has no probability counts nothing, whatever D says of it.
+    """Return V(D, E, G) in nats. A pair without probability counts nothing, for any value of D.
 
     Args:
         discriminator: D(x, z), the probability in [0, 1] that a pair is an encoder's.
@@ -77,7 +77,7 @@ def objective(discriminator: Float64[Tensor, "images latents"], p_ex: Joint, p_g
 
 
 def optimal_discriminator(p_ex: Joint, p_gz: Joint) -> Float64[Tensor, "images latents"]:
-    """Return D*(x, z) = f_EG(x, z), with 1/2 for pairs that never occur, of which any value is optimal.
+    """Return D*(x, z) = f_EG(x, z). Any value is optimal for a pair that never occurs; such pairs get 1/2.
 
     Source:
         Proposition 1: D*_EG = dP_EX / d(P_EX + P_GZ).
@@ -87,7 +87,7 @@ def optimal_discriminator(p_ex: Joint, p_gz: Joint) -> Float64[Tensor, "images l
 
 
 def kl_divergence(p: Joint, q: Joint) -> Float64[Tensor, ""]:
-    """Return D_KL(P || Q) in nats; infinite where P has what Q has not.
+    """Return D_KL(P || Q) in nats. It is infinite if P gives probability to a pair to which Q gives none.
 
     Source:
         Section 3, "Definitions".
@@ -109,8 +109,8 @@ def encoder_generator_objective(p_ex: Joint, p_gz: Joint) -> Float64[Tensor, ""]
     """Return C(E, G) = max over D of V(D, E, G), by the optimal D.
 
     Source:
-        Proposition 2, which says that it equals 2 D_JS(P_EX || P_GZ) - log 4; Theorem 1, that its minimum, -log 4, is
-        reached where P_EX = P_GZ and nowhere else.
+        Proposition 2: it equals 2 D_JS(P_EX || P_GZ) - log 4. Theorem 1: its minimum, -log 4, is reached if and only if
+        P_EX = P_GZ.
     """
     return objective(optimal_discriminator(p_ex, p_gz), p_ex, p_gz)
 
@@ -123,7 +123,7 @@ def autoencoder_objective(
 ) -> Float64[Tensor, ""]:
     """Return C(E, G) of deterministic E and G as the loss of an ℓ0 autoencoder.
 
-    Only pairs at which E and G invert each other count, each with the logarithm of what D* makes of it.
+    Only pairs at which E and G invert each other count, each with the logarithm of D*'s value.
 
     Args:
         p_x: Probability of each image.

@@ -31,13 +31,13 @@ class GAN(UniformLatents, AdversarialModule):
 
     Args:
         channels: Channels of the images; the data set tells.
-        image_size: Height and width of the images, pixels; the data set tells. What the generator makes.
+        image_size: Height and width of the images, pixels; the data set tells. The generator makes images of this size.
         networks: The architecture: `PermutationInvariantNetworks`, `ImageNetworks`, `TutorialNetworks`, or a class of
             your own.
         optimizer: Adam's settings, the same for both networks.
-        simultaneous: Whether both networks step at once, or D first and then G against the new D.
+        simultaneous: Whether both networks step at once. Otherwise D steps first, then G against the new D.
         latent_prior: Distribution of the latents' values: `uniform` in [-1, 1], or `normal` with variance 1.
-        generator_update: How the generator's weights follow its loss.
+        generator_update: The way in which the generator's weights follow its loss.
 
     Raises:
         SettingError: If a setting is out of range, or the images are not of the generator's size.
@@ -145,12 +145,12 @@ class GAN(UniformLatents, AdversarialModule):
         return printed_in_table_1(data, "D", "discriminator")
 
     def heads(self) -> Mapping[str, LinearHead]:
-        """Return D's output layer, where it is linear."""
+        """Return D's output layer, if it is linear."""
         return linear_heads("discrimination", discriminator=self.discriminator[-1])
 
 
 def check_generated_size(family: Networks, image_size: int, model: str) -> None:
-    """Check that images are of the generator's size, where a network sees both.
+    """Check that images have the generator's size, for a network that sees both.
 
     Args:
         family: What makes the generator.

@@ -3,7 +3,8 @@
 Source:
     Donahue et al. 2017, section 4.1, "Latent regressor": an encoder trained "by minimizing a reconstruction loss
     L(z, E(G(z))), after or jointly during a regular GAN training, called latent regressor or joint latent regressor
-    respectively". The weight 0.25 of the joint one is the authors' code's, which says that 1 degenerates.
+    respectively". The joint one's weight of 0.25 is from the authors' code. According to this code a weight of 1
+    degenerates.
 """
 
 from collections.abc import Mapping
@@ -33,14 +34,15 @@ class LatentRegressor(UniformLatents, AdversarialModule):
 
     Args:
         channels: Channels of the images; the data set tells.
-        image_size: Height and width of the images, pixels; the data set tells. What the generator makes.
+        image_size: Height and width of the images, pixels; the data set tells. The generator makes images of this size.
         networks: The architecture: `PermutationInvariantNetworks`, `ImageNetworks`, or a class of your own.
         joint_weight: Weight of the latent loss in the generator's objective: 0 for LR, whose GAN knows nothing of the
             encoder, 0.25 for JLR.
-        gan_checkpoint: Checkpoint of a finished `GAN`: its generator stays as it is, and the encoder alone is trained.
-            Where not given, the GAN is trained at the same time.
+        gan_checkpoint: Checkpoint of a finished `GAN`: its generator stays fixed, and the encoder alone is trained.
+            Without it the GAN is trained at the same time.
         optimizer: Adam's settings, the same for all networks.
-        generator_update: How the generator's weights follow its loss, the joint one's latent loss included.
+        generator_update: The way in which the generator's weights follow its loss, the joint one's latent loss
+            included.
 
     Raises:
         SettingError: If a setting is out of range, or the images are not of the generator's size.
@@ -165,7 +167,7 @@ class LatentRegressor(UniformLatents, AdversarialModule):
         return printed_in_table_1(data, {0.0: "LR", 0.25: "JLR"}.get(self.joint_weight), "encoder_hidden")
 
     def heads(self) -> Mapping[str, LinearHead]:
-        """Return E's last row, where it is linear: what the latents keep of the layer before them."""
+        """Return E's last row, if it is linear. It decides how much of the layer before it the latents keep."""
         return linear_heads("encoding", encoder_hidden=self.encoder[-1])
 
 

@@ -1,4 +1,4 @@
-"""Table 1 as it is printed: accuracies of 1NN on permutation-invariant MNIST.
+"""The printed Table 1: accuracies of 1NN on permutation-invariant MNIST.
 
 Source:
     Donahue et al. 2017, *Adversarial Feature Learning*, Table 1; one seed each.

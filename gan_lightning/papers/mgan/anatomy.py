@@ -1,4 +1,4 @@
-"""What features are made of: the part that the head they were trained with sees, and the part that it does not."""
+"""The two parts of features: the part that their own head sees, and the part that it does not see."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -42,7 +42,7 @@ GENERATED_AT_ONCE = 200
 
 @dataclass(frozen=True)
 class _Source:
-    """The heads of one kind of weights, and how the features that they take are had."""
+    """The heads of one kind of weights, and the networks that give their features."""
 
     weights: Weights
     heads: Mapping[str, LinearHead]
@@ -52,12 +52,12 @@ class _Source:
 
 @dataclass(frozen=True, kw_only=True)
 class Anatomy(Measurement):
-    """Splits features into what the head they were trained with sees and what it does not, and measures both.
+    """Splits features into the part that their own head sees and the part that it does not see, and measures both.
 
-    For each extractor that has a head, on real and on generated images: the row space's share of the variance between
-    images, of all of it, within classes and between them; with `probes`, what the tuned linear probe reads from f,
-    f_row and f_null, and all of it with random weights. Of generated images the class is the generator. Random weights
-    have the batch-norm statistics of the training images.
+    Each extractor with a head is measured on real and on generated images. The figures are the row space's shares of
+    all variance between images, of the variance within classes and of the variance between classes. `probes` adds the
+    tuned linear probe's accuracies on f, f_row and f_null, and measures random weights, too. The class of a generated
+    image is its generator. Random weights have the batch-norm statistics of the training images.
 
     Figures: `anatomy/<extractor>/<images>/<metric>` and, of random weights,
     `anatomy/<extractor>/random_weights/<images>/<metric>`; the images are `real` or `generated`. The metrics are
@@ -65,22 +65,22 @@ class Anatomy(Measurement):
     accuracy_whole, accuracy_row, accuracy_null and chance. `anatomy/<extractor>/rank_share` is rank / features, the
     row_share of a random head of this rank.
 
-    Models that declare no heads are passed over; where `extractors`, `probes` or `every_n_epochs` ask for their
-    anatomy, they are refused.
+    Models that declare no heads are passed over. If `extractors`, `probes` or `every_n_epochs` ask for their anatomy,
+    they are refused.
 
     Args:
         enabled: Whether to measure at all.
-        every_n_epochs: Epochs between two measurements of the trained extractors while they train, which the picture
-            shows as curves; 0 measures after the training alone.
-        extractors: Names of the extractors; where not given, all that have a head.
+        every_n_epochs: Epochs between two measurements of the trained extractors during the training. The picture shows
+            them as curves. 0 measures after the training alone.
+        extractors: Names of the extractors; by default all that have a head.
         probes: Whether to fit probes, and to measure random weights, too. They take all images of both splits.
         images: Without probes, the number of test images, drawn at random, and of generated ones.
         generated: With probes, the number of generated images, from all generators together; as many again to fit on.
-        tolerance: A singular value of a head counts as zero up to this share of the largest; where not given, the
-            head's larger side times float64's ε.
-        batch_norm: Batch-norm statistics that the trained extractors are evaluated with: "running" are those of
-            training, "real" are estimated on the training images.
-        seed: Of the images that are drawn, of random weights and of the probes' held-out images.
+        tolerance: A singular value of a head counts as zero up to this share of the largest; by default the head's
+            larger side times float64's ε.
+        batch_norm: Batch-norm statistics of the trained extractors: "running" were gathered in training, "real" are
+            estimated on the training images.
+        seed: Seed of the drawn images, of random weights and of the probes' held-out images.
 
     Source:
         Mao et al. 2022, sections 2 and 3.
@@ -109,7 +109,7 @@ class Anatomy(Measurement):
         check_tolerance(self.tolerance, "anatomy.tolerance")
 
     def passes_over(self, bench: Bench) -> str | None:
-        """Return why there is nothing to measure: no heads or no images, and nothing that asks for an anatomy."""
+        """Return why there is nothing to measure: no heads or no images, and no setting asks for an anatomy."""
         if self._asked() is not None:
             return None
         return super().passes_over(bench) or bench.without_images()
@@ -161,7 +161,7 @@ class Anatomy(Measurement):
         return found
 
     def run(self, bench: Bench) -> Outcome:
-        """Return shares, accuracies, and what the paper's theorems predict of them."""
+        """Return shares, accuracies, and the predictions of the paper's theorems."""
         generated, generators = self._generated(bench)
         records = [
             record
@@ -211,7 +211,7 @@ class Anatomy(Measurement):
             )
 
     def _heads(self, heads: Mapping[str, LinearHead]) -> Mapping[str, LinearHead]:
-        """Return those of the extractors that are chosen, as far as there are any."""
+        """Return the heads of the chosen extractors, as far as there are any."""
         return {name: heads[name] for name in self.extractors or heads if name in heads}
 
     def _sources(self, bench: Bench) -> list[_Source]:
@@ -282,18 +282,18 @@ class Anatomy(Measurement):
         return [*found, self.figure("rank_share", record.rank / record.features, split="", **about)]
 
     def _over_training(self, bench: Bench, figures: Sequence[Figure]) -> list[Figure]:
-        """Return the figures of all epochs that are known."""
+        """Return the figures of all known epochs."""
         earlier = [each for each in bench.history if each.measurement == self.name and each.epoch != bench.epoch]
         return earlier + [replace(each, epoch=bench.epoch) for each in figures]
 
 
 def chosen_rows(total: int, most: int, seed: int) -> Int64[Tensor, " rows"]:
-    """Return so many places of a split, chosen at random, in stored order; all where there are fewer."""
+    """Return at most `most` places of a split, chosen at random, in stored order; all if there are fewer."""
     return torch.randperm(total, generator=torch.Generator().manual_seed(seed))[:most].sort().values
 
 
 def _about(record: AnatomyRecord) -> dict[str, Any]:
-    """Return what is known of an extractor's anatomy beside its figures."""
+    """Return the facts on an extractor's anatomy that are not figures."""
     kinds = {"real": record.real, "generated": record.generated}
     of_head = {"task": record.task, "features": record.features, "outputs": record.outputs, "rank": record.rank}
     about = {"extractor": record.extractor, "weights": record.weights, **of_head, "seconds": record.seconds}
@@ -302,7 +302,7 @@ def _about(record: AnatomyRecord) -> dict[str, Any]:
 
 
 def shares_table(figures: Sequence[Figure], data: str) -> Table:
-    """Return a table of the row space's share of all variance, of that within and of that between classes."""
+    """Return a table of the row space's share of all variance, of the variance within and between classes."""
     chances = {figure.subject: figure.value for figure in figures if figure.metric == "rank_share"}
     columns = {"All": "row_share", "Within": "row_share_within", "Between": "row_share_between"}
     table = _table(f"Feature anatomy on {data}: the row space's share of the variance", [*columns, "Rank / features"])
@@ -313,7 +313,7 @@ def shares_table(figures: Sequence[Figure], data: str) -> Table:
 
 
 def accuracies_table(figures: Sequence[Figure], data: str) -> Table:
-    """Return a table of what probes read from each part."""
+    """Return a table of the probes' accuracies on each part."""
     columns = dict(zip(("f", "f_row", "f_null", "Chance"), ACCURACIES, strict=True))
     table = _table(f"Feature anatomy on {data}: accuracies of linear probes", [*columns])
     for names, values in _rows(figures, ACCURACIES).items():
@@ -322,7 +322,7 @@ def accuracies_table(figures: Sequence[Figure], data: str) -> Table:
 
 
 def _rows(figures: Sequence[Figure], metrics: Sequence[str]) -> dict[tuple[str, str, str], dict[str, float]]:
-    """Return the values of some metrics for each extractor, kind of weights and kind of images that has one."""
+    """Return the values of some metrics for each extractor, kind of weights and kind of images that has a value."""
     rows: dict[tuple[str, str, str], dict[str, float]] = {}
     for figure in figures:
         if figure.metric in metrics:
@@ -340,7 +340,7 @@ def _table(title: str, columns: Sequence[str]) -> Table:
 
 
 def predictions_table(found: Sequence[Prediction]) -> Table:
-    """Return a table with a row per prediction of the paper: what it says, and what was measured."""
+    """Return a table with a row per prediction of the paper: the prediction, and the measured figures."""
     table = Table(title="What Mao et al. 2022 predict, and what was measured")
     table.add_column("Theorem", no_wrap=True)
     table.add_column("Predicted")

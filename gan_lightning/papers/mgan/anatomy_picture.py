@@ -45,14 +45,15 @@ TEXT_COLOUR: Colour = (0, 0, 0)
 def anatomy_picture(figures: Sequence[Figure], history: Sequence[Figure] = ()) -> Float[Tensor, "3 height width"]:
     """Return a page with a row per extractor, in [0, 1].
 
-    First a bar per kind of images and of weights, the variance between images in pieces: in the row space, blue, and in
-    the null space, orange. The dark parts lie between classes, beyond what chance makes of their means. A tick stands
-    where the row space of a random head of this rank would end. Then the accuracies of probes, with a tick at that of
-    the most frequent class. Then, of two or more epochs, the row space's share and the accuracies over training.
+    First comes a bar per kind of images and of weights. It shows the variance between images in pieces: in the row
+    space, blue, and in the null space, orange. The dark pieces are the variance between classes beyond chance. A tick
+    marks the end of the row space of a random head of this rank. Then come the accuracies of probes; a tick marks the
+    share of the most frequent class. Last, if there are two or more epochs, come the row space's share and the
+    accuracies over training.
 
     Args:
         figures: Of extractors, as `measurements.anatomy` names them.
-        history: The same after epochs of training; of random weights none are drawn.
+        history: The same figures after epochs of training; figures of random weights are not drawn.
     """
     from PIL import Image, ImageDraw
 
@@ -130,7 +131,7 @@ def _variance_bars(draw: "ImageDraw", corner: Point, extractor: str, bars: Mappi
 
 
 def _pieces(values: Values) -> list[float]:
-    """Return the shares of a bar's pieces, in the order of their colours; 0 where there is no variance."""
+    """Return the shares of a bar's pieces, in the order of their colours; 0 without variance."""
     if "row_share" not in values:
         return [0.0] * len(VARIANCE_COLOURS)
     pieces = []
@@ -157,7 +158,7 @@ def _accuracy_bars(draw: "ImageDraw", corner: Point, extractor: str, bars: Mappi
 
 
 def _curves(draw: "ImageDraw", corner: Point, curves: Mapping[int, Mapping[str, Values]], chance: float) -> None:
-    """Draw the row space's share over epochs, and beside it the accuracies, where any were measured."""
+    """Draw the row space's share over epochs, and beside it the accuracies, if any were measured."""
     left, top = corner
     epochs = list(curves)
 

@@ -1,11 +1,11 @@
-"""The ratio α(x) = p_g(x) / p_r(x) of the generated density to the real one, as a discriminator tells it.
+"""The ratio α(x) = p_g(x) / p_r(x) of the generated density to the real one, as a discriminator implies it.
 
 Source:
     Mao et al. 2022, *Is Discriminator a Good Feature Extractor?*, section 2, Corollaries 1 to 3, and section 5, which
     asks for "some metrics" from this ratio "to help us train the GAN model".
 
-What the paper says holds for an optimal D. A trained one is not, and errs most where it has seen the least: the figures
-here are of α as D implies it.
+The paper's statements hold for an optimal D. A trained D is not optimal, and errs most in regions of few training
+images. The figures here are of the α that D implies.
 """
 
 from bisect import insort
@@ -27,7 +27,7 @@ LogRatio = Float[Tensor, " images"]
 """log α of each image, in nats."""
 
 BatchNormOfJudge = Literal["batch", "running"]
-"""Statistics that D's batch norm takes: those of the images that it judges, or those that it has gathered."""
+"""Statistics of D's batch norm: `batch` takes them from the judged images, `running` were gathered in training."""
 
 Watched = Literal["distance", "spread"]
 
@@ -42,7 +42,7 @@ def density_ratio(real_logits: Float[Tensor, " images"]) -> Float[Tensor, " imag
         real_logits: D's output for real images, before the sigmoid.
 
     Returns:
-        Ratio per image; 1 where generated and real are equally likely.
+        Ratio per image; 1 for an image that is equally likely generated and real.
 
     Source:
         Mao et al. 2022, Corollary 1: D*(x) = 1 / (1 + α(x)).
@@ -51,13 +51,14 @@ def density_ratio(real_logits: Float[Tensor, " images"]) -> Float[Tensor, " imag
 
 
 def log_density_ratio(real_logits: Float[Tensor, " images"]) -> LogRatio:
-    """Return log α(x), which no logit is large enough to overflow.
+    """Return log α(x). No logit makes it overflow.
 
     Args:
         real_logits: D's output for real images, before the sigmoid.
 
     Returns:
-        In nats; 0 where generated and real are equally likely, negative where the generator makes too few.
+        In nats; 0 for an image that is equally likely generated and real, negative if the generator makes too few such
+        images.
 
     Raises:
         NonFiniteError: If a logit is NaN or infinite.
@@ -75,11 +76,11 @@ def log_density_ratio(real_logits: Float[Tensor, " images"]) -> LogRatio:
 
 
 def correlation(log_ratio: LogRatio, earlier: Float[Tensor, " earlier_images"]) -> float | None:
-    """Return Pearson's correlation of log α with that of an earlier check on the same images.
+    """Return Pearson's correlation of log α with the log α of an earlier check on the same images.
 
     Returns:
-        In [-1, 1]; near 1 where D goes on asking for the same images, negative where it now asks for those that it had
-        enough of: the jumping of Corollary 2. None where one of the two is constant.
+        In [-1, 1]. It is near 1 if D still asks for the same images. It is negative if D now asks for images that it
+        had enough of: the jumping of Corollary 2. None if one of the two is constant.
 
     Raises:
         SettingError: If the two are not of equally many images.
@@ -103,16 +104,16 @@ class RatioStatistics:
 
     Attributes:
         mean: Mean; -E log α is D's mean logit.
-        spread: Standard deviation; 0 where α is constant, as Corollary 2 asks.
-        robust_spread: Distance between the quartiles over that of a normal distribution: a standard deviation that a
+        spread: Standard deviation; 0 if α is constant, as Corollary 2 asks.
+        robust_spread: Distance between the quartiles, divided by a normal distribution's: a standard deviation that a
             few images cannot move.
-        distance: Root mean square: how far α is from 1, the equilibrium's, by its mean and its spread.
+        distance: Root mean square: the distance of α from the equilibrium's 1, by its mean and its spread.
         q05: The quantile at 5%: images that the generator makes too few of.
         q25: At 25%.
         q50: The median.
         q75: At 75%.
         q95: At 95%.
-        correlation: With the check before; None at the first, and where one of the two is constant.
+        correlation: With the check before; None at the first check, and if one of the two is constant.
     """
 
     mean: float
@@ -127,7 +128,7 @@ class RatioStatistics:
     correlation: float | None
 
     def metrics(self) -> dict[str, float]:
-        """Return the figures that there are under their names."""
+        """Return the figures under their names."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
@@ -135,11 +136,11 @@ def ratio_statistics(log_ratio: LogRatio, earlier: Float[Tensor, " earlier_image
     """Return the statistics of log α.
 
     Args:
-        log_ratio: Of two images or more.
-        earlier: Of the same images, at the check before.
+        log_ratio: log α of two images or more.
+        earlier: log α of the same images, at the check before.
 
     Raises:
-        SettingError: If there are fewer than two images, or `earlier` is of another number of them.
+        SettingError: If there are fewer than two images, or `earlier` has another number of images.
     """
     if len(log_ratio) < 2:
         raise SettingError(f"log_ratio must be of at least 2 images, got {len(log_ratio)}: one has no spread.")
@@ -161,16 +162,16 @@ def ratio_statistics(log_ratio: LogRatio, earlier: Float[Tensor, " earlier_image
 
 @dataclass(frozen=True)
 class AlarmRule:
-    """When the ratio says collapse: a figure of log α is several times what has been usual in this run.
+    """The ratio says collapse if a figure of log α is several times its usual value in this run.
 
-    What is usual is the median of the figure at all earlier checks but the first ones, when D knows nothing yet, and
-    but those that were above the limit. There is no absolute limit: how sure D is differs between data sets and
-    networks by more than a collapse changes it.
+    The usual value is the median of the figure at earlier checks. The first checks are left out, because D knows
+    nothing yet; so are all checks above the limit. There is no absolute limit: a collapse changes D's certainty less
+    than another data set or network does.
 
     Args:
         watch: The figure: `distance`, the root mean square of log α, or `spread`, its standard deviation.
-        factor: Limit, in multiples of what is usual.
-        patience: Checks above the limit, one after the other, that make an alarm.
+        factor: Limit, in multiples of the usual value.
+        patience: Number of consecutive checks above the limit that makes an alarm.
         warm_up: Checks at the start that neither alarm nor count as usual.
 
     Raises:
@@ -211,7 +212,7 @@ class Alarm:
 
     @property
     def limit(self) -> float | None:
-        """What the next check is compared with, nats; None while nothing is usual yet."""
+        """The limit for the next check, nats; None while there is no usual value yet."""
         if not self._usual:
             return None
         middle = len(self._usual) // 2
@@ -221,12 +222,12 @@ class Alarm:
         """Return whether there is an alarm at the next check.
 
         Args:
-            figure: What the rule watches, at this check.
+            figure: The value at this check of the figure that the rule watches.
         """
         self._checks += 1
         if self._checks <= self.rule.warm_up:
             return False
-        # Of what has always been 0, as a dead D's spread, no multiple says anything.
+        # A multiple of a figure that has always been 0, such as a dead D's spread, says nothing.
         limit = self.limit
         above = limit is not None and figure > limit > 0
         if not above:
@@ -237,13 +238,14 @@ class Alarm:
 
 @contextmanager
 def judging(model: nn.Module, batch_norm: BatchNormOfJudge = "batch") -> Iterator[None]:
-    """Let a model judge images without a trace: no gradients, no dropout, and nothing of it changes.
+    """Let a model judge images without a trace: no gradients, no dropout, and no change of the model.
 
-    D's α is that of D as it is trained: on a batch of real images with that batch's statistics. The running statistics
-    mix real and generated images, so with them D is another function of x, which no loss has trained. `batch` takes the
-    statistics of the images at hand, which must come as one batch, and leaves the running ones alone.
+    In training D sees a batch of real images with the batch's own statistics; its α refers to these. The running
+    statistics mix real and generated images. With them D is another function of x, and no loss has trained this
+    function. `batch` takes the statistics of the images at hand and leaves the running ones alone. The images must come
+    as one batch.
 
-    Afterwards each layer's mode and the random state are what they were.
+    Afterwards each layer has its former mode, and the random state is unchanged.
 
     Args:
         model: With any number of layers of batch norm.

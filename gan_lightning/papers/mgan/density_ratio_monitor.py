@@ -1,4 +1,4 @@
-"""When the density ratio is measured while a model trains, and what is done when it says collapse."""
+"""The callback that measures the density ratio while a model trains, and warns or stops at a collapse."""
 
 import logging
 from collections.abc import Mapping
@@ -35,30 +35,30 @@ GROUP = "density_ratio"
 """The settings' group, and the first part of the figures' names."""
 
 DRAWN = 200
-"""Checks in the picture at most; of more, every so manieth is drawn, and each alarm."""
+"""Largest number of evenly spaced checks in the picture. It also shows the last check and each alarm."""
 
 
 class DensityRatioMonitor(Callback):
     """Measures α(x) = p_g(x) / p_r(x), as the discriminator implies it, on always the same real images.
 
     Logs `density_ratio/mean`, `spread`, `robust_spread`, `distance`, `q05` to `q95` and `correlation` of log α (see
-    `RatioStatistics`) and `density_ratio/alarm`, 1 where the rule says collapse, which it also says as a warning.
-    The last check and the curves are figures of the run, and `pictures/density_ratio.png` draws them. The series goes
-    on where a run is resumed. Weights, modes, batch-norm statistics and random numbers stay as they are. Models without
-    a discriminator of images are passed over, and data modules that declare no images. The ratio is that of a
-    discriminator which is trained with the logistic loss; of another loss they show changes alone.
+    `RatioStatistics`). `density_ratio/alarm` is 1 at a check at which the rule says collapse; a warning says so, too.
+    The last check and the curves are figures of the run, and `pictures/density_ratio.png` draws them. A resumed run
+    continues the series. Weights, modes, batch-norm statistics and random numbers stay as they are. Models without a
+    discriminator of images are passed over, and data modules that declare no images. The figures are a density ratio
+    only if the logistic loss trains the discriminator. With another loss only their changes mean something.
 
     Args:
         every_n_batches: Batches between two checks; 0 makes none. A check costs a forward pass of D on `images`.
         images: Real images, drawn from the training split, without augmentation.
         seed: Of the draw.
-        batch_norm: Statistics of D's batch norm: `batch` takes those of these images, as D is trained, `running` those
-            that it has gathered, which mix real and generated images.
-        alarm: When the ratio says collapse; null never says so.
+        batch_norm: Statistics of D's batch norm: `batch` takes them from these images, as in D's training; `running`
+            takes the gathered ones, which mix real and generated images.
+        alarm: The rule for an alarm; null never raises one.
         stop: Whether an alarm ends the training.
 
     Raises:
-        SettingError: If a setting is out of range, or is to stop on an alarm that there is not.
+        SettingError: If a setting is out of range, or `stop` is set without an alarm.
 
     Source:
         Mao et al. 2022, Corollaries 1 to 3, and section 5.
@@ -89,7 +89,7 @@ class DensityRatioMonitor(Callback):
     def _begin(self, history: list[dict[str, float]], log_ratio: Tensor | None = None) -> None:
         """Go on after these checks."""
         self.history = history
-        """The checks: what was logged, `batch`, and `limit`, above which the alarm counts, where there is one."""
+        """The checks: the logged metrics, `batch`, and the alarm's `limit`, if there is one."""
         self._log_ratio = log_ratio
         self._alarm = None if self.rule is None else Alarm(self.rule)
         self._alarmed = False
@@ -120,7 +120,7 @@ class DensityRatioMonitor(Callback):
             )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the images to the model; a run that an alarm has stopped does not train on when it is resumed."""
+        """Take the images to the model. A run that an alarm has stopped stays stopped when it is resumed."""
         if self._drawn is not None:
             self._drawn = self._drawn.to(pl_module.device, dtype_of(pl_module))
             if self._alarmed and self.stop:
@@ -129,7 +129,7 @@ class DensityRatioMonitor(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
-        """Measure, if the batch is one of those after which it is done."""
+        """Measure, if a check is due after this batch."""
         batches = batches_done(trainer)
         if self._drawn is None or batches % self.every_n_batches:
             return
@@ -202,7 +202,7 @@ class DensityRatioMonitor(Callback):
         ]  # fmt: skip
 
     def _curves(self, images: int, trainer: Trainer) -> list[Figure]:
-        """Return the checks that are drawn as points of curves."""
+        """Return the drawn checks as points of curves."""
         return [
             figure
             for check in shown_checks(self.history)
@@ -229,7 +229,7 @@ class DensityRatioMonitor(Callback):
 
 
 def shown_checks(history: list[dict[str, float]]) -> list[dict[str, float]]:
-    """Return as many checks as a picture has room for, the last one and each alarm among them."""
+    """Return at most `DRAWN` evenly spaced checks, the last check, and each alarm."""
     every = -(-len(history) // DRAWN)
     return [c for i, c in enumerate(history) if i % every == 0 or i == len(history) - 1 or c.get("alarm")]
 
@@ -238,7 +238,7 @@ def ratio_picture(history: list[dict[str, float]]) -> Tensor:
     """Return the curves of log α over the batches: quantiles; spread, distance and the alarm's limit; correlation.
 
     Args:
-        history: A check each: `batch`, the metrics, and `limit` where there is one.
+        history: A check each: `batch`, the metrics, and `limit` if there is one.
     """
     shown = shown_checks(history)
     panels = {

@@ -12,7 +12,7 @@ Deviations, where the paper is silent:
       `shared_latents` gives all of them the same, as the published code does.
     - Layers that D and C share belong to both optimizers, each with its own Adam state. D steps first, but both
       gradients are taken at the weights before either step, from one forward pass: neither task sees a trunk that the
-      other has just moved, so a comparison of the two does not hang on their order.
+      other has just moved. A comparison of the two is therefore free of their order.
     - Batch norm: gains start at 1; D sees real and generated images in forward passes of their own.
 """
 
@@ -83,10 +83,10 @@ class MGAN(AdversarialModule):
         discriminator_lr: Adam's learning rate for D.
         classifier_lr: Adam's learning rate for C.
         betas: Adam's β1 and β2, for all three.
-        generator_update: How the generators' weights follow their loss.
+        generator_update: The way in which the generators' weights follow their loss.
 
     Raises:
-        SettingError: If a setting is outside of what Table 1's networks take.
+        SettingError: If a setting does not fit Table 1's networks.
     """
 
     def __init__(
@@ -226,7 +226,7 @@ class MGAN(AdversarialModule):
     def generate_batch(
         self, per_generator: int, rng: torch.Generator | None = None
     ) -> tuple[Images, Int64[Tensor, " batch"]]:
-        """Return images in [-1, 1], those of the first generator first, and the index of each one's generator."""
+        """Return images in [-1, 1], ordered by generator, and the index of each image's generator."""
         drawn = 1 if self.shared_latents else self.generators
         latents = torch.randn(drawn, per_generator, self.latent_dim, device=self.device, generator=rng)
         fake = self.generator_trunk(self.generator_heads(latents.expand(self.generators, -1, -1)))

@@ -1,9 +1,9 @@
-"""What features are made of: the part that the head they were trained with sees, and the part that it does not.
+"""The two parts of features: the part that their own head sees, and the part that it does not see.
 
-A head A splits features orthogonally, f(x) = f_row(x) + f_null(x) with A f_null(x) = 0. This module measures how much
-of the variance between images lies in each part, within classes and between them, and what a linear probe reads from
-each. Shares have a yardstick: of a subspace drawn at random, with rank of A dimensions, a share of rank / features is
-expected.
+A head A splits features orthogonally, f(x) = f_row(x) + f_null(x) with A f_null(x) = 0. This module measures each
+part's share of the variance between images, within classes and between them, and a linear probe's accuracy on each
+part. Shares have a yardstick: a random subspace with as many dimensions as A's rank has an expected share of rank /
+features.
 
 Source:
     Mao et al. 2022, *Is Discriminator a Good Feature Extractor?*, section 2 (Propositions 4 and 5, Corollary 4, Theorem
@@ -12,7 +12,7 @@ Source:
 Deviations:
     - The bias b of eq. 12 is left out: it is the same for all images.
     - The paper's theorems are of an optimal network, and say "invariant". Measured are shares, accuracies and their
-      yardsticks; `predictions` says which comparison stands for which theorem.
+      yardsticks; `predictions` names the comparison for each theorem.
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,13 +39,13 @@ Variance = Literal["total", "within", "between"]
 Features = Float[Tensor, "images feature"]
 
 SplitFeatures = Mapping[Split, tuple[Mapping[str, Tensor], Tensor]]
-"""Of each split: features (images, feature) under the names of what they are of, and the images' labels."""
+"""Of each split: features (images, feature) under their extractors' names, and the images' labels."""
 
 SHARES = ("row_share", "row_share_within", "row_share_between", "between_share_of_row", "between_share_of_null")
 """Names of the figures of the variance; all but the first need classes."""
 
 ACCURACIES = ("accuracy_whole", "accuracy_row", "accuracy_null", "chance")
-"""Names of the figures of probes; of attributes there is no chance."""
+"""Names of the figures of probes; `chance` does not exist for attributes."""
 
 ROWS = 4096
 """Images whose features are held in float64 at a time."""
@@ -53,11 +53,11 @@ ROWS = 4096
 
 @dataclass(frozen=True)
 class RowSpace:
-    """The row space of a head, and with it the null space, its orthogonal complement.
+    """The row space of a head, and its orthogonal complement, the null space.
 
     Attributes:
         basis: Orthonormal rows.
-        singular_values: Of the head, the largest first, those that count as zero included.
+        singular_values: Singular values of the head, the largest first; values that count as zero are included.
     """
 
     basis: Float64[Tensor, "rank feature"]
@@ -100,10 +100,11 @@ class RowSpace:
 
 
 def head_matrix(head: LinearHead) -> Float64[Tensor, "outputs feature"]:
-    """Return A; of a softmax's head without the direction that the softmax does not see.
+    """Return A; for a softmax's head, A without the direction that the softmax does not see.
 
-    σ(y + λ1) = σ(y), so of A only the differences of its rows count. Helmert's contrasts, an orthonormal basis of what
-    is orthogonal to 1, take them: a row less than A, and the singular values of A with its mean row subtracted.
+    σ(y + λ1) = σ(y), so only the differences of A's rows count. Helmert's contrasts take these differences; they are an
+    orthonormal basis of the space orthogonal to 1. The result has one row less than A, and the singular values of A
+    with its mean row subtracted.
 
     Raises:
         DataError: If a weight is NaN or infinite.
@@ -152,12 +153,12 @@ def check_tolerance(tolerance: float | None, name: str = "tolerance") -> None:
 
 @dataclass(frozen=True)
 class PartShares:
-    """What of the variance between images lies in a part of the features, as shares of the whole features' variance.
+    """The variance between images in one part of the features, as shares of the whole features' variance.
 
     Attributes:
-        total: All of it.
-        within: That within classes; None without classes.
-        between: That between the means of classes; None without classes.
+        total: All variance of the part.
+        within: Its variance within classes; None without classes.
+        between: Its variance between the means of classes; None without classes.
     """
 
     total: float
@@ -167,15 +168,15 @@ class PartShares:
 
 @dataclass(frozen=True)
 class VarianceShares:
-    """How the variance between images, the trace of the features' covariance, splits up.
+    """The variance between images, the trace of the features' covariance, split into its parts.
 
     Attributes:
         images: Their number.
         variance: The trace, in the features' units squared, divided by the number of images.
-        row: What lies in the row space.
-        null: What lies in the null space; the shares of both add up to 1.
-        row_within_class: For each class that has images, the row space's share of the variance within it; None where
-            there is no variance, or there are no classes.
+        row: Shares of the row space.
+        null: Shares of the null space; the totals of both add up to 1.
+        row_within_class: For each class that has images, the row space's share of the variance within it. None stands
+            for a class without variance, and for all if there are no classes.
     """
 
     images: int
@@ -187,8 +188,8 @@ class VarianceShares:
     def row_share(self, kind: Variance) -> float | None:
         """Return the row space's share of one kind of variance; None without classes or variance.
 
-        The means of a few images differ by chance, the more so in the many dimensions of the null space: that is taken
-        away from the variance between classes.
+        The means of a few images differ by chance, most of all in the many dimensions of the null space. This chance
+        part is subtracted from the variance between classes.
         """
         row, null = getattr(self.row, kind), getattr(self.null, kind)
         if row is None:
@@ -198,7 +199,7 @@ class VarianceShares:
         return _share(row, row + null)
 
     def _beyond_chance(self, part: PartShares) -> float:
-        """Return the variance between classes, less what that within them makes of their means; at least 0."""
+        """Return the variance between classes beyond its chance part; at least 0."""
         assert part.between is not None
         assert part.within is not None
         assert self.row_within_class is not None
@@ -207,10 +208,10 @@ class VarianceShares:
         return max(0.0, part.between - part.within * (classes - 1) / freedom) if freedom > 0 else part.between
 
     def between_share(self, part: Literal["row", "null"]) -> float | None:
-        """Return what share of a part's own variance lies between classes; None without classes or variance.
+        """Return the share of a part's own variance that lies between classes; None without classes or variance.
 
-        The means of a few images differ by chance: 0 stands for no more than that, by the adjustment of R² for the
-        number of classes, and a little below 0 for less.
+        The means of a few images differ by chance. 0 is the share expected by chance, by the adjustment of R² for the
+        number of classes. A share below chance is a little below 0.
         """
         shares: PartShares = getattr(self, part)
         if shares.within is None or self.row_within_class is None or shares.total <= 0:
@@ -226,14 +227,14 @@ def _share(part: float, whole: float) -> float | None:
 def variance_shares(
     space: RowSpace, features: Features, classes: Integer[Tensor, " labels"] | None = None
 ) -> VarianceShares | None:
-    """Return how the variance between images splits up; None where there is none but float32's rounding.
+    """Return the split of the variance between images; None if there is none but float32's rounding.
 
-    The law of total variance, for traces: all variance is that within the classes plus that between their means.
+    By the law of total variance, for traces, the variance within the classes and between their means adds up to all.
 
     Args:
         space: The head's.
-        features: Of each image.
-        classes: Of each image, where they have any.
+        features: Features of each image.
+        classes: Class of each image, if there are classes.
 
     Raises:
         SettingError: If features, head and classes do not fit each other.
@@ -249,7 +250,7 @@ def variance_shares(
         )
     present, groups = groups.to(features.device).unique(return_inverse=True)
     whole, row = _Scatter.of(features, groups), _Scatter.of(coordinates, groups)
-    # Pythagoras: what is not in the row space is in the null space. Rounding must not make it negative.
+    # Pythagoras: the variance outside of the row space is in the null space. Rounding must not make it negative.
     null_within = max(whole.within - row.within, 0.0)
     null_between = max(whole.between - row.between, 0.0)
     variance = whole.within + whole.between
@@ -286,7 +287,7 @@ class _Scatter:
 
     @classmethod
     def of(cls, vectors: Float[Tensor, "images _value"], groups: Integer[Tensor, " images"]) -> "_Scatter":
-        """Return the scatter of vectors, of which no group is without."""
+        """Return the scatter of vectors; each group has at least one."""
         sizes = torch.bincount(groups).double()
         rows = list(zip(groups.split(ROWS), vectors.split(ROWS), strict=True))
         sums = torch.stack([_sums(own.double(), of, len(sizes)) for of, own in rows]).sum(dim=0)
@@ -300,7 +301,7 @@ class _Scatter:
 
 
 def _sums(values: Tensor, groups: Tensor, count: int) -> Tensor:
-    """Return the sum over each group, as a product: the same each time on every device."""
+    """Return the sum over each group, as a product. A product gives the same sum each time, on every device."""
     return F.one_hot(groups, count).to(values).T @ values
 
 
@@ -336,22 +337,21 @@ def part_accuracies(
     name: str = "features",
     progress: Progress | None = None,
 ) -> PartAccuracies:
-    """Return what a linear probe reads from f, from f_row alone and from f_null alone.
+    """Return a linear probe's accuracies on f, on f_row alone and on f_null alone.
 
-    f_row is given to it as its coordinates in the row space, f_null as it is: in f's own coordinates, so that the two
-    differ by what was taken away and by nothing else. The probe divides each value by its deviation, by which rounding
-    errors would become features of the size of the others: values that vary no more than float32 rounds are made
-    constant.
+    The probe gets f_row in the row space's coordinates, and f_null in f's own, so that f_null differs from f by the
+    removed part alone. The probe divides each value by its deviation. Rounding errors would thereby grow to the size of
+    the other features. Values that vary no more than float32 rounds are therefore made constant.
 
     Args:
         space: The head's.
         train: Features of the training images.
-        train_labels: A class per image; or 0/1 per attribute, with -1 where not known.
+        train_labels: A class per image; or 0/1 per attribute, with -1 for an unknown one.
         test: Features of the test images.
         test_labels: As `train_labels`.
         num_classes: Number of classes, or of attributes.
-        probe: What is fitted to each part.
-        seed: For whatever it draws.
+        probe: The probe to fit to each part.
+        seed: Of the probe's random numbers.
         name: The features' name in an error.
         progress: Called after each fit.
 
@@ -400,12 +400,12 @@ def _check_finite(features: Tensor, name: str = "features") -> None:
 
 @dataclass(frozen=True)
 class ImagesAnatomy:
-    """What was measured on one kind of images.
+    """The measurements on one kind of images.
 
     Attributes:
-        images: Number of images whose variance it is, the test images.
-        shares: How their variance splits up; None where they do not vary.
-        accuracy: What a probe reads; None where none was asked for, or there are no classes.
+        images: Number of test images; the variance is theirs.
+        shares: The split of their variance; None if they do not vary.
+        accuracy: A probe's accuracies; None if no probe was asked for, or there are no classes.
     """
 
     images: int
@@ -413,7 +413,7 @@ class ImagesAnatomy:
     accuracy: PartAccuracies | None
 
     def figures(self) -> dict[str, float]:
-        """Return what could be computed, under the names of `SHARES` and `ACCURACIES`."""
+        """Return the figures that could be computed, under the names of `SHARES` and `ACCURACIES`."""
         found: dict[str, float | None] = {}
         if (shares := self.shares) is not None:
             of_variance = [shares.row_share("total"), shares.row_share("within"), shares.row_share("between")]
@@ -431,12 +431,12 @@ class AnatomyRecord:
     Attributes:
         extractor: Its name.
         weights: Whether its weights and its head's are trained.
-        task: What the head is for.
+        task: Purpose of the head.
         features: Their number per image.
         outputs: Of the head.
-        rank: Of the head, after a softmax's constant direction is removed.
+        rank: Rank of the head, after a softmax's constant direction is removed.
         real: On the data's images; the classes are theirs.
-        generated: On generated images; the classes are the generators, where there are several. None of a model that
+        generated: On generated images; the classes are the generators, if there are several. None for a model that
             generates none.
         seconds: Wall time.
     """
@@ -467,19 +467,19 @@ def evaluate_anatomy(
 ) -> list[AnatomyRecord]:
     """Return the anatomy of each extractor that has a head.
 
-    Where images have classes, those without one are left out. Where several processes run, the first one computes and
-    all return the records.
+    If images have classes, images without one are left out. If several processes run, the first one computes and all
+    return the records.
 
     Args:
         heads: Under the names of the features; features without a head are left out.
-        real: Features of the data's test split; of its training split, too, where probes are fitted.
+        real: Features of the data's test split; of its training split, too, if probes are fitted.
         generated: Features of generated images in the same way; their labels are the generators' numbers.
-        num_classes: Number of the data's classes, or attributes; 0 where it has no labels.
+        num_classes: Number of the data's classes, or attributes; 0 without labels.
         generators: Number of generators.
-        probe: What is fitted; None fits none.
+        probe: The probe to fit; None fits none.
         tolerance: As `row_space` takes it.
-        weights: What the records say of the weights.
-        seed: For whatever the probe draws.
+        weights: The kind of weights, for the records.
+        seed: Of the probe's random numbers.
         progress: Called as probes and extractors get done.
 
     Raises:
@@ -527,10 +527,10 @@ def evaluate_anatomy(
 
 
 def check_names(features: Mapping[str, object], heads: Mapping[str, LinearHead]) -> None:
-    """Check that each head is that of some features.
+    """Check that each head belongs to some features.
 
     Raises:
-        SettingError: If one is not.
+        SettingError: If one does not.
     """
     if unknown := heads.keys() - features.keys():
         raise SettingError(
@@ -548,7 +548,7 @@ def _images_anatomy(
     name: str,
     report: Progress,
 ) -> ImagesAnatomy | None:
-    """Measure one kind of images; None where there are none."""
+    """Measure one kind of images; None if there are none."""
     if not splits:
         return None
     known = {split: _known(features, labels) for split, (features, labels) in splits.items()} if num_classes else {}
@@ -567,25 +567,25 @@ def _images_anatomy(
 
 
 def _known(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return what has a label."""
+    """Return the features and labels of the labelled images."""
     known = is_known(labels)
     return features[known], labels[known]
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a theorem predicts of an extractor, as a comparison of two figures.
+    """A theorem's prediction for an extractor, as a comparison of two figures.
 
     Attributes:
         theorem: Its number in the paper.
         extractor: The extractor's name.
-        figure: What is measured.
-        value: The figure; None where it could not be measured.
-        predicted: How it should stand to `beside`.
-        beside: What it is compared with.
-        beside_is: What that is.
-        random_weights: The figure with random weights; None where that was not measured.
-        held: Whether the comparison came out as predicted; None where a figure is missing.
+        figure: The measured quantity, in words.
+        value: Its value; None if it could not be measured.
+        predicted: The predicted relation of `value` to `beside`.
+        beside: The value on the other side of the comparison.
+        beside_is: The quantity of `beside`, in words.
+        random_weights: The same quantity with random weights; None if it was not measured.
+        held: Whether the comparison came out as predicted; None if a value is missing.
     """
 
     theorem: str
@@ -600,15 +600,14 @@ class Prediction:
 
 
 def predictions(records: Sequence[AnatomyRecord]) -> list[Prediction]:
-    """Return what the paper predicts of each trained extractor, and whether it held.
+    """Return the paper's predictions for each trained extractor, and whether they held.
 
-    Of a discriminator, Theorem 1: between real images the row space holds a smaller share of the variance than a random
-    subspace of as many dimensions would, rank / features; and a probe on f_null is no less accurate than on f. Of a
-    classifier, Theorems 2 and 3: of f_row's variance between images of C's own classes, the generators', a larger share
-    lies between the classes than of f_null's; and a probe names the class more often from f_row than from f_null. Two
-    accuracies count as different from twice the standard error of the difference on, two such shares from twice what
-    chance makes of one. Of an encoder the paper says
-    nothing.
+    Theorem 1 is on a discriminator. Between real images the row space holds a smaller share of the variance than a
+    random subspace of as many dimensions, rank / features. A probe on f_null is no less accurate than on f. Theorems 2
+    and 3 are on a classifier; C's own classes are the generators. The share of the variance that lies between the
+    classes is larger for f_row than for f_null. A probe names the class more often from f_row than from f_null. Two
+    accuracies differ if their distance is at least twice its standard error. Two such shares differ if their distance
+    is at least twice the deviation that one has by chance. The paper says nothing on encoders.
 
     Args:
         records: As `evaluate_anatomy` returns them, of trained weights and of random ones.
@@ -654,10 +653,10 @@ def _margin(one: float, other: float, images: int) -> float:
 
 
 def _share_margin(shares: VarianceShares | None) -> float:
-    """Return twice the deviation that the share between classes has by chance where there is nothing between them.
+    """Return twice the chance deviation of the share between classes, if the classes do not differ.
 
-    That of a single direction, whose share deviates the most: n - 1 times it is nearly χ² of classes - 1 degrees of
-    freedom.
+    The deviation is a single direction's, the largest there is: n - 1 times its share is nearly χ² with classes - 1
+    degrees of freedom.
     """
     if shares is None or shares.row_within_class is None or shares.images < 2:
         return 0.0

@@ -1,4 +1,4 @@
-"""Table 2 as it is printed: accuracies of M-GAN's extractors on MNIST by the number of shares removed.
+"""The printed Table 2: accuracies of M-GAN's extractors on MNIST by the number of shares removed.
 
 Source:
     Mao et al. 2022, *Is Discriminator a Good Feature Extractor?*, Table 2; one seed each.

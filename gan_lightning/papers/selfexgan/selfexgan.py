@@ -15,10 +15,10 @@ Deviations, where the thesis is silent or its parts do not fit each other:
       each dimension, and its radius the square root of the latent's length, the length of a vector of N(0, I). z_n is
       projected to the same sphere.
     - The matching loss (eq. 4.5) is of E(x), with the moments of the whole batch, of all processes; its weight is 1.
-    - D1 and D2 step first, on what G and E made; then G and E, on the same latents against the D1 and D2 that have
-      moved: "alternating". Each kind of input is a forward pass of its own and has its own batch statistics.
+    - D1 and D2 step first, on the images and latents of G and E. Then G and E step on the same latents, against the
+      moved D1 and D2: "alternating". Each kind of input is a forward pass of its own and has its own batch statistics.
     - Statistics of training therefore mix real and generated images in E's batch norm, and G(E(x)) with G(z_n) in G's.
-      The configurations evaluate with those of real images and of G(E(x)): `batch_norm: real`.
+      The configurations evaluate with statistics of real images and of G(E(x)): `batch_norm: real`.
     - A discriminator that ends in two outputs and a softmax gives the difference of the two as its logit; its sigmoid
       is the softmax's "real".
     - 64 images a batch; the thesis gives no number.
@@ -53,11 +53,11 @@ Generated = Float[Tensor, "fakes channels height width"]
 
 @dataclass(frozen=True)
 class Inferred:
-    """What E and G make of a batch x.
+    """The outputs of E and G for a batch x.
 
     Attributes:
         latents: z = E(x).
-        images: x̂ = G(z), then x_n = G(z_n): all that G has made, one half each.
+        images: x̂ = G(z), then x_n = G(z_n): all of G's images, one half each.
         encoded_again: ẑ = E(x̂).
     """
 
@@ -85,20 +85,21 @@ class SelfExGAN(UniformLatents, AdversarialModule):
 
     Args:
         channels: Channels of the images; the data set tells.
-        image_size: Height and width of the images, pixels; the data set tells. What the tables are for.
-        tables: The layer tables, under the name of the data set that they are for.
-        base_width: What takes the place of 64 in the widths of all hidden layers.
+        image_size: Height and width of the images, pixels; the data set tells. The tables are for images of this size.
+        tables: Name of the layer tables, after their data set.
+        base_width: Replaces 64 in the widths of all hidden layers.
         centre: Centre of the latents' sphere, in each dimension.
         radius: Radius of the latents' sphere; by default the square root of a latent's length.
         matching_weight: Weight of the matching loss in E's objective.
-        swap_real_pairs: Whether E also makes real pairs look fake to D2, or G and E only make fake pairs look real.
+        swap_real_pairs: Whether E also makes real pairs look fake to D2. Otherwise G and E only make fake pairs look
+            real.
         learning_rate: Adam's, for all four networks.
         betas: Adam's β1 and β2, for all four networks.
-        generator_update: How G's weights follow their loss; E steps on the loss itself. A discrepancy on labels takes
-            D1's, of both kinds of images.
+        generator_update: The way in which G's weights follow their loss; E steps on the loss itself. A discrepancy on
+            labels takes D1's labels of both kinds of images.
 
     Raises:
-        SettingError: If the images are not those of the tables, or a setting is out of range.
+        SettingError: If the images have another size or other channels than the tables', or a setting is out of range.
     """
 
     def __init__(
@@ -167,7 +168,7 @@ class SelfExGAN(UniformLatents, AdversarialModule):
             )
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
-        """Step D1 and D2 on what E and G make of x, then G and E on the same against the new D1 and D2."""
+        """Step D1 and D2 on E's and G's outputs for x, then G and E on the same outputs against the new D1 and D2."""
         real, _ = batch
         if len(real) < 2:
             raise DataError(
@@ -192,13 +193,13 @@ class SelfExGAN(UniformLatents, AdversarialModule):
         self.log_dict({f"train/{name}": loss for name, loss in named.items()}, prog_bar=True)
 
     def infer(self, real: Images, rng: torch.Generator | None = None) -> Inferred:
-        """Return what E and G make of x, and what G makes of latents drawn with `rng`."""
+        """Return the outputs of E and G for x, and G's images of latents drawn with `rng`."""
         latents = self.encode(real)
         images = torch.cat([self.generator(latents), self.generator(self.sample_latents(len(real), rng))])
         return self.inferred(latents, images)
 
     def inferred(self, latents: Latents, images: Generated) -> Inferred:
-        """Return what E makes of G's images, of latents z and of as many others."""
+        """Return z and G's images, and ẑ = E(x̂) for the first half of these images."""
         return Inferred(latents, images, self.encode(images[: len(latents)]))
 
     def generator_loss(self, real: Images, made: Inferred, matching_loss: Tensor) -> GeneratorLoss:
@@ -282,7 +283,7 @@ class SelfExGAN(UniformLatents, AdversarialModule):
 
 
 def project_to_sphere(latents: Latents, centre: float, radius: float) -> Latents:
-    """Return where the ray from the centre through each latent meets the sphere; the centre itself stays.
+    """Return the point at which the ray from the centre through each latent meets the sphere. The centre itself stays.
 
     Args:
         latents: Points.

@@ -9,11 +9,11 @@ Deviations, where a table is silent or cannot be meant as it is printed:
     - D1's last map is printed as "2x2" without a width: 512, twice the one before.
     - The generators of 4.5 to 4.7 are printed to end at 32x32x3, after 32x32x64 and a stride of 2: 64x64x3.
     - D2 in 4.6 and 4.7 is printed to concatenate 64 values of the image with a latent of 128 to 256 values. As in the
-      other five tables, the image gives as many values as the latent has: 128.
+      other five tables, the image gives the latent's number of values: 128.
     - "1x1x32*32" in D2 is a fully connected layer of 1024 units.
     - Convolutions keep or halve the size and deconvolutions double it, as the printed maps do: the padding follows.
-    - Biases are where no batch norm is; leaky ReLUs leak 0.2, as section 2.2.1 says; weights start from N(0, 0.02), as
-      in DCGAN, which the networks are based on.
+    - Rows without batch norm have biases. Leaky ReLUs leak 0.2, as section 2.2.1 says. Weights start from N(0, 0.02),
+      as in DCGAN, the networks' model.
 """
 
 from dataclasses import dataclass
@@ -51,9 +51,9 @@ class Tables:
         generator: G(z).
         encoder: E(x).
         discriminator: D1(x).
-        pair_images: D2(x, z): what x goes through alone.
+        pair_images: D2(x, z): the rows for x alone.
         concat: D2(x, z): number of values of x and z after they are concatenated.
-        pairs: D2(x, z): what they go through then.
+        pairs: D2(x, z): the rows after the concatenation.
     """
 
     image: Map
@@ -69,7 +69,7 @@ class Tables:
         """Check the concatenation.
 
         Raises:
-            SettingError: It is not as long as what is concatenated.
+            SettingError: It is not as long as its two parts together.
         """
         values = self.pair_images[-1]
         if not isinstance(values, FullyConnect) or values.units + self.latent_dim != self.concat:
@@ -416,4 +416,4 @@ TABLES: dict[TableName, Tables] = {
     "celeba": CELEBA,
     "cartoon": CARTOON,
 }
-"""Tables 4.1 to 4.7, under the names of the data sets that they are for."""
+"""Tables 4.1 to 4.7, under the names of their data sets."""

@@ -57,8 +57,8 @@ class TutorialNetworks(Networks):
             multiples of it.
 
     Deviations:
-        - D's last convolution, 4x4 on a 4x4 map, is written as the fully connected layer that it is, so that D without
-          it gives features (batch, feature).
+        - D's last convolution, 4x4 on a 4x4 map, is written as the equivalent fully connected layer. D without it gives
+          features (batch, feature).
         - Losses take logits, so D ends without the sigmoid.
     """
 

@@ -1,4 +1,4 @@
-"""The two sub-problems of a generator's step, measured: are they its step, and what do the targets look like?
+"""The agreement of the two sub-problems with the generator's step, as figures, and their targets as a picture.
 
 Source:
     Weber 2021, *The Hidden Tasks of Generative Adversarial Networks*, section 4.1.
@@ -21,11 +21,11 @@ from gan_lightning.training.generator_updates import GeneratorLoss
 
 @dataclass(frozen=True)
 class GradientAgreement:
-    """How a regression's gradient stands to η times the loss's.
+    """A regression's gradient compared with η times the loss's.
 
     Attributes:
-        ratio: ‖∇_θ ℓ‖ / (η ‖∇_θ L‖); 1 where eq. 13 holds, NaN where the loss has no gradient.
-        angle: Angle between the two, degrees; 0 where eq. 13 holds, NaN where one of them is zero.
+        ratio: ‖∇_θ ℓ‖ / (η ‖∇_θ L‖); 1 if eq. 13 holds, NaN if the loss has no gradient.
+        angle: Angle between the two, degrees; 0 if eq. 13 holds, NaN if one of them is zero.
     """
 
     ratio: float
@@ -40,7 +40,7 @@ def gradient_agreement(
     Args:
         regression_gradient: ∇_θ ℓ.
         loss_gradient: ∇_θ L.
-        rate: η, the inversion's learning rate, times what multiplies the regression of eq. 11.
+        rate: η, the inversion's learning rate, times the factor of eq. 11's regression.
 
     Source:
         Weber 2021, eq. 13.
@@ -50,7 +50,7 @@ def gradient_agreement(
     if length == 0 or expected == 0:
         return GradientAgreement(length / expected if expected else math.nan, math.nan)
     one, other = one / one.norm(), other / other.norm()
-    # Not the arc cosine, which near 0 turns a rounding error of ε into an angle of √ε.
+    # Near 0 the arc cosine would turn a rounding error of ε into an angle of √ε.
     angle = 2 * math.atan2((one - other).norm().item(), (one + other).norm().item())
     return GradientAgreement(length / expected, math.degrees(angle))
 
@@ -58,7 +58,7 @@ def gradient_agreement(
 def measured_agreement(loss: GeneratorLoss, update: InverseExamples) -> GradientAgreement:
     """Return the agreement of an update's gradient with the loss's on the generator of a model; both graphs stay.
 
-    A regression on squares is measured as eq. 11's, whatever multiple of it the update takes: see
+    A regression on squares is measured as eq. 11's. The update's own factor is divided out: see
     `InverseExamples.multiple_of_half_squares`.
 
     Args:

@@ -1,7 +1,7 @@
-"""The inductive bias of a network: what its weights make of a request to change its output.
+"""The inductive bias of a network: the way in which its weights answer a request to change its output.
 
-The request is a change of the output x, K_θ(x) turns it into the change that a step of gradient descent on the weights
-answers with. With d output values and p weights, J = ∂x/∂θ is d x p and K = J Jᵀ is d x d.
+The request is a change of the output x. A step of gradient descent on the weights answers with another change; K_θ(x)
+turns the first into the second. With d output values and p weights, J = ∂x/∂θ is d x p and K = J Jᵀ is d x d.
 
 Source:
     Weber 2021, *The Hidden Tasks of Generative Adversarial Networks*, section 4.2, eqs. 14 to 16.
@@ -29,12 +29,12 @@ LARGEST_DENSE_BYTES = 2**30
 
 @dataclass(frozen=True)
 class Spectrum:
-    """What is known of K's eigenvalues.
+    """A summary of K's eigenvalues.
 
     Attributes:
         trace: tr K = ‖J‖_F², the sum of the eigenvalues.
-        effective_rank: (tr K)² / tr K², the participation ratio: k where k eigenvalues are equal and the others 0, so
-            1 where all requests get the same answer up to its size, and d where K is a multiple of the identity.
+        effective_rank: (tr K)² / tr K², the participation ratio. It is k if k eigenvalues are equal and the others 0.
+            It is 1 if all requests get the same answer up to its size, and d if K is a multiple of the identity.
         values: d, the number of output values, the largest effective rank.
     """
 
@@ -47,13 +47,13 @@ class InductiveBias:
     """K_θ(x) of a network at an input, with the weights that it has now.
 
     Args:
-        network: Run in the mode in which it is. In train mode batch norm has the batch's statistics, so K is that of
-            the whole batch; the running ones take no notice of it.
-        inputs: What the network is called with.
-        select: The part of the network's output that is x; where not given, all of it.
+        network: Run in its present mode. In train mode batch norm takes the batch's statistics, so K is the whole
+            batch's; the running statistics stay unchanged.
+        inputs: The network's arguments.
+        select: Returns x, a part of the network's output; by default all of it.
 
     Raises:
-        SettingError: If dropout is active, by which each product would be of a network of its own.
+        SettingError: If dropout is active: each product would be of another network.
     """
 
     def __init__(self, network: nn.Module, *inputs: object, select: Callable[[Tensor], Tensor] | None = None) -> None:
@@ -64,13 +64,13 @@ class InductiveBias:
                     f"'{name}': each product would be of another network. Call network.eval(), or set its p to 0."
                 )
         self.network, self.inputs, self.select = network, inputs, select
-        # A weight may have several names. Those of one layer under two names must not be given twice: functional_call
-        # would leave its substitutes behind in the layer.
+        # A weight may have several names, one in each layer that uses it. A layer under two names must get its weights
+        # once: functional_call would otherwise leave its substitutes behind in the layer.
         self._names: dict[Tensor, list[str]] = {}
         for path, layer in network.named_modules():
             for name, weight in layer.named_parameters(path, recurse=False):
                 self._names.setdefault(weight, []).append(name)
-        # Weights that x does not depend on have no part in K, and may be many: those of D beside G.
+        # Weights without influence on x have no part in K, and may be many, such as D's beside G.
         with _differentiable(self._names), torch.enable_grad():
             x = self._run({})
             gradients = torch.autograd.grad(x.sum(), list(self._names), allow_unused=True)
@@ -97,7 +97,7 @@ class InductiveBias:
     def push_forward(self, change: Weights) -> Tensor:
         """Return J u, the change of x to first order when the weights change by u."""
         with warnings.catch_warnings():
-            # torch's own: its first jvp in a process compiles decompositions in a way that torch deprecates.
+            # torch warns of itself: its first jvp in a process compiles decompositions in a deprecated way.
             warnings.filterwarnings("ignore", message=".*torch.jit.script", category=FutureWarning)
             return jvp(self._run, (dict(self.weights),), (dict(change),))[1]
 
@@ -141,7 +141,7 @@ class InductiveBias:
         return _spectrum(k.trace().item(), k.square().sum().item(), len(k))
 
     def estimated_spectrum(self, probes: int = 16, rng: torch.Generator | None = None) -> Spectrum:
-        """Return trace and effective rank as random products estimate them.
+        """Return estimates of trace and effective rank from random products.
 
         With v of random signs, E vᵀ K v = tr K and E ‖K v‖² = tr K². The relative error falls with the square root of
         `probes`, and is the smaller the higher the effective rank.

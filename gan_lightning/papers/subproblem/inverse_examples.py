@@ -6,7 +6,7 @@ Source:
 Deviations:
     - The paper's L is of one image, a model's loss is the mean over a batch. Its gradient with respect to the whole
       batch of images gives x', so that eq. 13 holds for the batch exactly, batch norm in D included. For the term of
-      one image η is then η_inv / batch size, as it is in the paper's own experiment (`BCELoss` and `MSELoss` with
+      one image η is then η_inv / batch size, as in the paper's own experiment (`BCELoss` and `MSELoss` with
       `reduction="sum"`).
 """
 
@@ -38,38 +38,39 @@ class InverseExamples(GeneratorUpdate):
     """The generator's step in its two hidden parts: images that D likes better, and a regression on them.
 
     The discriminator reaches the generator through these images alone: its graph is not part of the regression's.
-    Encoders and other networks that a model trains with its generator step on the model's loss, as ever. Where several
-    processes share a batch, x' and the regression are those of the whole of it.
+    A model may train encoders and other networks with its generator. These step on the model's loss, as ever. If
+    several processes share a batch, x' and the regression are of the whole batch.
 
     Args:
         inversion_rate: η_inv, the learning rate of the images.
-        inversion_steps: Steps from x to x'. Each one but the first costs a forward pass of the discriminator, of which
-            its batch-norm statistics take no notice.
-        inversion_optimizer: How the images descend: `sgd`, or `adam`, whose first step moves each value by η_inv.
-        inversion_momentum: Momentum of `sgd`; it tells from the second step on.
-        discrepancy: What the images descend on: the model's `own` generator loss, or the distance of D's label from
+        inversion_steps: Steps from x to x'. Each one but the first costs a forward pass of the discriminator. This pass
+            leaves the running batch-norm statistics alone.
+        inversion_optimizer: Optimizer of the images: `sgd`, or `adam`, whose first step moves each value by η_inv.
+        inversion_momentum: Momentum of `sgd`; it has an effect from the second step on.
+        discrepancy: Objective of the images: the model's `own` generator loss, or the distance of D's label from
             "real": `bce`, `l2` or `l1`.
         total_variation: Weight of the images' total variation, beside the discrepancy; sum over an image's pairs of
             neighbours, mean over images.
-        stay_close: Weight of ‖x' - x‖², beside the discrepancy; mean over images. It tells from the second step on.
-        clamp: Whether x' is held to the range of images, [-1, 1].
+        stay_close: Weight of ‖x' - x‖², beside the discrepancy; mean over images. It has an effect from the second step
+            on.
+        clamp: Whether x' is clamped to the range of images, [-1, 1].
         regression: Distance of the generator's output from x': `sum`, `half_sum` or `mean` of squares, `l1`, `ssim` or
             `perceptual`.
         perceptual: The network of `perceptual`.
-        regression_rate: η_reg, which multiplies the regression's gradient.
-        regression_optimizer: What applies that gradient: the generator's `own` optimizer, or `sgd`, θ - η_reg ∇ℓ
-            without momentum, decay or schedule.
+        regression_rate: η_reg, a factor of the regression's gradient.
+        regression_optimizer: Optimizer of this gradient: the generator's `own`, or `sgd`, θ - η_reg ∇ℓ without
+            momentum, decay or schedule.
 
     Raises:
         SettingError: If a setting is out of range.
 
     Source:
-        Weber 2021, eqs. 3, 4, 11 and 13, and section 6. Defaults are those of section 6.1.
+        Weber 2021, eqs. 3, 4, 11 and 13, and section 6. The defaults are section 6.1's.
 
     Deviations, where the paper is silent:
         - The generator's own optimizer applies the regression's gradient. Under Adam a constant factor such as η then
-          cancels, but not beside Adam's ε and not beside a weight decay, which weigh 1/η times as much as in direct
-          training. `regression_rate` of 0.5 / `inversion_rate` (with `sum`) undoes that: the gradient is the loss's.
+          cancels. Adam's ε and a weight decay, however, weigh 1/η times as much as in direct training.
+          `regression_rate` of 0.5 / `inversion_rate` (with `sum`) undoes that: the gradient is the loss's.
         - SSIM and perceptual distances have no first-order part at x' = x: at a small η_inv their gradients are small
           as well.
     """
@@ -132,7 +133,7 @@ class InverseExamples(GeneratorUpdate):
         """Check that the regression can compare such images.
 
         Raises:
-            SettingError: If they are too small for SSIM, or no images for the perceptual network.
+            SettingError: If they are too small for SSIM, or the perceptual network does not take them.
         """
         if self.regression == "ssim" and image_size < SSIM_WINDOW:
             raise SettingError(
@@ -143,13 +144,13 @@ class InverseExamples(GeneratorUpdate):
             self.perceptual.check(channels, image_size)
 
     def objective(self, loss: GeneratorLoss, *, retain_graph: bool = False) -> Scalar:
-        """Return η_reg ℓ(x(θ), x'), whose gradient is to be the generator's."""
+        """Return η_reg ℓ(x(θ), x'). The generator steps on its gradient."""
         examples = self.invert(loss, retain_graph=retain_graph)
         images = loss.images.to(examples.displacement.dtype)
         return self.regression_rate * self.regression_loss(images, examples)
 
     def multiple_of_half_squares(self, values: int) -> float:
-        """Return c where η_reg ℓ is c times ½ ‖x(θ) - x'‖², so that its gradient is to be c η ∇_θ L; else 1.
+        """Return the c for which η_reg ℓ = c · ½ ‖x(θ) - x'‖², with the gradient c η ∇_θ L; 1 if there is none.
 
         Args:
             values: Number of values in this process's images.
@@ -161,14 +162,14 @@ class InverseExamples(GeneratorUpdate):
         return 1.0 if multiple is None else self.regression_rate * multiple(values * process_count())
 
     def regression_loss(self, images: Images, examples: InverseExample) -> Scalar:
-        """Return ℓ(x(θ), x'), or what has it as its mean over the processes."""
+        """Return this process's ℓ(x(θ), x'); the mean over the processes is the whole batch's."""
         if self.perceptual is not None:
             return self.perceptual.distance(images, examples)
         regression = REGRESSIONS[self.regression](images, examples)
         return regression * process_count() if self.regression in SUMS else regression
 
     def invert(self, loss: GeneratorLoss, *, retain_graph: bool = False) -> InverseExample:
-        """Return x', images in the neighbourhood of the generator's that D takes for real ones more readily.
+        """Return x', images near the generator's that D calls real more readily.
 
         Args:
             loss: The model's generator loss; its graph gives the first step.
@@ -189,7 +190,7 @@ class InverseExamples(GeneratorUpdate):
             discrepancy = value if self.discrepancy == "own" else DISCREPANCIES[self.discrepancy](logits)
             (gradient,) = torch.autograd.grad(discrepancy, images, retain_graph=retain_graph)
             gradient = gradient.to(start.dtype) + self._regularisers_gradient(start, displacement.detach())
-            displacement.grad = gradient / process_count()  # a mean over all images is one over the processes, too
+            displacement.grad = gradient / process_count()  # the mean over all images is a mean over processes, too
             optimizer.step()
             if self.clamp:
                 with torch.no_grad():

@@ -1,12 +1,12 @@
-"""The distances from inverse examples that a generator may descend on, and what inverse examples descend on.
+"""The distances from inverse examples as a generator's objectives, and the objectives of the inverse examples.
 
 Source:
     Weber 2021, *The Hidden Tasks of Generative Adversarial Networks*, sections 3.1, 4.1 and 6.
 
 Deviations:
     - An inverse example is kept as x and x' - x. At η_inv = 2e-4 a value of a batch of images moves by about 1e-7, the
-      size of float32's rounding errors: a regression on the rounded x' would be one on these, too.
-    - The ℓ1 loss is a sum, the reading under which its η_reg of 0.5 is that of the sum of squares.
+      size of float32's rounding errors: a regression on the rounded x' would regress on these errors, too.
+    - The ℓ1 loss is a sum. Under this reading its η_reg of 0.5 is the same as for the sum of squares.
 """
 
 import copy
@@ -31,8 +31,8 @@ class InverseExample:
     """Better images: x' = x + displacement.
 
     Attributes:
-        start: x, what the generator made.
-        displacement: x' - x, exact where x' in float32 is not.
+        start: x, the generator's images.
+        displacement: x' - x, more exact than x' itself in float32.
     """
 
     start: Images
@@ -44,7 +44,7 @@ class InverseExample:
         return self.start + self.displacement
 
     def residual(self, images: Images) -> Images:
-        """Return x(θ) - x', as exact as the displacement where x(θ) = x."""
+        """Return x(θ) - x'; at x(θ) = x it is as exact as the displacement."""
         return (images - self.start) - self.displacement
 
 
@@ -93,7 +93,7 @@ def absolute_error(images: Images, examples: InverseExample) -> Scalar:
 
 
 def structural_dissimilarity(images: Images, examples: InverseExample) -> Scalar:
-    """Return 1 - SSIM(x(θ), x'), the mean over images; in float64, since close images differ in the last digits only.
+    """Return 1 - SSIM(x(θ), x'), the mean over images, in float64: close images differ in the last digits only.
 
     Source:
         Wang et al. 2004; named in Weber 2021, section 1.
@@ -117,17 +117,20 @@ REGRESSIONS: Mapping[str, Callable[[Images, InverseExample], Scalar]] = {
 }
 
 SUMS = ("sum", "half_sum", "l1")
-"""Regressions that add up over the images; the others are means."""
+"""Regressions that are sums over the images; the others are means."""
 
 HALF_SQUARES: Mapping[str, Callable[[int], float]] = {
     "sum": lambda values: 2.0,
     "half_sum": lambda values: 1.0,
     "mean": lambda values: 2.0 / values,
 }
-"""What multiple of eq. 11's ½ ‖x(θ) - x'‖² a regression is, where it is one, for a number of values in a batch."""
+"""The factor c for which a regression equals c · ½ ‖x(θ) - x'‖² of eq. 11.
+
+It depends on the number of values in a batch. Only squared errors have one.
+"""
 
 SSIM_WINDOW = 11
-"""Edge of SSIM's window, pixels; a smaller image has no place for it."""
+"""Edge of SSIM's window, pixels; the smallest image that it fits into."""
 
 
 @dataclass(frozen=True)
@@ -136,9 +139,9 @@ class PerceptualNetwork:
 
     Args:
         network: Import path of a class or function that makes it, without arguments: `torchvision.models.vgg16`.
-        weights: File of its state dict; where not given, the weights are those that it is made with, and where these
-            are random, the same in each run.
-        layers: Names of the submodules whose outputs are compared; where empty, the network's own output is.
+        weights: File of its state dict. Without it the network keeps its initial weights; random ones are the same in
+            each run.
+        layers: Names of the submodules whose outputs are compared; if empty, the network's own output is.
 
     Source:
         Dosovitskiy & Brox 2016; named in Weber 2021, section 1.
@@ -149,13 +152,13 @@ class PerceptualNetwork:
     layers: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        """Keep the layers as what can be hashed."""
+        """Keep the layers as a tuple, which can be hashed."""
         object.__setattr__(self, "layers", tuple(self.layers))
 
     def distance(self, images: Images, examples: InverseExample) -> Scalar:
         """Return the mean squared difference between the features of x(θ) and of x', summed over the layers.
 
-        In float64, since close images differ in the last digits only.
+        Computed in float64: close images differ in the last digits only.
         """
         with torch.autocast(images.device.type, enabled=False):
             network = _loaded_in_double(self, images.device)
@@ -190,5 +193,5 @@ def _loaded_in_double(settings: PerceptualNetwork, device: torch.device) -> nn.M
 
 @lru_cache(maxsize=1)
 def _loaded(settings: PerceptualNetwork) -> nn.Module:
-    """Return the network, in float32 on the CPU; it is no part of the model and its checkpoints."""
+    """Return the network, in float32 on the CPU. It is outside of the model and its checkpoints."""
     return imported_network(settings.network, settings.weights, settings.layers, PERCEPTUAL)

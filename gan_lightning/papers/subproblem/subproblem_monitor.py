@@ -1,4 +1,4 @@
-"""When the two sub-problems of the generator's step are measured and drawn."""
+"""The callback that measures and draws the two sub-problems of the generator's step."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -25,34 +25,34 @@ GROUP = "subproblem"
 """The settings' group, and the first part of the figures' names."""
 
 HIDDEN = InverseExamples(regression="half_sum", regression_rate=1.0)
-"""What direct training does without saying so, by eq. 13; a model's own inverse examples stand in for it."""
+"""The inverse examples of direct training, by eq. 13. Models with inverse examples are measured with their own."""
 
 
 class SubproblemMonitor(Callback):
-    """Measures, while a generator trains, how its two sub-problems stand to its step; off unless asked for.
+    """Compares a generator's two sub-problems with its step while it trains; off unless asked for.
 
-    On batches: `subproblem/gradient_ratio`, ‖∇_θ ℓ‖ / (η ‖∇_θ L‖), and `subproblem/gradient_angle`, the angle between
-    the two in degrees, of the model's own inverse examples, or, where it trains directly, of those that it trains on
-    without saying so. ℓ is ½ ‖x(θ) - x'‖², whatever multiple of it `sum`, `half_sum`, `mean` and η_reg make: by eq. 13
-    ratio and angle are 1 and 0, if x' is one step of `sgd` on the model's own loss, without total variation and with no
-    value clamped. Other x' are measured in the same way, though the theorem predicts nothing. Nor does it for `l1`,
-    `ssim` and `perceptual`, where ℓ is η_reg times that distance.
+    On batches it logs `subproblem/gradient_ratio`, ‖∇_θ ℓ‖ / (η ‖∇_θ L‖), and `subproblem/gradient_angle`, the angle
+    between the two in degrees. They are of the model's own inverse examples; for direct training, of the inverse
+    examples that eq. 13 implies. ℓ is ½ ‖x(θ) - x'‖²; the factors of `sum`, `half_sum`, `mean` and η_reg are divided
+    out. By eq. 13 the ratio is 1 and the angle 0, if x' is one step of `sgd` on the model's own loss, without total
+    variation and with no value clamped. Other x' are measured in the same way, but the theorem predicts nothing. The
+    same is true of `l1`, `ssim` and `perceptual`, for which ℓ is η_reg times the distance.
 
-    After epochs: `subproblem/trace` and `subproblem/effective_rank` of the inductive bias K_θ(x), in eval mode, the
-    means over some images, always from the same latents; and a picture of x, x', their difference and the same
-    amplified, of the last batch of the epoch or of the run, `pictures/subproblem-...`, with its factor as
-    `subproblem/amplification`.
+    After epochs it logs `subproblem/trace` and `subproblem/effective_rank` of the inductive bias K_θ(x), in eval mode.
+    They are means over some images, always from the same latents. A picture shows x, x', their difference and the
+    amplified difference, of the last batch of the epoch or of the run: `pictures/subproblem-...`.
+    `subproblem/amplification` is its factor.
 
     Neither weights, batch-norm statistics nor the random numbers of the training change. Models without a generator of
     images are passed over.
 
     Args:
-        every_n_batches: Batches between two measurements of the gradients, each of which costs about three more
-            backward passes; 0 measures none.
+        every_n_batches: Batches between two measurements of the gradients; 0 measures none. Each costs about three more
+            backward passes.
         every_n_epochs: Epochs between two pictures and measurements of the inductive bias; 0 makes none.
         columns: Images in a row of the picture.
-        images: Images that the inductive bias is measured at.
-        probes: Random products per image that estimate trace and effective rank.
+        images: Number of images for the inductive bias.
+        probes: Random products per image, for the estimates of trace and effective rank.
         seed: Seed of the latents and of the products.
     """
 
@@ -77,7 +77,7 @@ class SubproblemMonitor(Callback):
         self.every_n_batches, self.every_n_epochs = every_n_batches, every_n_epochs
         self.columns, self.images, self.probes, self.seed = columns, images, probes, seed
         self._last: dict[str, float] = {}
-        """What was measured last, by name."""
+        """The last measured figures, by name."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Forget the last training."""
@@ -85,7 +85,7 @@ class SubproblemMonitor(Callback):
             self._last = {}
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
-        """Look on at the generator's step, if the batch is one of those that are measured or drawn."""
+        """Observe the generator's step, if this batch is measured or drawn."""
         if not isinstance(pl_module, UpdatesGenerator) or is_dry_run(trainer):
             return
         measures = self.every_n_batches > 0 and batches_done(trainer) % self.every_n_batches == 0
@@ -97,12 +97,12 @@ class SubproblemMonitor(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
-        """Look away."""
+        """Stop observing."""
         if isinstance(pl_module, UpdatesGenerator):
             pl_module.generator_observer = None
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measure the inductive bias, if the epoch is one of those."""
+        """Measure the inductive bias, if it is due after this epoch."""
         if not self._due(trainer) or is_dry_run(trainer) or not isinstance(pl_module, GeneratesImages):
             return
         if not isinstance(pl_module, UpdatesGenerator):
@@ -113,7 +113,7 @@ class SubproblemMonitor(Callback):
         self._log(trainer, {name: sum(getattr(s, name) for s in spectra) / len(spectra) for name in names})
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write what was measured last."""
+        """Write the last measured figures."""
         epoch, batches = trainer.current_epoch, batches_done(trainer)
         figures = [
             Figure(measurement=GROUP, metric=name, value=value, split="", epoch=epoch, batches=batches)
@@ -126,15 +126,15 @@ class SubproblemMonitor(Callback):
             deliver(trainer, pl_module, GROUP, settings, Outcome(figures), logs=False, shows=False)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what was measured last, for a run that goes on."""
+        """Return the last measured figures, for a run that goes on."""
         return {"last": self._last} if self._last else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with it."""
+        """Take up the figures again."""
         self._last = dict(state_dict["last"])
 
     def _log(self, trainer: Trainer, metrics: Mapping[str, float]) -> None:
-        """Log figures once: what a model logs stands in every later row of its epoch, as if measured again."""
+        """Log figures once. Figures logged through the model would stand in every later row of the epoch."""
         self._last |= metrics
         for logger in trainer.loggers if trainer.is_global_zero else []:
             named = {f"{GROUP}/{name}": value for name, value in metrics.items()}
@@ -183,12 +183,12 @@ class _Drawn(nn.Module):
 
 
 def generator_spectra(model: nn.Module, images: int, probes: int, seed: int) -> list[Spectrum]:
-    """Return what is known of K_θ(x) at images that a model draws with a seed; in eval mode, and nothing changes.
+    """Return the spectra of K_θ(x) at images that a model draws with a seed, in eval mode. Nothing changes.
 
-    Autocasting is off meanwhile: forward-mode derivatives of transposed convolutions do not get along with it.
+    Autocasting is off meanwhile: forward-mode derivatives of transposed convolutions do not work with it.
 
     Args:
-        model: Has `generate`; of several generators the first is measured.
+        model: Has `generate`; the first of several generators is measured.
         images: Number of images.
         probes: Random products per image.
         seed: Of the latents and of the products.

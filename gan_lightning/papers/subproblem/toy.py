@@ -1,7 +1,7 @@
 """The smallest GAN: a linear generator and a logistic discriminator on Gaussian data in d dimensions.
 
-D's gradient is a multiple of one vector w, so the generated data are pushed along it alone: their mean can reach the
-data's, their covariance cannot be made the data's.
+D's gradient is a multiple of one vector w, so it pushes the generated data along w alone. Their mean can reach the
+data's mean; their covariance cannot reach the data's covariance.
 
 Source:
     Weber 2021, *The Hidden Tasks of Generative Adversarial Networks*, section 5.
@@ -9,7 +9,7 @@ Source:
 Deviations, where the paper is silent:
     - D and G take one step each in turn, on N new points each.
     - B starts as the identity and no shift, w as zero.
-    - The closed form is the regression on the targets of one inversion step, as eq. 21 has it.
+    - The closed form is the regression on the targets of one inversion step (eq. 21).
 """
 
 from collections.abc import Mapping
@@ -87,8 +87,8 @@ class ToyGAN:
     Args:
         mean: μ of the data.
         covariance: Σ of the data, positive definite.
-        solver: How B follows the targets: `gradient` takes one step of unit rate, which eq. 13 makes a step of
-            rate `inversion_rate` of the GAN; `closed_form` solves the regression.
+        solver: The way in which B follows the targets: `gradient` takes one step of unit rate, which eq. 13 makes a
+            step of rate `inversion_rate` of the GAN; `closed_form` solves the regression.
         steps: Steps of D, and of G.
         points: N, real and generated points in a step.
         discriminator_rate: Learning rate of w.
@@ -145,9 +145,9 @@ class ToyHistory:
     covariances: Float64[Tensor, "steps dimensions dimensions"]
 
     def errors(self) -> Mapping[str, Float64[Tensor, " steps"]]:
-        """Return ‖m - μ‖ and ‖C - Σ‖ (Frobenius), each as a share of what it was at the start.
+        """Return ‖m - μ‖ and ‖C - Σ‖ (Frobenius), each as a share of its value at the start.
 
-        Where it was 0 there, as for a mean of 0 or the identity as covariance, it is the distance itself.
+        A distance that was 0 at the start stays unscaled: for a mean of 0, or for the identity as covariance.
         """
         found = {
             "mean": (self.means - torch.tensor(self.settings.mean).double()).norm(dim=1),
@@ -196,9 +196,9 @@ EARLY_COLOUR, LATE_COLOUR = (205, 220, 240), (20, 60, 140)
 def toy_picture(history: ToyHistory, *, ellipses: int = 12) -> "Image":
     """Return a picture of mean and covariance over training.
 
-    Left, the first two dimensions: the ellipse of one standard deviation of the generated data at some steps, from
-    light to dark, with the path of their mean, and in red the data's. Right: the distances of mean and covariance from
-    the data's, as `ToyHistory.errors` gives them.
+    The left panel shows the first two dimensions: the ellipse of one standard deviation of the generated data at some
+    steps, from light to dark, and the path of their mean; the data's ellipse is red. The right panel shows the
+    distances of `ToyHistory.errors`.
 
     Args:
         history: A training in two dimensions or more.
