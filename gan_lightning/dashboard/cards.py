@@ -14,7 +14,7 @@ from urllib.parse import quote
 from gan_lightning.dashboard.charts import Chart, losses_chart
 from gan_lightning.dashboard.comparison import Comparison, Row, text_of
 from gan_lightning.dashboard.markup import boxes, csv_button, details, facts, marks, number, section
-from gan_lightning.dashboard.run_folders import Found, Run
+from gan_lightning.dashboard.run_folders import FoundRuns, Run
 from gan_lightning.figures import Figure
 
 RUNS = "runs.csv"
@@ -107,7 +107,7 @@ def _picture(path: Path, run: Run) -> str:
     return f"<figure>{shown}<figcaption>{name}</figcaption></figure>"
 
 
-def left_out(found: Found) -> str:
+def left_out(found: FoundRuns) -> str:
     """List the folders that were not drawn, with the reasons."""
     if not found.left_out:
         return ""

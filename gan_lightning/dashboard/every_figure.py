@@ -20,7 +20,7 @@ _REMARK = (
 
 
 @dataclass(frozen=True)
-class Panel:
+class FigurePanel:
     """Figures that share a chart.
 
     Attributes:
@@ -72,20 +72,20 @@ def _counted(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def panels(rows: Sequence[Row]) -> Iterator[Panel]:
+def panels(rows: Sequence[Row]) -> Iterator[FigurePanel]:
     """Yield a panel for each metric and axis, or several if one would have more figures than colours."""
     for metric, axis in dict.fromkeys((row["metric"], row["axis"]) for row in rows):
         own = [row for row in rows if (row["metric"], row["axis"]) == (metric, axis)]
         where = {"metric": metric, "axis": axis}
         series = _series(own)
         if len(series) <= len(COLOURS):
-            yield Panel(metric, where, own)
+            yield FigurePanel(metric, where, own)
             continue
         for part in _PARTS:
             groups = _groups(own, part)
             if all(1 < len(_series(group)) <= len(COLOURS) for group in groups.values()):
                 for value, group in groups.items():
-                    yield Panel(": ".join(filter(None, [metric, value])), {**where, part: value}, group)
+                    yield FigurePanel(": ".join(filter(None, [metric, value])), {**where, part: value}, group)
                 break
         else:
             parts = -(-len(series) // len(COLOURS))
@@ -93,7 +93,7 @@ def panels(rows: Sequence[Row]) -> Iterator[Panel]:
             for i in range(parts):
                 chosen = series[i * size : (i + 1) * size]
                 group = [row for row in own if row["series"] in chosen]
-                yield Panel(f"{metric} ({i + 1} of {parts})", {**where, "series": chosen}, group)
+                yield FigurePanel(f"{metric} ({i + 1} of {parts})", {**where, "series": chosen}, group)
 
 
 def _series(rows: Iterable[Row]) -> list[str]:
@@ -107,7 +107,7 @@ def _groups(rows: Iterable[Row], part: str) -> dict[str, list[Row]]:
     return groups
 
 
-def _against_x(comparison: Comparison, panel: Panel, file: str, ids: Iterator[str]) -> Iterable[Chart]:
+def _against_x(comparison: Comparison, panel: FigurePanel, file: str, ids: Iterator[str]) -> Iterable[Chart]:
     variants: Sequence[str | None] = [None] if comparison.scattered else comparison.variants
     colours = colours_of("series", _series(panel.rows))
     for variant in variants:
@@ -119,7 +119,7 @@ def _against_x(comparison: Comparison, panel: Panel, file: str, ids: Iterator[st
             )  # fmt: skip
 
 
-def _curves(comparison: Comparison, panel: Panel, file: str, ids: Iterator[str]) -> Iterable[Chart]:
+def _curves(comparison: Comparison, panel: FigurePanel, file: str, ids: Iterator[str]) -> Iterable[Chart]:
     """Yield a chart per setting, all on one scale."""
     if not (axis := panel.where["axis"]):
         return

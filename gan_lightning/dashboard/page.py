@@ -16,12 +16,12 @@ from gan_lightning.dashboard.comparison import Comparison, Row, compare
 from gan_lightning.dashboard.every_figure import every_figure
 from gan_lightning.dashboard.main_figures import ACCURACIES, CURVES, DIFFERENCES, glance, main_figures, unequal
 from gan_lightning.dashboard.rows import tabulate
-from gan_lightning.dashboard.run_folders import Found
+from gan_lightning.dashboard.run_folders import FoundRuns
 from gan_lightning.errors import SettingError
 
 
 def build_page(
-    found: Found, title: str, page_folder: Path, x: str | None = None, follow_seconds: float = 0, version: str = ""
+    found: FoundRuns, title: str, page_folder: Path, x: str | None = None, follow_seconds: float = 0, version: str = ""
 ) -> str:
     """Return the page as self-contained HTML.
 

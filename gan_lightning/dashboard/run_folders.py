@@ -134,7 +134,7 @@ class LeftOut:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundRuns:
     """The runs and trials in a folder.
 
     Attributes:
@@ -152,7 +152,7 @@ class _UnusableError(Exception):
     """The reason why a run is left out."""
 
 
-def read_folder(root: Path) -> Found:
+def read_folder(root: Path) -> FoundRuns:
     """Read all runs and trials below a folder.
 
     The newest of several runs with the same settings and seed counts. A repetition is no further seed: it would make
@@ -175,7 +175,7 @@ def read_folder(root: Path) -> Found:
             same.remove(earlier)
         same.append(run)
     runs = sorted((run for same in kept.values() for run in same), key=lambda run: run.name)
-    return Found(runs, sorted(left_out, key=lambda out: out.name), list(trials.values()))
+    return FoundRuns(runs, sorted(left_out, key=lambda out: out.name), list(trials.values()))
 
 
 def _are_measured_alike(first: Run, second: Run) -> bool:

@@ -7,7 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from gan_lightning.data.listing import Found, Identity, identity_of
+from gan_lightning.data.listing import FoundImage, Identity, identity_of
 from gan_lightning.data.reading import NAMED, named, reading, shown
 from gan_lightning.errors import DataError
 
@@ -82,7 +82,7 @@ def header_of(line: str, file: Path, file_column: str, label_column: str) -> tup
     return header, delimiter
 
 
-def labels_of(images: list[Found], rows: list[Row], file: Path, root: Path) -> dict[Identity, str]:
+def labels_of(images: list[FoundImage], rows: list[Row], file: Path, root: Path) -> dict[Identity, str]:
     """Return the label of each image with a row in a list.
 
     A row names its image by a path from `root` or from the list's own folder. The end of a path is enough if one image
@@ -92,7 +92,7 @@ def labels_of(images: list[Found], rows: list[Row], file: Path, root: Path) -> d
         DataError: A row names no image or several, or an image is listed twice.
     """
     known = {found.identity for found in images}
-    by_name: dict[str, list[Found]] = defaultdict(list)
+    by_name: dict[str, list[FoundImage]] = defaultdict(list)
     for found in images:
         by_name[plain(found.name)].append(found)
     rows_of: dict[Identity, Row] = {}
@@ -124,7 +124,7 @@ def labels_of(images: list[Found], rows: list[Row], file: Path, root: Path) -> d
 
 
 def identities_of(
-    name: str, folders: tuple[Path, ...], known: set[Identity], by_name: dict[str, list[Found]]
+    name: str, folders: tuple[Path, ...], known: set[Identity], by_name: dict[str, list[FoundImage]]
 ) -> set[Identity]:
     """Return the images that a name of a list may stand for."""
     for spelling in dict.fromkeys((name, name.replace("\\", "/"))):

@@ -35,7 +35,7 @@ HIDDEN, NO_FILE, LINKED_FOLDER, LINKED_FILE, NO_SUFFIX = (
 """Kinds of left out entries that are not counted by suffix."""
 
 
-class Found(NamedTuple):
+class FoundImage(NamedTuple):
     """An image file below a folder.
 
     Attributes:
@@ -52,7 +52,7 @@ class Found(NamedTuple):
         return self.path.rpartition(os.sep)[2]
 
 
-Labelled = list[tuple[Found, int]]
+Labelled = list[tuple[FoundImage, int]]
 """Images and their labels."""
 
 
@@ -67,8 +67,8 @@ class Content:
             already.
     """
 
-    images: list[Found] = field(default_factory=list)
-    folders: dict[str, list[Found]] = field(default_factory=dict)
+    images: list[FoundImage] = field(default_factory=list)
+    folders: dict[str, list[FoundImage]] = field(default_factory=dict)
     others: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -77,7 +77,7 @@ class Content:
         return [] if self.images else list(self.folders)
 
     @property
-    def all_images(self) -> list[Found]:
+    def all_images(self) -> list[FoundImage]:
         """The images at any depth."""
         return [*self.images, *chain.from_iterable(self.folders.values())]
 
@@ -108,7 +108,9 @@ def content_of(folder: Path) -> Content:
     return content
 
 
-def images_below(folder: str, suffixes: frozenset[str], others: Counter[str], seen: set[Identity]) -> Iterator[Found]:
+def images_below(
+    folder: str, suffixes: frozenset[str], others: Counter[str], seen: set[Identity]
+) -> Iterator[FoundImage]:
     """Yield the images of a folder, then the images of each folder in it that has not been `seen` yet."""
     waiting = [folder]
     while waiting:
@@ -124,7 +126,7 @@ def images_below(folder: str, suffixes: frozenset[str], others: Counter[str], se
         waiting += reversed(folders)
 
 
-def entries_of(folder: str, suffixes: frozenset[str], others: Counter[str]) -> Iterator[tuple[str, Found, bool]]:
+def entries_of(folder: str, suffixes: frozenset[str], others: Counter[str]) -> Iterator[tuple[str, FoundImage, bool]]:
     """Yield the image files and the folders in a folder, sorted by name; True marks folders. Count the rest.
 
     Raises:
@@ -147,7 +149,7 @@ def entries_of(folder: str, suffixes: frozenset[str], others: Counter[str]) -> I
             continue
         is_file, is_folder = stat.S_ISREG(status.st_mode), stat.S_ISDIR(status.st_mode)
         if is_folder or (is_file and is_image):
-            yield name, Found(path, identity_of(path, status)), is_folder
+            yield name, FoundImage(path, identity_of(path, status)), is_folder
         else:
             others[suffix_of(name) if is_file else NO_FILE] += 1
 
@@ -179,7 +181,7 @@ def each_once(splits: dict[Split, Labelled], classes: list[str], others: Counter
     Raises:
         DataError: The same file has two labels.
     """
-    met: dict[Identity, tuple[Found, int]] = {}
+    met: dict[Identity, tuple[FoundImage, int]] = {}
     kept: dict[Split, Labelled] = {}
     for split, samples in splits.items():
         kept[split] = []

@@ -28,7 +28,7 @@ FRESH, ESTIMATED = "fresh_statistics", "estimated_statistics"
 
 
 @dataclass(frozen=True)
-class _Source:
+class _FeatureSource:
     """A set of features, with the names of its figures."""
 
     subject: str
@@ -172,7 +172,7 @@ class Transfer(Measurement):
         }
         return Outcome(figures, details, tables=[self._table(bench, figures)])
 
-    def _sources(self, bench: Bench) -> tuple[list[_Source], dict[Split, Tensor]]:
+    def _sources(self, bench: Bench) -> tuple[list[_FeatureSource], dict[Split, Tensor]]:
         """Return all sets of features in the order of their figures, and the labels."""
         kinds: list[tuple[Weights, BatchNorm, str]] = [("trained", self.batch_norm, "")]
         if bench.controls and self.random_weights:
@@ -181,7 +181,7 @@ class Transfer(Measurement):
             kinds += [("random", "real", ESTIMATED)] if normalised else []
         if bench.controls and self.raw_pixels:
             kinds += [("none", "running", "")]
-        sources: list[_Source] = []
+        sources: list[_FeatureSource] = []
         labels: dict[Split, Tensor] = {}
         for weights, batch_norm, condition in kinds:
             found = {
@@ -192,7 +192,7 @@ class Transfer(Measurement):
             }
             labels = {split: each.labels for split, each in found.items()}
             sources += [
-                _Source(name, weights, condition, train, found["test"].matrices[name])
+                _FeatureSource(name, weights, condition, train, found["test"].matrices[name])
                 for name, train in found["train"].matrices.items()
             ]
         for split, known in labels.items():
@@ -200,7 +200,7 @@ class Transfer(Measurement):
                 raise DataError(f"{bench.data.name}: at least one {split} image must have a label, got none.")
         return sources, labels
 
-    def _figures(self, source: _Source, probe: str, judgement: Judgement, images: int) -> list[Figure]:
+    def _figures(self, source: _FeatureSource, probe: str, judgement: Judgement, images: int) -> list[Figure]:
         about = {"subject": source.subject, "protocol": probe, "weights": source.weights, "images": images}
         about |= {"condition": source.condition}
         return [

@@ -21,17 +21,9 @@ from gan_lightning.measurements.measurement import Measurement, Outcome
 from gan_lightning.measurements.transfer import SPLITS, check_labels
 from gan_lightning.nets.resizing import resized
 from gan_lightning.papers.mgan.anatomy_picture import anatomy_picture
-from gan_lightning.papers.mgan.null_space import (
-    ACCURACIES,
-    SHARES,
-    AnatomyRecord,
-    Prediction,
-    SplitFeatures,
-    Weights,
-    check_tolerance,
-    evaluate_anatomy,
-    predictions,
-)
+from gan_lightning.papers.mgan.anatomy_record import AnatomyRecord, evaluate_anatomy
+from gan_lightning.papers.mgan.null_space import ACCURACIES, SHARES, SplitFeatures, Weights, check_tolerance
+from gan_lightning.papers.mgan.theorems import Prediction, predictions
 from gan_lightning.system.processes import process_count, process_rank
 
 logger = logging.getLogger(__name__)
@@ -41,7 +33,7 @@ GENERATED_AT_ONCE = 200
 
 
 @dataclass(frozen=True)
-class _Source:
+class _AnatomySource:
     """The heads of one kind of weights, and the networks that give their features."""
 
     weights: Weights
@@ -214,15 +206,15 @@ class Anatomy(Measurement):
         """Return the heads of the chosen extractors, as far as there are any."""
         return {name: heads[name] for name in self.extractors or heads if name in heads}
 
-    def _sources(self, bench: Bench) -> list[_Source]:
-        sources = [_Source("trained", self._heads(bench.heads), bench.networks, self.batch_norm)]
+    def _sources(self, bench: Bench) -> list[_AnatomySource]:
+        sources = [_AnatomySource("trained", self._heads(bench.heads), bench.networks, self.batch_norm)]
         if self.probes and bench.controls:
             control = bench.control(self.seed)
             heads = {name: head for name, head in self._heads(control.heads).items() if name in control.networks}
-            sources += [_Source("random", heads, control.networks, "real")] if heads else []
+            sources += [_AnatomySource("random", heads, control.networks, "real")] if heads else []
         return sources
 
-    def _of_real(self, bench: Bench, source: _Source) -> SplitFeatures:
+    def _of_real(self, bench: Bench, source: _AnatomySource) -> SplitFeatures:
         """Return the features of real images: some of the test split's, or all of both splits for probes."""
         found: dict[Split, tuple[Mapping[str, Tensor], Tensor]] = {}
         for split in self._splits:
@@ -256,7 +248,9 @@ class Anatomy(Measurement):
             found[split] = TensorBatches(mine[0], mine[1], GENERATED_AT_ONCE)
         return found, generators
 
-    def _of_generated(self, bench: Bench, source: _Source, generated: Mapping[Split, TensorBatches]) -> SplitFeatures:
+    def _of_generated(
+        self, bench: Bench, source: _AnatomySource, generated: Mapping[Split, TensorBatches]
+    ) -> SplitFeatures:
         """Return the features of generated images."""
         networks = {name: source.networks[name] for name in source.heads}
         said = f"features of generated images, {source.weights} weights"

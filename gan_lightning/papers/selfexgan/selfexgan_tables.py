@@ -42,7 +42,7 @@ SOFTMAX: Nonlinearity = "Softmax"
 
 
 @dataclass(frozen=True)
-class Tables:
+class LayerTables:
     """One table of the thesis, a list of rows per network.
 
     Attributes:
@@ -79,7 +79,7 @@ class Tables:
             )
 
 
-MNIST = Tables(  # Table 4.1: MNIST
+MNIST = LayerTables(  # Table 4.1: MNIST
     image=(32, 32, 1),
     latent_dim=64,
     generator=(
@@ -122,7 +122,7 @@ MNIST = Tables(  # Table 4.1: MNIST
     ),
 )  # fmt: skip
 
-SVHN = Tables(  # Table 4.2: SVHN
+SVHN = LayerTables(  # Table 4.2: SVHN
     image=(32, 32, 3),
     latent_dim=128,
     generator=(
@@ -166,7 +166,7 @@ SVHN = Tables(  # Table 4.2: SVHN
     ),
 )  # fmt: skip
 
-CIFAR10 = Tables(  # Table 4.3: Cifar10
+CIFAR10 = LayerTables(  # Table 4.3: Cifar10
     image=(32, 32, 3),
     latent_dim=128,
     generator=(
@@ -213,7 +213,7 @@ CIFAR10 = Tables(  # Table 4.3: Cifar10
     ),
 )  # fmt: skip
 
-IMAGENET = Tables(  # Table 4.4: Imagenet
+IMAGENET = LayerTables(  # Table 4.4: Imagenet
     image=(32, 32, 3),
     latent_dim=128,
     generator=(
@@ -263,7 +263,7 @@ IMAGENET = Tables(  # Table 4.4: Imagenet
     ),
 )  # fmt: skip
 
-CELEBA_CROP = Tables(  # Table 4.5: CelebA (with center crop)
+CELEBA_CROP = LayerTables(  # Table 4.5: CelebA (with center crop)
     image=(64, 64, 3),
     latent_dim=64,
     generator=(
@@ -310,7 +310,7 @@ CELEBA_CROP = Tables(  # Table 4.5: CelebA (with center crop)
     ),
 )  # fmt: skip
 
-CELEBA = Tables(  # Table 4.6: CelebA (resized to 64x64)
+CELEBA = LayerTables(  # Table 4.6: CelebA (resized to 64x64)
     image=(64, 64, 3),
     latent_dim=128,
     generator=(
@@ -357,7 +357,7 @@ CELEBA = Tables(  # Table 4.6: CelebA (resized to 64x64)
     ),
 )  # fmt: skip
 
-CARTOON = Tables(  # Table 4.7: Cartoon
+CARTOON = LayerTables(  # Table 4.7: Cartoon
     image=(64, 64, 3),
     latent_dim=128,
     generator=(
@@ -407,7 +407,7 @@ CARTOON = Tables(  # Table 4.7: Cartoon
 
 TableName = Literal["mnist", "svhn", "cifar10", "imagenet", "celeba_crop", "celeba", "cartoon"]
 
-TABLES: dict[TableName, Tables] = {
+TABLES: dict[TableName, LayerTables] = {
     "mnist": MNIST,
     "svhn": SVHN,
     "cifar10": CIFAR10,

@@ -15,19 +15,17 @@ from gan_lightning.figures import Figure
 from gan_lightning.interfaces import LinearHead
 from gan_lightning.papers.mgan import null_space as anatomy
 from gan_lightning.papers.mgan.anatomy_picture import PART_COLOURS, VARIANCE_COLOURS, anatomy_picture
+from gan_lightning.papers.mgan.anatomy_record import AnatomyRecord, ImagesAnatomy, evaluate_anatomy
 from gan_lightning.papers.mgan.null_space import (
-    AnatomyRecord,
-    ImagesAnatomy,
     PartAccuracies,
     PartShares,
     VarianceShares,
-    evaluate_anatomy,
     head_matrix,
     part_accuracies,
-    predictions,
     row_space,
     variance_shares,
 )
+from gan_lightning.papers.mgan.theorems import predictions
 
 QUICK = TunedProbe(strengths=(1e-2,))
 
