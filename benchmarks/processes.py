@@ -32,10 +32,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer, seed_everythin
 from lightning.pytorch.overrides.distributed import prepare_for_backward
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, Dataset
 
 from gan_lightning.papers import GAN, MGAN, TutorialNetworks
+from gan_lightning.system.private_names import DispatchMode
 from gan_lightning.training import adversarial as base
 from gan_lightning.training.adversarial import AdversarialModule
 from gan_lightning.training.simultaneous import DecayedAdam
@@ -59,7 +59,7 @@ class Noise(Dataset):
         return self.image, 0
 
 
-class Exchanges(TorchDispatchMode):
+class Exchanges(DispatchMode):
     """Notes how many values each sum over the processes has, whoever asks for it."""
 
     def __init__(self) -> None:
@@ -112,8 +112,7 @@ class Ways(Callback):
         if self.way == "networks":
             for weights, reducer in self.reducers.items():
                 if weights <= set(parameters):
-                    reducer.reducer._rebuild_buckets()
-                    reducer.reducer.prepare_for_backward([])
+                    prepare_for_backward(reducer, loss)
         return self.own_gradients(loss, parameters, retain_graph)
 
     def _step(self, batch: list[Tensor], batch_idx: int) -> None:

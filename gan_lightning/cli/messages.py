@@ -12,6 +12,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from gan_lightning.errors import SettingError, UserError, WriteError
 from gan_lightning.runs.checkpoint_files import DISK_ERRORS, remedy
+from gan_lightning.system.private_names import raised_by_compiling
 
 MOST_OF_A_LINE = 300
 """Most characters of torch's message on weights that do not fit."""
@@ -102,7 +103,7 @@ def _of_logger(error: BaseException) -> SettingError | None:
 
 def _of_compiling(error: BaseException) -> SettingError | None:
     """Return the error of a network that torch.compile could not compile."""
-    if not isinstance(error, RuntimeError) or not type(error).__module__.startswith(("torch._dynamo", "torch._ind")):
+    if not isinstance(error, RuntimeError) or not raised_by_compiling(error):
         return None
     why = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return SettingError(
@@ -117,8 +118,9 @@ def _of_monitor(error: BaseException) -> SettingError | None:
         return None
     for frame, _ in walk_tb(error.__traceback__):
         made = frame.f_locals.get("self")
-        if isinstance(made, EarlyStopping) and frame.f_code.co_name == "_validate_condition_metric":
-            known = sorted(frame.f_locals.get("logs", {}))
+        logged = getattr(frame.f_locals.get("trainer"), "callback_metrics", None)
+        if isinstance(made, EarlyStopping) and logged is not None and made.monitor not in logged:
+            known = sorted(logged)
             return SettingError(
                 f"{type(made).__name__}.monitor must be one of {', '.join(known) or 'what the model logs, nothing'}, "
                 f"got '{made.monitor}'. Figures of measurements have to be asked for while training, as with "

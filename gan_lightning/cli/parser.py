@@ -46,6 +46,7 @@ from gan_lightning.runs.contract import complete
 from gan_lightning.runs.last_run import last_checkpoint
 from gan_lightning.runs.trainer import Trainer
 from gan_lightning.runs.wandb_run import go_on_in_wandb
+from gan_lightning.system.private_names import cluster_environment
 from gan_lightning.training.acceleration import Acceleration
 
 KNOWN = [getattr(package, name) for package in (data, papers) for name in package.__all__]
@@ -98,7 +99,7 @@ class _FromData:
             )
 
     def _parameter(self) -> inspect.Parameter | None:
-        return parameters_of(self.cli._get(self.cli.config, "model")["class_path"]).get(self.name)
+        return parameters_of(self.cli.setting("model")["class_path"]).get(self.name)
 
 
 class GanCLI(LightningCLI):
@@ -114,6 +115,8 @@ class GanCLI(LightningCLI):
         self.finished = finished
         self.given: dict[str, Any] = {}
         """Given values of settings that the data set gives."""
+        self.parsers: list[LightningArgumentParser] = []
+        """The parser of each subcommand, in the order of `subcommands`; one parser if there are none."""
         given = sys.argv[1:] if args is None else args
         asked = given[0] if isinstance(given, list) and given else None
         if asked in (known := self.subcommands()):
@@ -147,6 +150,7 @@ class GanCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add measurements and callbacks as groups of settings, and the links from data to model."""
+        self.parsers.append(parser)
         for name, kind in GROUPS.items():
             parser.add_class_arguments(kind, name, fail_untyped=False)
         parser.add_argument(
@@ -176,16 +180,17 @@ class GanCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Keep a checkpoint from overriding the command line. They are compared instead, once the model exists."""
 
-    def _set_seed(self) -> None:
-        """Check that numpy's generator takes the seed, and set it.
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse, and check the seed, which numpy's generator has to take.
 
         Raises:
             SettingError: If it is out of range.
         """
-        seed = self._get(self.config, "seed_everything")
+        super().parse_arguments(parser, args)
+        self.subcommand = self.config.get("subcommand")
+        seed = self.setting("seed_everything")
         if not isinstance(seed, bool) and seed is not None and not 0 <= seed < 2**32:
             raise SettingError(f"seed_everything must be at least 0 and below 2**32, got {seed}.")
-        super()._set_seed()
 
     def instantiate_classes(self) -> None:
         """Make the objects of the configuration.
@@ -211,29 +216,42 @@ class GanCLI(LightningCLI):
                 that the data set gives; or if a sweep's trial would not use its parameters.
         """
         check_values(self._chosen())
-        model = self._get(self.config, "model")
+        model = self.setting("model")
         self.given = {name: model.get("init_args", {}).get(name) for name in LINKED}
-        for name in declared_by((self._get(self.config, "data") or {}).get("class_path")):
+        for name in declared_by((self.setting("data") or {}).get("class_path")):
             if name in LINKED:
                 _FromData(name, self).check_not_set()
         if point := swept_parameters():
-            check_swept(point, yaml.safe_load(self._parser(self.subcommand).dump(self._chosen(), skip_unset=False)))
+            check_swept(point, yaml.safe_load(self._as_yaml()))
+
+    def setting(self, name: str) -> Any:
+        """Return a setting of the subcommand, or None where it has none of that name."""
+        return self._chosen().get(name)
+
+    def _made(self, name: str) -> Any:
+        """Return what was made of a setting."""
+        return self.config_init.get(str(self.subcommand), self.config_init).get(name)
 
     def _chosen(self) -> Any:
         """Return the configuration of the subcommand."""
         return self.config.get(str(self.subcommand), self.config)
+
+    def _as_yaml(self) -> str:
+        """Return the configuration of the subcommand, as YAML."""
+        at = 0 if self.subcommand is None else list(self.subcommands()).index(self.subcommand)
+        return self.parsers[at].dump(self._chosen(), skip_unset=False)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Return the trainer, with the project's progress bar unless the configuration has one or wants none.
 
         It also gets the measurements, and the callbacks without settings; these keep a run from being lost.
         """
-        settings = self._get(self.config_init, "trainer")
+        settings = self._made("trainer")
         callbacks = settings.callbacks if isinstance(settings.callbacks, list) else [settings.callbacks]
         callbacks = [callback for callback in callbacks if callback is not None]
         if settings.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
             callbacks.append(LossBar())
-        measurements = [self._get(self.config_init, name) for name in (*GROUPS, OWN)]
+        measurements = [self._made(name) for name in (*GROUPS, OWN)]
         own = measurements.pop() or []
         settings.callbacks = [*callbacks, FiniteGuard(), StepCount(), Measure(*measurements, *own)]
         trainer = super().instantiate_trainer(**kwargs)
@@ -242,7 +260,7 @@ class GanCLI(LightningCLI):
         listed: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         listed[:0] = [Interruption(), ProcessWatch()]
         listed.insert(len(listed) - len(trainer.checkpoint_callbacks), RandomStreams())
-        environment = trainer._accelerator_connector.cluster_environment
+        environment = cluster_environment(trainer)
         if isinstance(environment, SLURMEnvironment):
             environment.auto_requeue = False  # it would save in the middle of a batch, into the working directory
         return trainer
@@ -262,14 +280,14 @@ class GanCLI(LightningCLI):
                 f"{[type(log).__name__ for log in self.trainer.loggers] or 'none'}: the sweep would never hear of this "
                 "run. Add --trainer.logger=WandbLogger to the sweep's command."
             )
-        checkpoint = self._get(self.config, "ckpt_path")
+        checkpoint = self.setting("ckpt_path")
         asked_for_last = checkpoint == "last" and subcommand == "fit"
         if asked_for_last:
             self._chosen().ckpt_path = None  # the run then has the same settings as the earlier one
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, RunFolder):
                 callback.finished = self.finished
-                callback.config = self._parser(self.subcommand).dump(self._chosen(), skip_unset=False)
+                callback.config = self._as_yaml()
                 if asked_for_last:
                     checkpoint = self._last_checkpoint(callback)
                     self.config_init[subcommand]["ckpt_path"] = checkpoint
@@ -289,7 +307,7 @@ class GanCLI(LightningCLI):
         """Return the checkpoint to go on with. The first process finds it for all."""
         if int(os.environ.get("LOCAL_RANK", 0)) > 0 and LAST in os.environ:
             return os.environ[LAST] or None
-        own = self._get(self.config, "checkpoint").dirpath
+        own = self.setting("checkpoint").dirpath
         found = last_checkpoint(
             folder.folder_of_runs(self.model, self.datamodule), folder.config or "", None if own is None else Path(own)
         )

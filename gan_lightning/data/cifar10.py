@@ -13,6 +13,7 @@ from gan_lightning.data.image_data import ImageData
 from gan_lightning.data.reading import reading, shown
 from gan_lightning.data.store import ImageStore
 from gan_lightning.interfaces import Split
+from gan_lightning.system.private_names import PICKLED_ARRAYS
 
 
 @dataclass(eq=False, kw_only=True)
@@ -94,12 +95,6 @@ class ArrayUnpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         """Return a class or function that rebuilds arrays; refuse all others."""
-        if (module, name) in {
-            ("numpy", "ndarray"),
-            ("numpy", "dtype"),
-            ("numpy.core.multiarray", "_reconstruct"),
-            ("numpy._core.multiarray", "_reconstruct"),
-            ("_codecs", "encode"),
-        }:
+        if (module, name) in {("numpy", "ndarray"), ("numpy", "dtype"), *PICKLED_ARRAYS}:
             return super().find_class(module, name)
         raise pickle.UnpicklingError(f"it would load {module}.{name}")

@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from gan_lightning.errors import DataError, SettingError
 from gan_lightning.interfaces import EncodesImages, ImageBatches, Images
+from gan_lightning.system.private_names import BatchNorm
 from gan_lightning.system.processes import batch_norm_alone, gather_objects, gather_rows, sum_over_processes
 
 
@@ -268,7 +268,7 @@ def extract_features(
 
 def has_statistics(module: nn.Module) -> bool:
     """Return whether a module has batch norm that uses running statistics."""
-    return any(isinstance(layer, _BatchNorm) and layer.track_running_stats for layer in module.modules())
+    return any(isinstance(layer, BatchNorm) and layer.track_running_stats for layer in module.modules())
 
 
 @torch.no_grad()
@@ -296,7 +296,7 @@ def estimate_batch_norm_statistics(module: nn.Module, batches: ImageBatches, max
     """
     if max_batches is not None and max_batches < 1:
         raise SettingError(f"max_batches must be at least 1, got {max_batches}; leave it out to use every batch.")
-    layers = [layer for layer in module.modules() if isinstance(layer, _BatchNorm) and layer.track_running_stats]
+    layers = [layer for layer in module.modules() if isinstance(layer, BatchNorm) and layer.track_running_stats]
     if not layers:
         return
     modes = {layer: layer.training for layer in module.modules()}

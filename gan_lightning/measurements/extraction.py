@@ -15,6 +15,7 @@ from gan_lightning.evaluation.probes.probe import Progress
 from gan_lightning.evaluation.tensors import is_known
 from gan_lightning.figures import Weights
 from gan_lightning.interfaces import ImageBatches, Images, Labels, Split
+from gan_lightning.system.private_names import writes_into
 
 BatchNorm = Literal["running", "real"]
 """Statistics of batch norm: the network's own, or the training images'."""
@@ -148,14 +149,14 @@ class Extraction:
             SettingError: Somebody has; all kept features are forgotten.
         """
         tensors = [*self._kept.values(), *self.labels.values()]
-        if any(self._versions.get(id(tensor), tensor._version) != tensor._version for tensor in tensors):
+        if any(self._versions.get(id(tensor), writes_into(tensor)) != writes_into(tensor) for tensor in tensors):
             self._kept.clear()
             self.labels.clear()
             raise SettingError(f"{by} must leave features and labels as they are, but wrote into them. Work on a copy.")
-        self._versions = {id(tensor): tensor._version for tensor in tensors}
+        self._versions = {id(tensor): writes_into(tensor) for tensor in tensors}
 
     def _keep(self, key: Key, matrix: Tensor) -> None:
         self._kept[key] = matrix
-        self._versions[id(matrix)] = matrix._version
+        self._versions[id(matrix)] = writes_into(matrix)
         while sum(kept.numel() * kept.element_size() for kept in self._kept.values()) > self.most_bytes:
             self._kept.popitem(last=False)

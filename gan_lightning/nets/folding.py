@@ -4,11 +4,13 @@ import copy
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from gan_lightning.errors import SettingError
+from gan_lightning.system.private_names import BatchNorm
+
+_Transposed = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
+_Foldable = nn.Conv1d | nn.Conv2d | nn.Conv3d | _Transposed | nn.Linear
 
 
 def fold_batch_norm(network: nn.Module) -> nn.Module:
@@ -32,12 +34,12 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
     for sequence in [module for module in folded.modules() if isinstance(module, nn.Sequential)]:
         for at in range(1, len(sequence)):
             layer, norm = sequence[at - 1], sequence[at]
-            if isinstance(norm, _BatchNorm) and isinstance(layer, _ConvNd | nn.Linear):
+            if isinstance(norm, BatchNorm) and isinstance(layer, _Foldable):
                 sequence[at - 1], sequence[at] = _folded(layer, norm), nn.Identity()
     return folded
 
 
-def _folded(layer: _ConvNd | nn.Linear, norm: _BatchNorm) -> nn.Module:
+def _folded(layer: _Foldable, norm: BatchNorm) -> nn.Module:
     if norm.running_mean is None or norm.running_var is None:
         raise SettingError(
             "network must have batch norm with running statistics to fold it, got track_running_stats=False; "
@@ -47,7 +49,7 @@ def _folded(layer: _ConvNd | nn.Linear, norm: _BatchNorm) -> nn.Module:
         norm.weight, norm.bias = nn.Parameter(torch.ones_like(norm.running_var)), nn.Parameter(norm.running_mean * 0)
     if isinstance(layer, nn.Linear):
         return fuse_linear_bn_eval(layer, norm)
-    transposed = isinstance(layer, _ConvTransposeNd)
+    transposed = isinstance(layer, _Transposed)
     if transposed and layer.groups != 1:
         raise SettingError(
             f"network must have transposed convolutions with groups=1 to fold batch norm, got groups={layer.groups}; "

@@ -3,7 +3,8 @@
 from typing import TypeVar
 
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
+
+from gan_lightning.system.private_names import BatchNorm
 
 Layer = TypeVar("Layer", bound=nn.Module)
 
@@ -27,7 +28,7 @@ def init_gains_(network: Layer, std: float = 0.02) -> Layer:
         PyTorch's DCGAN tutorial, `weights_init`.
     """
     for layer in network.modules():
-        if isinstance(layer, _BatchNorm) and layer.affine:
+        if isinstance(layer, BatchNorm) and layer.affine:
             nn.init.normal_(layer.weight, mean=1.0, std=std)
             nn.init.zeros_(layer.bias)
     return network

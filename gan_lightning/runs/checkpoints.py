@@ -8,12 +8,14 @@ from typing import Any
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.trainer.states import TrainerFn
 
 from gan_lightning.errors import SettingError
 from gan_lightning.runs.checkpoint_files import WholeCheckpointIO
 from gan_lightning.runs.counting import is_last_epoch
 from gan_lightning.runs.interruption import Interrupted, interruption
 from gan_lightning.system.files import writing_folder
+from gan_lightning.system.private_names import validation_follows
 
 NEWEST = "newest"
 """File to go on from, if checkpoints are chosen by a metric, hold weights alone, or none are kept."""
@@ -55,7 +57,7 @@ class Checkpoints(ModelCheckpoint):
     ) -> None:
         """Save if the number of batches asks for it, if a validation asked before, or if the run has to end."""
         every = self._every_n_train_steps
-        asked = every > 0 and trainer.global_step % every == 0 and not self._should_skip_saving_checkpoint(trainer)
+        asked = every > 0 and trainer.global_step % every == 0 and self._may_save(trainer)
         told = self._told(trainer)
         self._due |= asked
         if trainer.is_last_batch or _validates_next(trainer):
@@ -68,7 +70,7 @@ class Checkpoints(ModelCheckpoint):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note that a save is due, if Lightning would save here; the next batch or the end of the epoch saves."""
-        if not self._should_skip_saving_checkpoint(trainer) and not self._should_save_on_train_epoch_end(trainer):
+        if self._may_save(trainer) and not self._should_save_on_train_epoch_end(trainer):
             self._due |= self._epoch_asks(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -81,7 +83,7 @@ class Checkpoints(ModelCheckpoint):
             due = True
         if due and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self._save(trainer)
-        elif is_last_epoch(trainer, trainer.current_epoch + 1) and not self._should_skip_saving_checkpoint(trainer):
+        elif is_last_epoch(trainer, trainer.current_epoch + 1) and self._may_save(trainer):
             # Lightning would save after the last evaluations. A run that goes on would then make them again.
             self._save_last_unless_saved(trainer)
         if (told := self._told(trainer)) is not None:
@@ -126,8 +128,14 @@ class Checkpoints(ModelCheckpoint):
         )
 
     def _epoch_asks(self, trainer: Trainer) -> bool:
-        every = self._every_n_epochs
+        every = self.every_n_epochs or 0
         return every > 0 and (trainer.current_epoch + 1) % every == 0
+
+    def _may_save(self, trainer: Trainer) -> bool:
+        """Return whether the trainer is at a place of a training that has not been saved yet."""
+        dry = bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
+        trains = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
+        return trains and not dry and self._last_global_step_saved != trainer.global_step
 
     def _told(self, trainer: Trainer) -> int | None:
         listening = interruption(trainer)
@@ -169,12 +177,8 @@ class Checkpoints(ModelCheckpoint):
 
 def _validates_next(trainer: Trainer) -> bool:
     """Return whether a validation follows this batch but not each. A run that goes on from here would leave it out."""
-    loop = trainer.fit_loop
-    by_time = trainer._val_check_time_interval is not None  # type: ignore[attr-defined]
-    if trainer.val_check_batch == 1 or by_time:
-        return False
-    assert loop._data_fetcher is not None
-    return loop.epoch_loop._should_check_val_fx(loop._data_fetcher)
+    after_each_or_by_time = trainer.val_check_batch in (1, None)
+    return not after_each_or_by_time and validation_follows(trainer)
 
 
 def link(file: Path, name: Path) -> None:

@@ -24,6 +24,7 @@ from gan_lightning.runs.delivery import check_same_data, deliver, read_run, show
 from gan_lightning.runs.interruption import interruption
 from gan_lightning.runs.progress import progress_bars
 from gan_lightning.runs.run_folder import RunFolder, is_dry_run, run_folder
+from gan_lightning.system.private_names import look_at_epoch_end, looks_at_epoch_end
 
 logger = logging.getLogger(__name__)
 
@@ -359,21 +360,18 @@ def check_monitor(callback: Callback, measurement: Measurement, passed_over: str
             f"Set {setting}.mode={best}."
         )
     every = measurement.every_n_epochs
-    looks = (
-        callback._every_n_epochs if isinstance(callback, ModelCheckpoint) else getattr(callback, "every_n_epochs", 1)
-    )
+    looks = getattr(callback, "every_n_epochs", 1)
     if not looks or looks % every:
         raise SettingError(
             f"{group}.every_n_epochs must divide how often {setting} looks at '{monitor}', every {looks} epochs, got "
             f"{every}: in between there is no new figure. Set --{group}.every_n_epochs={max(looks, 1)}"
             + (f", or --checkpoint.every_n_epochs={every}." if saves else ".")
         )
-    at_epoch_end = "_save_on_train_epoch_end" if saves else "_check_on_train_epoch_end"
-    if getattr(callback, at_epoch_end, None) is False:
+    if looks_at_epoch_end(callback) is False:
+        at_epoch_end = "save_on_train_epoch_end" if saves else "check_on_train_epoch_end"
         raise SettingError(
-            f"{setting}.{at_epoch_end.lstrip('_')} must not be false with {setting}.monitor={monitor}, which is "
+            f"{setting}.{at_epoch_end} must not be false with {setting}.monitor={monitor}, which is "
             "measured after the validation. Leave it out."
         )
     # By default Lightning looks right after the validation, unless this runs once an epoch.
-    if hasattr(callback, at_epoch_end):
-        setattr(callback, at_epoch_end, True)
+    look_at_epoch_end(callback)

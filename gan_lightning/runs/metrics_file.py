@@ -12,6 +12,7 @@ from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.loggers.logger import rank_zero_experiment
 
 from gan_lightning.system.files import flush, whole_file
+from gan_lightning.system.private_names import logger_connector
 
 Row = dict[str, Any]
 """Metrics by their names; `step` is among them."""
@@ -22,24 +23,28 @@ class MetricsFile(CSVLogger):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, name="", version="")
+        self._writer: _Writer | None = None
 
     @property
     @rank_zero_experiment
     def experiment(self) -> "_Writer":
         """The file's writer, made at the first use."""
-        if self._experiment is None:
+        if self._writer is None:
             Path(self.root_dir).mkdir(parents=True, exist_ok=True)
-            self._experiment = _Writer(self.log_dir)
-        assert isinstance(self._experiment, _Writer)
-        return self._experiment
+            self._writer = _Writer(self.log_dir)
+        return self._writer
 
     def log_hyperparams(self, *args: Any, **settings: Any) -> None:
         """Write none: `figures.json` has them, and a safe reader of YAML would refuse some `hparams.yaml`."""
 
     def save(self) -> None:
         """Write the logged rows; without rows no folder is made."""
-        if self._experiment is not None:
+        if self._writer is not None:
             super().save()
+
+    def finalize(self, status: str) -> None:
+        """Write what was logged."""
+        self.save()
 
     def written_rows(self) -> int:
         """Return the number of rows, all of them on the disk."""
@@ -63,19 +68,28 @@ class _Writer(ExperimentWriter):
 
     def save(self) -> None:
         """Append the rows logged since the last time."""
+        if not self.metrics:
+            return
         self.rows += len(self.metrics)
-        super().save()
+        is_there = self._path.is_file()
+        if added := {name for row in self.metrics for name in row}.difference(self.metrics_keys):
+            self.metrics_keys = sorted({*self.metrics_keys, *added})
+            if is_there:
+                with self._path.open(newline="") as file:
+                    rows = list(csv.DictReader(file))
+                self._write_all(rows)
+        with self._path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=self.metrics_keys)
+            if not is_there:
+                writer.writeheader()
+            writer.writerows(self.metrics)
+        self.metrics = []
 
     def begin_with(self, rows: list[dict[str, str]]) -> None:
         self.rows = len(rows)
         self.metrics_keys = sorted({name for row in rows for name, value in row.items() if value})
         if rows:
             self._write_all(rows)
-
-    def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
-        with self._path.open(newline="") as file:
-            rows = list(csv.DictReader(file))
-        self._write_all(rows)
 
     def _write_all(self, rows: list[dict[str, str]]) -> None:
         with whole_file(self._path) as path, path.open("w", newline="") as file:
@@ -117,19 +131,18 @@ def pending_rows(trainer: Trainer) -> list[Row]:
     A checkpoint is written at the end of a batch or of an epoch before its metrics reach the loggers. To be called on
     every process, since metrics may be gathered for it.
     """
-    connector, loop = trainer._logger_connector, trainer.fit_loop.epoch_loop
+    connector, loop = logger_connector(trainer), trainer.fit_loop.epoch_loop
     of_batch, of_epoch = (
         progress.current.processed > progress.current.completed  # type: ignore[attr-defined]
         for progress in (loop.batch_progress, trainer.fit_loop.epoch_progress)
     )
     if not of_epoch and not (of_batch and connector.should_update_logs):
         return []
-    recorder, loggers = _Recorder(), trainer.loggers
+    recorder, loggers, metrics = _Recorder(), trainer.loggers, connector.metrics["log"]
     trainer.loggers = [recorder]
-    loop._batches_that_stepped -= of_epoch  # as Lightning itself does for an epoch's metrics
     try:
-        connector.log_metrics(connector.metrics["log"])
+        connector.log_metrics(metrics)
     finally:
-        loop._batches_that_stepped += of_epoch
         trainer.loggers = loggers
-    return recorder.rows
+    # An epoch's metrics stand at its last step, which Lightning counts as done by now.
+    return [row | {"step": row["step"] - (of_epoch and "step" not in metrics)} for row in recorder.rows]

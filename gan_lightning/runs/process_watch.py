@@ -14,6 +14,7 @@ from typing import NoReturn
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from gan_lightning.runs.run_folder import RunFolder
+from gan_lightning.system.private_names import relieve_child_process_observer
 from gan_lightning.system.signals import BY_SIGNAL, SIGNALS
 
 FAILED = 1
@@ -68,7 +69,7 @@ class ProcessWatch(Callback):
             _watched.append(child)
             _in_background(lambda child=child, rank=rank: self._watch_child(trainer, child, rank))
         if children:
-            _replace_lightnings()
+            relieve_child_process_observer()
         elif started_by_first():
             _in_background(lambda: self._watch_first(trainer))
 
@@ -115,13 +116,6 @@ def first_has_ended() -> bool:
 
 def _in_background(watch: object) -> None:
     threading.Thread(target=watch, daemon=True, name="process-watch").start()  # type: ignore[arg-type]
-
-
-def _replace_lightnings() -> None:
-    """Switch off Lightning's own watch: it looks every five seconds and kills this process without a message."""
-    for thread in threading.enumerate():
-        if thread.name == "child-process-observer":
-            thread._child_processes = []  # type: ignore[attr-defined]
 
 
 def _last_good(trainer: Trainer) -> Path | str:

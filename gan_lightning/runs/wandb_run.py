@@ -13,6 +13,7 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 
 from gan_lightning.figures import Figure
 from gan_lightning.runs.checkpoint_files import Checkpoint
+from gan_lightning.system.private_names import set_wandb_run
 
 RUN = "run"
 """Key in a checkpoint for the run that wrote it: its folder, its W&B run, and the state of its metrics."""
@@ -48,10 +49,9 @@ def go_on_in_wandb(loggers: Sequence[Logger], checkpoint: Checkpoint) -> None:
     about = checkpoint.get(RUN) or {}
     for logger in loggers:
         if isinstance(logger, WandbLogger) and about.get("wandb"):
-            given = logger._wandb_init.get("id") or logger._experiment or os.environ.get("WANDB_RUN_ID")
+            given = logger.version or os.environ.get("WANDB_RUN_ID")
             if given is None:
-                logger._wandb_init |= {"id": about["wandb"], "resume": "allow"}
-                logger._id = about["wandb"]
+                set_wandb_run(logger, about["wandb"])
 
 
 def log_curves(logger: WandbLogger, figures: Sequence[Figure]) -> None:

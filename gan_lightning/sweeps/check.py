@@ -17,17 +17,20 @@ from gan_lightning.cli.sweep_point import SWEEP_POINT
 from gan_lightning.errors import UserError
 
 
+class _ParsedError(Exception):
+    """Ends a command line where it would begin to build; no error of the user's."""
+
+
 class _ParsingOnly(GanCLI):
     """The command line without the loading of data and the building of networks."""
 
     def instantiate_classes(self) -> None:
-        """Build nothing."""
+        """Build nothing, and run nothing.
 
-    def after_instantiate_classes(self) -> None:
-        """Nothing was built."""
-
-    def _run_subcommand(self, subcommand: str) -> None:
-        """Run nothing."""
+        Raises:
+            _ParsedError: Always: the command line takes the arguments.
+        """
+        raise _ParsedError
 
 
 def error_of(arguments: list[str], point: dict[str, Any]) -> str | None:
@@ -37,6 +40,8 @@ def error_of(arguments: list[str], point: dict[str, Any]) -> str | None:
     try:
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
             _ParsingOnly([*arguments[:1], *classes_first(with_files(arguments[1:]))])
+    except _ParsedError:
+        return None
     except UserError as error:
         return str(error)
     except SystemExit:

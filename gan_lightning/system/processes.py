@@ -9,7 +9,8 @@ import torch
 import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+
+from gan_lightning.system.private_names import BatchNorm
 
 T = TypeVar("T")
 
@@ -100,9 +101,9 @@ def batch_norm_alone(module: nn.Module) -> Iterator[None]:
 
     Copies made meanwhile stay this way.
     """
-    layers = {layer: vars(layer).get("forward") for layer in module.modules() if isinstance(layer, _BatchNorm)}
+    layers = {layer: vars(layer).get("forward") for layer in module.modules() if isinstance(layer, BatchNorm)}
     for layer in layers:
-        vars(layer)["forward"] = MethodType(_BatchNorm.forward, layer)
+        vars(layer)["forward"] = MethodType(BatchNorm.forward, layer)
     try:
         yield
     finally:

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any, Literal
 
 import torch
@@ -10,6 +11,7 @@ from torch import nn
 
 from gan_lightning.errors import SettingError
 from gan_lightning.interfaces import HasHotParts
+from gan_lightning.system.private_names import compiling_for_shared_graphs, find_cpp_compiler
 
 RECOMPILE_LIMIT = 64
 """Graphs that one piece of code may be compiled to; training SelfExGAN takes 10."""
@@ -53,8 +55,8 @@ class Acceleration(Callback):
             )
         self.channels_last, self.compile, self.compile_mode, self.fused = channels_last, compile, compile_mode, fused
         self._compiled: list[tuple[nn.Module, str]] = []
-        self._before: tuple[bool, int] | None = None
-        """Earlier values of the torch settings that compiling changes."""
+        self._settings = ExitStack()
+        """Puts back the torch settings that compiling changes."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Set the weights' memory layout, and compile.
@@ -70,15 +72,10 @@ class Acceleration(Callback):
         if self.compile:
             if trainer.strategy.root_device.type == "cpu":
                 _check_compiler()
-            from torch._dynamo import config as dynamo  # takes seconds, which nobody else should wait for
-            from torch._functorch import config as functorch
-
-            self._before = self._before or (functorch.donated_buffer, dynamo.recompile_limit)
             # Several optimizers step on losses with a common graph, so its saved values are read more than once.
-            functorch.donated_buffer = False
             # All networks are sequences. Their common `forward` is compiled for each network and each way to call it.
             # Beyond torch's limit of 8 the rest would run uncompiled, without a warning.
-            dynamo.recompile_limit = max(RECOMPILE_LIMIT, dynamo.recompile_limit)
+            self._settings.enter_context(compiling_for_shared_graphs(RECOMPILE_LIMIT))
             for name in hot_parts(pl_module):
                 self._compile(pl_module, name)
 
@@ -112,11 +109,7 @@ class Acceleration(Callback):
         self._restore()
 
     def _restore(self) -> None:
-        if self._before is not None:
-            from torch._dynamo import config as dynamo
-            from torch._functorch import config as functorch
-
-            (functorch.donated_buffer, dynamo.recompile_limit), self._before = self._before, None
+        self._settings.close()
         while self._compiled:
             owner, name = self._compiled.pop()
             delattr(owner, name)  # uncovers the class's own, plain method
@@ -124,13 +117,10 @@ class Acceleration(Callback):
     def _compile(self, model: nn.Module, path: str) -> None:
         parent, _, name = path.rpartition(".")
         part = getattr(model.get_submodule(parent), name)
-        if isinstance(part, nn.Module):
-            # `nn.Module.compile` puts it here, too. `state_dict` then has no prefix, and copies of the network lack it.
-            part._compiled_call_impl = _InTraining(part, part._call_impl, self.compile_mode)
-            self._compiled.append((part, "_compiled_call_impl"))
-        else:
-            setattr(model, name, _InTraining(model, part, self.compile_mode))
-            self._compiled.append((model, name))
+        owner, name = (part, "forward") if isinstance(part, nn.Module) else (model, name)
+        # A method in place of the class's: no prefix in `state_dict`, and copies of the network are without it.
+        setattr(owner, name, _InTraining(owner, getattr(owner, name), self.compile_mode))
+        self._compiled.append((owner, name))
 
 
 class _InTraining:
@@ -153,12 +143,9 @@ def _check_compiler() -> None:
     Raises:
         SettingError: If there is none.
     """
-    from torch._inductor.cpp_builder import get_cpp_compiler
-    from torch._inductor.exc import InvalidCxxCompiler
-
     try:
-        get_cpp_compiler()
-    except (InvalidCxxCompiler, OSError) as error:
+        find_cpp_compiler()
+    except (RuntimeError, OSError) as error:
         raise SettingError(
             "speed.compile must not be true without a C++ compiler, got none that works. Install g++, name one in the "
             "environment variable CXX, or leave speed.compile out."

@@ -11,10 +11,10 @@ from lightning.pytorch.core.optimizer import LightningOptimizer, do_nothing_clos
 from lightning.pytorch.strategies import ParallelStrategy
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from gan_lightning.errors import NonFiniteError, SettingError
 from gan_lightning.interfaces import Batch, Images
+from gan_lightning.system.private_names import BatchNorm, replace_layer_sync
 from gan_lightning.system.processes import average_over_processes, process_count
 from gan_lightning.training.generator_updates import Direct, GeneratorLoss, GeneratorUpdate, resting_statistics
 from gan_lightning.training.joined_batch_norm import JoinedBatchNorm
@@ -117,8 +117,8 @@ class AdversarialModule(LightningModule, ABC):
                 "gradients of one batch. Use 'bf16-mixed' or '32-true'."
             )
         strategy = self.trainer.strategy
-        if isinstance(strategy, ParallelStrategy) and strategy._layer_sync and strategy.root_device.type == "cpu":
-            strategy._layer_sync = JoinedBatchNorm()
+        if isinstance(strategy, ParallelStrategy) and strategy.root_device.type == "cpu":
+            replace_layer_sync(strategy, JoinedBatchNorm())
 
     def on_train_start(self) -> None:
         """Give a checkpoint's optimizer states the memory layout that their weights have in this run.
@@ -171,10 +171,10 @@ class AdversarialModule(LightningModule, ABC):
                 parameter.grad = gradient
             if isinstance(loss, GeneratorLoss) and self.generator_update.plain_descent:
                 _descend(loss.networks)
-            if not counts or i > 0:
-                # Lightning counts every optimizer's step by these hooks. It sets them anew for each batch.
-                optimizer._on_before_step = optimizer._on_after_step = do_nothing_closure
-            optimizer.step()
+            if counts and i == 0:
+                optimizer.step()
+            else:  # what Lightning's wrapper does, without its count
+                self.trainer.strategy.optimizer_step(optimizer.optimizer, do_nothing_closure)
             optimizer.zero_grad(set_to_none=True)
 
     def _observed(self, loss: Loss) -> Loss:
@@ -213,7 +213,7 @@ class AdversarialModule(LightningModule, ABC):
 
     def _statistics(self) -> list[Tensor]:
         """Return the running batch-norm statistics that this batch has moved, in each process by its own images."""
-        layers = [layer for layer in self.modules() if isinstance(layer, _BatchNorm) and layer.training]
+        layers = [layer for layer in self.modules() if isinstance(layer, BatchNorm) and layer.training]
         found = [statistic for layer in layers for statistic in (layer.running_mean, layer.running_var)]
         return [statistic for statistic in found if statistic is not None]
 

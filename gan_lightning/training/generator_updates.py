@@ -15,10 +15,10 @@ from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from gan_lightning.interfaces import Images
 from gan_lightning.losses import Logits, Scalar
+from gan_lightning.system.private_names import BatchNorm
 
 Judge = Callable[[Tensor], tuple[Tensor, ...]]
 """From images to the generator's loss, D's logits, and more."""
@@ -107,7 +107,7 @@ class Direct(GeneratorUpdate):
 @contextmanager
 def resting_statistics(network: nn.Module) -> Iterator[None]:
     """Keep batch norm's running statistics unchanged; layers take the batch's statistics, or their own in eval mode."""
-    norms = [layer for layer in network.modules() if isinstance(layer, _BatchNorm) and layer.track_running_stats]
+    norms = [layer for layer in network.modules() if isinstance(layer, BatchNorm) and layer.track_running_stats]
     for layer in norms:
         layer.track_running_stats = False
     try:

@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float
 from lightning.pytorch.plugins import LayerSync
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
+from gan_lightning.system.private_names import BatchNorm
 from gan_lightning.system.processes import moments, process_count, sum_over_processes
 
 Values = Float[Tensor, "batch channels ..."]
@@ -29,7 +29,7 @@ class JoinedBatchNorm(LayerSync):
         return model
 
 
-def joined_batch_norm(layer: _BatchNorm, x: Values) -> Values:
+def joined_batch_norm(layer: BatchNorm, x: Values) -> Values:
     """Return a layer's output; in train mode its statistics are of the batches of all processes together.
 
     The running statistics become the same as in one process that sees all batches.
@@ -60,5 +60,5 @@ def joined_batch_norm(layer: _BatchNorm, x: Values) -> Values:
     return normal.to(x.dtype)
 
 
-def _layers(model: nn.Module) -> list[_BatchNorm]:
-    return [layer for layer in model.modules() if isinstance(layer, _BatchNorm)]
+def _layers(model: nn.Module) -> list[BatchNorm]:
+    return [layer for layer in model.modules() if isinstance(layer, BatchNorm)]

@@ -17,9 +17,9 @@ from typing import Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from gan_lightning.errors import NonFiniteError, SettingError
+from gan_lightning.system.private_names import BatchNorm
 from gan_lightning.system.processes import batch_norm_alone
 from gan_lightning.training.generator_updates import resting_statistics
 
@@ -256,7 +256,7 @@ def judging(model: nn.Module, batch_norm: BatchNormOfJudge = "batch") -> Iterato
     try:
         model.eval()
         for layer in model.modules():
-            if isinstance(layer, _BatchNorm):
+            if isinstance(layer, BatchNorm):
                 layer.train(batch_norm == "batch")
         with (
             torch.no_grad(),

@@ -16,10 +16,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call, jvp, vjp
-from torch.nn.modules.dropout import _DropoutNd
 
 from gan_lightning.errors import SettingError
 from gan_lightning.training.generator_updates import resting_statistics
+
+DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+"""Torch's layers that drop values at random."""
 
 Weights = Mapping[str, Tensor]
 
@@ -58,7 +60,7 @@ class InductiveBias:
 
     def __init__(self, network: nn.Module, *inputs: object, select: Callable[[Tensor], Tensor] | None = None) -> None:
         for name, layer in network.named_modules():
-            if isinstance(layer, _DropoutNd) and layer.training and layer.p > 0:
+            if isinstance(layer, DROPOUT) and layer.training and layer.p > 0:
                 raise SettingError(
                     f"network must not drop values at random, got an active {type(layer).__name__} of p={layer.p:g} at "
                     f"'{name}': each product would be of another network. Call network.eval(), or set its p to 0."

@@ -7,6 +7,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers import CometLogger, MLFlowLogger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.trainer.states import TrainerFn
 
 from gan_lightning.cli.checks import check_manual_optimization
 from gan_lightning.cli.messages import user_error
@@ -66,7 +67,11 @@ def test_a_logger_of_the_users_own_keeps_its_error():
 
 
 def test_what_early_stopping_waits_for_in_vain_is_named_with_what_there_is():
-    error = caught(lambda: EarlyStopping("d_loss")._validate_condition_metric({"train/loss": torch.tensor(1.0)}))
+    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    trainer.state.fn = TrainerFn.FITTING
+    trainer.callback_metrics["train/loss"] = torch.tensor(1.0)
+    stopping = EarlyStopping("d_loss", check_on_train_epoch_end=True)
+    error = caught(lambda: stopping.on_train_epoch_end(trainer, LightningModule()))
     assert str(error).startswith(
         "EarlyStopping.monitor must be one of train/loss, got 'd_loss'. Figures of measurements"
     )
