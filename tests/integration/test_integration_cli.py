@@ -411,7 +411,7 @@ def test_a_run_that_is_told_to_end_says_so_and_the_same_command_with_last_goes_o
     ("arguments", "message"),
     [
         (["--model=GAN", "--model.networks=PermutationInvariantNetworks", "--model.networks.width=8"],
-         "ckpt_path must be a checkpoint of this GAN, whose weights are others: Missing key(s) in state_dict: "),
+         "ckpt_path must be a checkpoint of this GAN, whose weights are others: classifier.conv1.0.weight is there alone"),
         ([*QUICK, *TINY, "--model.base_width=8"], "model.base_width is 8 here and 4 in the checkpoint"),
         ([*QUICK, *TINY, "--trainer.max_epochs=1"], "trainer.max_epochs must be at least 2"),
         ([*QUICK, *TINY, "--weights_only=false"], "weights_only must not be false"),
