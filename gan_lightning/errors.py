@@ -11,7 +11,8 @@ before it: `transfer.paper.epochs must be at least 1, got 0.`
 import math
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 USAGE_ERROR = 2
@@ -69,6 +70,21 @@ def exit_with(error: UserError) -> NoReturn:
     raise SystemExit(USAGE_ERROR) from error
 
 
+@contextmanager
+def settings_of(owner: object) -> Iterator[None]:
+    """Say of the arguments of functions that are called here that they are settings of an object, by the same names.
+
+    Raises:
+        SettingError: As the function had it, with the owner.
+    """
+    try:
+        yield
+    except SettingError as error:
+        if error.owner is None and hasattr(owner, error.setting):
+            raise SettingError(str(error), owner, getattr(owner, error.setting)) from error
+        raise
+
+
 def refused(owner: object, setting: str, condition: str, value: Any, remedy: str = "") -> SettingError:
     """Return the error of a setting: `<setting> must <condition>, got <value>.` and the remedy.
 
@@ -83,7 +99,7 @@ def refused(owner: object, setting: str, condition: str, value: Any, remedy: str
     return SettingError(f"{setting} must {condition}, got {shown}.{remedy and ' '}{remedy}", owner, value)
 
 
-def at_least(owner: object, least: float, /, remedy: str = "", **settings: float) -> None:
+def at_least(owner: object, least: int | float, /, remedy: str = "", **settings: int | float) -> None:
     """Check that numbers are finite and not below the least.
 
     Raises:
@@ -94,7 +110,7 @@ def at_least(owner: object, least: float, /, remedy: str = "", **settings: float
             raise refused(owner, setting, f"be at least {least}", value, remedy)
 
 
-def above(owner: object, bound: float, /, remedy: str = "", **settings: float) -> None:
+def above(owner: object, bound: int | float, /, remedy: str = "", **settings: int | float) -> None:
     """Check that numbers are finite and above a bound.
 
     Raises:
@@ -105,7 +121,7 @@ def above(owner: object, bound: float, /, remedy: str = "", **settings: float) -
             raise refused(owner, setting, f"be above {bound}", value, remedy)
 
 
-def below_one(owner: object, /, remedy: str = "", **settings: float) -> None:
+def below_one(owner: object, /, remedy: str = "", **settings: int | float) -> None:
     """Check that numbers are in [0, 1), as Adam's β and a momentum are.
 
     Raises:

@@ -5,8 +5,6 @@ from abc import ABC, abstractmethod
 import torch
 from torch import nn
 
-from gan_lightning.errors import SettingError
-
 DCGAN_SIZE = 64
 """The one size that these tables take: a 4x4 map doubled four times."""
 
@@ -43,14 +41,3 @@ class Networks(ABC):
     @abstractmethod
     def joint_discriminator(self, channels: int, size: int) -> nn.Module:
         """Return BiGAN's D: images and latents to logits (batch,)."""
-
-
-def check_positive(**settings: int) -> None:
-    """Check settings of networks.
-
-    Raises:
-        SettingError: If one is below 1.
-    """
-    for name, value in settings.items():
-        if value < 1:
-            raise SettingError(f"model.networks.{name} must be at least 1, got {value}.")

@@ -17,7 +17,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from gan_lightning.errors import SettingError
+from gan_lightning.errors import SettingError, above, at_least, refused
 from gan_lightning.interfaces import Batch, Images, Latents
 from gan_lightning.nets.network_family import Networks
 from gan_lightning.training.adversarial import AdversarialModule, Loss, check_betas, loss_values, precise_sigmoid
@@ -48,19 +48,12 @@ class DecayedAdam:
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        for name, value in (("learning_rate", self.learning_rate), ("weight_decay", self.weight_decay)):
-            if not 0 <= value < math.inf:
-                raise SettingError(f"model.optimizer.{name} must be at least 0, got {value}.")
-        check_betas("model.optimizer.betas", self.betas, "Appendix C has 0.5 and 0.999")
+        at_least(self, 0, learning_rate=self.learning_rate, weight_decay=self.weight_decay)
+        check_betas(self, self.betas, "Appendix C has 0.5 and 0.999.")
         if not 0 < self.final_share <= 1:
-            raise SettingError(
-                f"model.optimizer.final_share must be above 0 and at most 1, got {self.final_share}. "
-                "1 keeps the learning rate as it is."
-            )
-        if not self.epsilon > 0:
-            raise SettingError(
-                f"model.optimizer.epsilon must be above 0, got {self.epsilon}. Adam's usual one is 1e-8."
-            )
+            remedy = "1 keeps the learning rate as it is."
+            raise refused(self, "final_share", "be above 0 and at most 1", self.final_share, remedy)
+        above(self, 0, "Adam's usual one is 1e-8.", epsilon=self.epsilon)
 
     def over(self, networks: Sequence[nn.Module]) -> torch.optim.Adam:
         """Return Adam over the networks' parameters, those with weight decay first."""
@@ -107,10 +100,9 @@ class LatentModule(AdversarialModule):
         super().__init__()
         self.generated_size = networks.generated_size(image_size)
         if image_size < self.generated_size:
-            raise SettingError(
-                f"image_size must be at least {self.generated_size}, the size that {type(networks).__name__} generate, "
-                f"got {image_size}. Set data.image_size to {self.generated_size} or more."
-            )
+            size, family = self.generated_size, type(networks).__name__
+            condition = f"be at least {size}, the size that {family} generate"
+            raise refused(self, "image_size", condition, image_size, f"Use images of {size} pixels or more.")
         self.channels, self.image_size, self.latent_dim = channels, image_size, networks.latent_dim
         self.adam = optimizer
         self.horizon = math.inf
@@ -140,8 +132,9 @@ class LatentModule(AdversarialModule):
         super().setup(stage)
         if stage == "fit" and self.trainer.max_epochs == -1 and self.trainer.max_steps == -1:
             raise SettingError(
-                "trainer.max_epochs must be a number of epochs, got -1: the learning rate decays in the second half of "
-                "training. Set it, or trainer.max_steps."
+                "max_epochs must be a number of epochs, got -1: the learning rate decays in the second half of "
+                "training. Set it, or max_steps.",
+                self.trainer,
             )
 
     def on_train_start(self) -> None:
@@ -224,12 +217,12 @@ class LatentModule(AdversarialModule):
                 return tuple(copy.deepcopy(network).to("meta").eval()(*tensors).shape[1:])
             except RuntimeError as error:
                 reason = f"the {name} cannot take {' and '.join(map(str, inputs))} ({error})"
-                raise SettingError(f"model.networks must fit each other, but {reason}. {remedy}") from error
+                raise SettingError(f"networks must fit each other, but {reason}. {remedy}", self) from error
 
         def expect(name: str, found: tuple[int, ...], wanted: tuple[int, ...]) -> None:
             if found != wanted:
                 raise SettingError(
-                    f"model.networks must fit each other, but the {name} gives {found}, not {wanted}. {remedy}"
+                    f"networks must fit each other, but the {name} gives {found}, not {wanted}. {remedy}", self
                 )
 
         remedy = f"All must have latents of length latent_dim, {self.latent_dim}."

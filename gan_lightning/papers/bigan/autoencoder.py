@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from gan_lightning import losses
-from gan_lightning.errors import SettingError
+from gan_lightning.errors import one_of
 from gan_lightning.interfaces import Images, Latents, LinearHead, PublishedFigure
 from gan_lightning.nets.heads import linear_heads
 from gan_lightning.nets.network_family import Networks
@@ -50,8 +50,7 @@ class Autoencoder(LatentModule):
         optimizer: DecayedAdam = DecayedAdam(),  # noqa: B008 (frozen)
     ) -> None:
         super().__init__(channels, image_size, networks, optimizer)
-        if norm not in (1, 2):
-            raise SettingError(f"model.norm must be 1 or 2, got {norm}.")
+        one_of(self, (1, 2), norm=norm)
         self.save_hyperparameters()
         self.norm: Literal[1, 2] = norm
         self.generator = networks.generator(channels, self.generated_size)

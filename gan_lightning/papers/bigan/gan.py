@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gan_lightning import losses
-from gan_lightning.errors import SettingError
+from gan_lightning.errors import one_of, refused
 from gan_lightning.interfaces import Batch, Images, LinearHead, PublishedFigure
 from gan_lightning.nets.heads import linear_heads
 from gan_lightning.nets.network_family import Networks
@@ -56,8 +56,7 @@ class GAN(LatentModule):
     ) -> None:
         super().__init__(channels, image_size, networks, optimizer)
         check_generated_size(self)
-        if latent_prior not in ("uniform", "normal"):
-            raise SettingError(f"model.latent_prior must be uniform or normal, got '{latent_prior}'.")
+        one_of(self, ("uniform", "normal"), latent_prior=latent_prior)
         self.update_generator_by(generator_update, channels, image_size)
         self.save_hyperparameters()
         self.simultaneous, self.normal_latents = simultaneous, latent_prior == "normal"
@@ -132,7 +131,5 @@ def check_generated_size(model: LatentModule) -> None:
         of those modules take generator outputs as their input".
     """
     if model.image_size != model.generated_size:
-        raise SettingError(
-            f"image_size must be {model.generated_size} for {type(model).__name__}, the size that its generator makes, "
-            f"got {model.image_size}. Set data.image_size to {model.generated_size}."
-        )
+        condition = f"be {model.generated_size} for {type(model).__name__}, the size that its generator makes"
+        raise refused(model, "image_size", condition, model.image_size, "Use images of that size.")
