@@ -50,9 +50,9 @@ def check_values(settings: Any, name: str = "", parameters: Mapping[str, inspect
         raise SettingError(f"{name} must be at least 0 and below 2**32, got {settings}.")
 
 
-def parameters_of(class_path: Any) -> Mapping[str, inspect.Parameter]:
-    """Return the parameters of a class by its import path; none where it has no signature."""
-    kind = class_at(class_path)
+def parameters_of(kind: Any) -> Mapping[str, inspect.Parameter]:
+    """Return the parameters of a class, or of the one at an import path; none where it has no signature."""
+    kind = kind if isinstance(kind, type) else class_at(kind)
     try:
         return {} if kind is None else inspect.signature(kind).parameters
     except (AttributeError, ValueError):

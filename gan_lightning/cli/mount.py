@@ -60,6 +60,8 @@ def _places(part: Any, path: str, kinds: Sequence[type]) -> Iterator[Place]:
         for number, each in enumerate(part):
             yield from _places(each, f"{path}[{number}]", kinds)
         return
+    if not isinstance(part, Namespace | Mapping):
+        return
     settings = dict(_items(part))
     if isinstance(named := class_at(settings.get("class_path")), type):
         kinds, settings = [named], dict(_items(settings.get("init_args")))
