@@ -129,7 +129,7 @@ class PlainDCGAN:
     def __init__(self, model: GAN, device: torch.device) -> None:
         self.latent_dim, self.device = model.latent_dim, device
         w = model.discriminator.conv1[0].out_channels
-        channels = model.channels
+        channels = model.hparams["channels"]
         self.generator = nn.Sequential(
             nn.ConvTranspose2d(self.latent_dim, 8 * w, 4, 1, 0, bias=False),
             nn.BatchNorm2d(8 * w),

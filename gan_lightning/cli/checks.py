@@ -9,6 +9,8 @@ from typing import Any, get_args
 
 from jsonargparse import Namespace
 from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from gan_lightning.errors import SettingError
 from gan_lightning.runs.checkpoint_files import Checkpoint, read_checkpoint
@@ -48,9 +50,9 @@ def check_values(settings: Any, name: str = "", parameters: Mapping[str, inspect
         raise SettingError(f"{name} must be at least 0 and below 2**32, got {settings}.")
 
 
-def parameters_of(class_path: Any) -> Mapping[str, inspect.Parameter]:
-    """Return the parameters of a class by its import path; empty if it has no signature."""
-    kind = _class_at(class_path)
+def parameters_of(kind: Any) -> Mapping[str, inspect.Parameter]:
+    """Return the parameters of a class, given by itself or by its import path; empty if it has no signature."""
+    kind = kind if isinstance(kind, type) else class_at(kind)
     try:
         return {} if kind is None else inspect.signature(kind).parameters
     except (AttributeError, ValueError):
@@ -59,14 +61,14 @@ def parameters_of(class_path: Any) -> Mapping[str, inspect.Parameter]:
 
 def declared_by(class_path: Any) -> set[str]:
     """Return the attributes of a class by its import path; attributes that `__init__` sets are not among them."""
-    kind = _class_at(class_path)
+    kind = class_at(class_path)
     if kind is None:
         return set()
     annotated = {name for base in getattr(kind, "__mro__", ()) for name in vars(base).get("__annotations__", {})}
     return annotated | set(dir(kind))
 
 
-def _class_at(class_path: Any) -> Any:
+def class_at(class_path: Any) -> Any:
     """Return the object of an import path; None if there is none."""
     if not isinstance(class_path, str):
         return None
@@ -117,6 +119,39 @@ def check_same_settings(model: LightningModule, checkpoint: Path, *, resumes: bo
             f"Pass the config.yaml of the run that wrote '{checkpoint}', or a checkpoint that fits."
         )
     return content
+
+
+def expect_weights_of(model: LightningModule) -> None:
+    """Let a model refuse the weights of another one, at the time when it is given a checkpoint's.
+
+    Only then it has all its networks: a model may build some of them in `setup`.
+    """
+    model.register_load_state_dict_pre_hook(_check_weights)
+
+
+def _check_weights(model: nn.Module, weights: Mapping[str, Any], prefix: str, *arguments: object) -> None:
+    """Check that weights have the names and shapes of a model's own.
+
+    Raises:
+        SettingError: Naming the first that has not.
+    """
+    own = model.state_dict(prefix=prefix)
+    if getattr(model, "strict_loading", True) and (differing := sorted(own.keys() ^ weights.keys())):
+        name, where = differing[0], "here" if differing[0] in own else "there"
+        wrong = f"{name} is {where} alone, as are {len(differing) - 1} more"
+    else:
+        shapes = [
+            f"{name} has the shape {tuple(weights[name].shape)} there and {tuple(each.shape)} here"
+            for name, each in own.items()
+            if name in weights and isinstance(each, Tensor) and not is_lazy(each) and each.shape != weights[name].shape
+        ]
+        if not shapes:
+            return
+        wrong = shapes[0]
+    raise SettingError(
+        f"ckpt_path must be a checkpoint of this {type(model).__name__}, whose weights are others: {wrong}. Pass the "
+        "model's own."
+    )
 
 
 def check_not_past_the_end(trainer: Trainer, checkpoint: Checkpoint) -> None:

@@ -22,12 +22,14 @@ from gan_lightning.cli.checks import (
     check_same_settings,
     check_values,
     declared_by,
+    expect_weights_of,
     parameters_of,
 )
-from gan_lightning.cli.messages import refused_settings, user_error
+from gan_lightning.cli.messages import cannot_be_made, made, user_error
+from gan_lightning.cli.mount import LINKED, at_its_path
 from gan_lightning.cli.naming import GROUPS, OWN
 from gan_lightning.cli.sweep_point import WANDB_POINT, check_swept, swept_parameters
-from gan_lightning.errors import SettingError
+from gan_lightning.errors import SettingError, UserError
 from gan_lightning.measurements import Measurement
 from gan_lightning.papers import DensityRatioMonitor, SubproblemMonitor
 from gan_lightning.runs import (
@@ -52,8 +54,15 @@ from gan_lightning.training.acceleration import Acceleration
 KNOWN = [getattr(package, name) for package in (data, papers) for name in package.__all__]
 """Imported so that `--model` and `--data` know the classes by their short names."""
 
-LINKED = ("channels", "image_size", "num_classes")
-"""Settings of a model that the data set gives, if the model has them."""
+CALLBACKS = {
+    "density_ratio": DensityRatioMonitor,
+    "subproblem": SubproblemMonitor,
+    "run": RunFolder,
+    "features": FeatureWriter,
+    "speed": Acceleration,
+    "checkpoint": Checkpoints,
+}
+"""The callbacks that have groups of settings of their own, by these."""
 
 LAST = "GAN_LIGHTNING_LAST"
 """Environment variable with the first process's last checkpoint, for the processes that Lightning starts."""
@@ -122,6 +131,18 @@ class GanCLI(LightningCLI):
         if asked in (known := self.subcommands()):
             # Each subcommand's parser takes a tenth of a second or more, and only one is needed.
             self.subcommands = lambda: {asked: known[asked]}  # type: ignore[method-assign]
+        self.broken: Exception | None = None
+        """What a user's own class has raised when it was made."""
+        try:
+            self._run_command(args, run)
+        except Exception as error:
+            refused = user_error(error)
+            if not isinstance(refused, SettingError) or refused.owner is None:
+                raise
+            raise at_its_path(refused, self._chosen(), {"trainer": Trainer, **GROUPS, **CALLBACKS}) from error
+
+    def _run_command(self, args: ArgsType, run: bool) -> None:
+        """Do all that Lightning's command line does, from its arguments to the end of the training."""
         super().__init__(
             LightningModule,
             LightningDataModule,
@@ -159,12 +180,8 @@ class GanCLI(LightningCLI):
             default=[],
             help="Measurements of your own: --measurements+=my_package.MyMeasurement --measurements.setting=1",
         )
-        parser.add_lightning_class_args(DensityRatioMonitor, "density_ratio")
-        parser.add_lightning_class_args(SubproblemMonitor, "subproblem")
-        parser.add_lightning_class_args(RunFolder, "run")
-        parser.add_lightning_class_args(FeatureWriter, "features")
-        parser.add_lightning_class_args(Acceleration, "speed")
-        parser.add_lightning_class_args(Checkpoints, "checkpoint")
+        for name, callback in CALLBACKS.items():
+            parser.add_lightning_class_args(callback, name)
         parser.set_defaults(
             {
                 "checkpoint.filename": "epoch-{epoch:04d}",
@@ -199,14 +216,23 @@ class GanCLI(LightningCLI):
             SettingError: If a class refuses its settings, or needs more memory than there is.
         """
         try:
-            super().instantiate_classes()
+            self.config_init = self.parser.instantiate(self.config, instantiators=[(self._made, object, True)])
+            self.datamodule, self.model = (self._instantiated(name) for name in ("data", "model"))
+            self.trainer = self.instantiate_trainer()
         except Exception as error:
-            if user_error(error) is not None and not isinstance(error, MisconfigurationException):
+            if user_error(error) is not None or self.broken is not None or not isinstance(error, ValueError):
                 raise
-            refused = refused_settings(error)
-            if refused is None and not isinstance(error, ValueError):  # jsonargparse's own
-                raise
-            raise SettingError(refused or f"a setting cannot be used: {error}") from error
+            raise SettingError(f"a setting cannot be used: {error}") from error  # jsonargparse's own
+
+    def _made(self, kind: type, *arguments: Any, **settings: Any) -> Any:
+        """Return an object of a class that the configuration names."""
+        try:
+            return made(kind, *arguments, **settings)
+        except UserError:
+            raise
+        except Exception as error:
+            self.broken = error
+            raise
 
     def before_instantiate_classes(self) -> None:
         """Refuse values that no setting takes, and values that would be dropped without a word.
@@ -228,8 +254,8 @@ class GanCLI(LightningCLI):
         """Return a setting of the subcommand, or None where it has none of that name."""
         return self._chosen().get(name)
 
-    def _made(self, name: str) -> Any:
-        """Return what was made of a setting."""
+    def _instantiated(self, name: str) -> Any:
+        """Return the object that was made of a setting."""
         return self.config_init.get(str(self.subcommand), self.config_init).get(name)
 
     def _chosen(self) -> Any:
@@ -245,16 +271,24 @@ class GanCLI(LightningCLI):
         """Return the trainer, with the project's progress bar unless the configuration has one or wants none.
 
         It also gets the measurements, and the callbacks without settings; these keep a run from being lost.
+
+        Raises:
+            SettingError: Lightning refuses the trainer's settings.
         """
-        settings = self._made("trainer")
+        settings = self._instantiated("trainer")
         callbacks = settings.callbacks if isinstance(settings.callbacks, list) else [settings.callbacks]
         callbacks = [callback for callback in callbacks if callback is not None]
         if settings.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
             callbacks.append(LossBar())
-        measurements = [self._made(name) for name in (*GROUPS, OWN)]
+        measurements = [self._instantiated(name) for name in (*GROUPS, OWN)]
         own = measurements.pop() or []
         settings.callbacks = [*callbacks, FiniteGuard(), StepCount(), Measure(*measurements, *own)]
-        trainer = super().instantiate_trainer(**kwargs)
+        try:
+            trainer = super().instantiate_trainer(**kwargs)
+        except Exception as error:
+            if user_error(error) is not None and not isinstance(error, MisconfigurationException):
+                raise
+            raise cannot_be_made(Trainer, vars(settings), error) from error
         assert isinstance(trainer, Trainer)
         # Listening comes before the measurements after the training, the random streams after all that draws.
         listed: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
@@ -293,6 +327,7 @@ class GanCLI(LightningCLI):
                     self.config_init[subcommand]["ckpt_path"] = checkpoint
         if checkpoint is not None:
             content = check_same_settings(self.model, Path(checkpoint), resumes=subcommand == "fit")
+            expect_weights_of(self.model)
             if subcommand == "fit":
                 check_not_past_the_end(self.trainer, content)
                 go_on_in_wandb(self.trainer.loggers, content)

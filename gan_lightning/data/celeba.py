@@ -13,7 +13,7 @@ from gan_lightning.data.decoded import decoded
 from gan_lightning.data.image_data import ImageData
 from gan_lightning.data.reading import reading, shown
 from gan_lightning.data.store import ImageStore
-from gan_lightning.errors import DataError, SettingError
+from gan_lightning.errors import DataError, refused, settings_of
 from gan_lightning.interfaces import LabelKind, Split
 
 PUBLISHED_COUNT = 202_599
@@ -57,10 +57,8 @@ class CelebA(ImageData):
         """
         super().__post_init__()
         if self.crop_size is not None and not 1 <= self.crop_size <= PUBLISHED_WIDTH:
-            raise SettingError(
-                f"crop_size must be 1 to {PUBLISHED_WIDTH}, the width of the images, got {self.crop_size}. "
-                "Leave it out to use the whole width."
-            )
+            condition = f"be 1 to {PUBLISHED_WIDTH}, the width of the images"
+            raise refused(self, "crop_size", condition, self.crop_size, "Leave it out to use the whole width.")
 
     @property
     def label_kind(self) -> LabelKind:
@@ -102,7 +100,8 @@ class CelebA(ImageData):
             raise DataError(f"'{shown(images)}' holds no image of the {split} split. Fetch it anew.")
         labels = self.read_labels(chosen)
         files = [images / name for name in chosen]
-        pixels = decoded(files, self.whole_size, self.crop_size, self.cache_dir, f"{self.name}-{split}")
+        with settings_of(self):
+            pixels = decoded(files, self.whole_size, self.crop_size, self.cache_dir, f"{self.name}-{split}")
         return ImageStore(pixels, labels)
 
     def read_labels(self, names: list[str]) -> Int64[torch.Tensor, " count"] | Int64[torch.Tensor, "count 40"]:

@@ -102,7 +102,7 @@ def cached(
     except OSError as error:
         raise SettingError(
             f"cache_dir must be a folder to write to, with room for {len(files):,} decoded images, got '{folder}' "
-            f"({reason(error)}). Set --data.cache_dir to another folder."
+            f"({reason(error)}). Set cache_dir to another folder."
         ) from error
 
 

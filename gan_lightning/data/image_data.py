@@ -12,7 +12,7 @@ from lightning.pytorch import LightningDataModule
 from gan_lightning.data.reading import expanded, reason, shown
 from gan_lightning.data.store import Batch, OrderedBatches, Pixels, RectangleStore, ShuffledBatches, Store
 from gan_lightning.data.transforms import Enlarge, centre_crop, flip_half, random_crop, to_images
-from gan_lightning.errors import DataError, SettingError, UserError
+from gan_lightning.errors import DataError, UserError, at_least, refused, settings_of
 from gan_lightning.interfaces import Images, LabelKind, Labels, Split
 
 logger = logging.getLogger(__name__)
@@ -80,20 +80,18 @@ class ImageData(LightningDataModule, ABC):
             SettingError: A setting is out of range.
         """
         super().__init__()
-        self.root = expanded(self.root, "root")
+        with settings_of(self):
+            self.root = expanded(self.root, "root")
         self._stores: dict[Split, Store] = {}
         self._accepted: set[str] = set()
-        for setting in ("batch_size", "evaluation_batch_size", "image_size", "limit"):
-            value = getattr(self, setting)
-            if value is not None and value < 1:
-                raise SettingError(f"{setting} must be at least 1, got {value}. Set --data.{setting}=1 or more.")
+        at_least(self, 1, batch_size=self.batch_size, evaluation_batch_size=self.evaluation_batch_size)
+        at_least(self, 1, image_size=self.image_size)
+        if self.limit is not None:
+            at_least(self, 1, limit=self.limit)
         if self.crop_from is not None and self.crop_from < self.image_size:
-            raise SettingError(
-                f"crop_from must be at least image_size, {self.image_size}, got {self.crop_from}. "
-                f"Set --data.crop_from={self.image_size} or more, or leave it out."
-            )
-        if self.seed < 0:
-            raise SettingError(f"seed must be at least 0, got {self.seed}. Set --data.seed=0 or more.")
+            condition = f"be at least image_size, {self.image_size}"
+            raise refused(self, "crop_from", condition, self.crop_from, "Leave it out to crop nothing.")
+        at_least(self, 0, seed=self.seed)
 
     def __str__(self) -> str:
         # Lightning's own version expects a torch DataLoader.
@@ -247,7 +245,7 @@ class ImageData(LightningDataModule, ABC):
         """Return the error for missing files."""
         python = f"{type(self).__name__}('{shown(self.root)}', download=True).prepare_data()"
         return DataError(
-            f"{self.name} not found: no '{shown(path)}'. Fetch it with --data.download=true (in Python: {python})."
+            f"{self.name} not found: no '{shown(path)}'. Fetch it with download=true (in Python: {python})."
         )
 
     def doubt(self, finding: str) -> None:
@@ -257,7 +255,7 @@ class ImageData(LightningDataModule, ABC):
             DataError: `verify` is true.
         """
         if self.verify:
-            raise DataError(f"{finding} Fetch it anew, or accept it as it is with --data.verify=false.")
+            raise DataError(f"{finding} Fetch it anew, or accept it as it is with verify=false.")
         if finding not in self._accepted:
             self._accepted.add(finding)
             logger.warning("%s Accepted, since verify is false.", finding)

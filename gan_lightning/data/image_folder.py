@@ -21,7 +21,7 @@ from gan_lightning.data.labels_file import labels_of, read_rows
 from gan_lightning.data.listing import HIDDEN, Content, Labelled, content_of, count_files, each_once, suffix_of
 from gan_lightning.data.reading import counted, expanded, named, reading, shown
 from gan_lightning.data.store import ImageStore, RectangleStore, Store
-from gan_lightning.errors import DataError, SettingError
+from gan_lightning.errors import DataError, SettingError, refused, settings_of
 from gan_lightning.interfaces import LabelKind, Split
 
 logger = logging.getLogger(__name__)
@@ -103,18 +103,16 @@ class ImageFolder(ImageData):
         super().__post_init__()
         self.name = shown(Path(os.path.realpath(self.root)).name) or "images"
         if self.channels not in (1, 3):
-            raise SettingError(f"channels must be 3 (colour) or 1 (grey), got {self.channels}. Set --data.channels=3.")
+            raise refused(self, "channels", "be 3 (colour) or 1 (grey)", self.channels)
         if not 0 < self.test_fraction < 1:
-            raise SettingError(
-                f"test_fraction must be between 0 and 1, got {self.test_fraction}. Set --data.test_fraction=0.1."
-            )
+            raise refused(self, "test_fraction", "be between 0 and 1", self.test_fraction, "0.1 is usual.")
         if self.file_column == self.label_column:
             raise SettingError(
-                f"label_column must not be file_column, got '{self.label_column}' for both. Set --data.label_column."
+                f"label_column must not be file_column, got '{self.label_column}' for both. Set label_column.", self
             )
         if self.download:
             raise SettingError(
-                "download must be false for an ImageFolder, got true. Put the images into the folder yourself."
+                "download must be false for an ImageFolder, got true. Put the images into the folder yourself.", self
             )
 
     @property
@@ -169,7 +167,8 @@ class ImageFolder(ImageData):
         if split == "train" and self.crop_from is not None:
             pixels, sizes = decoded_whole(files, self.whole_size, self.cache_dir, title, self.channels)
             return RectangleStore(pixels, sizes, labels, self.channels, self.image_size)
-        pixels = decoded(files, self.whole_size, None, self.cache_dir, title, self.channels)
+        with settings_of(self):
+            pixels = decoded(files, self.whole_size, None, self.cache_dir, title, self.channels)
         return ImageStore(pixels, labels)
 
     def samples(self, split: Split) -> Samples:
@@ -184,9 +183,9 @@ class ImageFolder(ImageData):
             DataError: The folder has no usable layout.
         """
         root, left_out = Path(self.root), Counter[str]()
-        with reading(root, "Set --data.root to a folder of images.", "listed"):
+        with reading(root, "Set root to a folder of images.", "listed"):
             if not root.is_dir():
-                raise DataError(f"No folder '{shown(root)}'. Set --data.root to a folder of images.")
+                raise DataError(f"No folder '{shown(root)}'. Set root to a folder of images.")
             folders = split_folders(root, left_out)
         contents = {split: content_of(folder) for split, folder in folders.items()}
         for content in contents.values():
@@ -219,7 +218,7 @@ class ImageFolder(ImageData):
             DataError: The list cannot be read or contradicts itself or the folder.
         """
         root, file = Path(self.root), expanded(str(self.labels_file), "labels_file")
-        with reading(file, "Set --data.labels_file to a list of labels."):
+        with reading(file, "Set labels_file to a list of labels."):
             file = root / file if (root / file).exists() else file
         images = {split: content.all_images for split, content in contents.items()}
         everything = [each for part in images.values() for each in part]
@@ -329,12 +328,12 @@ def check_layout(folder: Path, content: Content) -> None:
         raise DataError(
             f"'{shown(folder)}' must hold images or folders of images, got both: {images} "
             f"({named([each.name for each in content.images])}) and {counted(len(filled), 'folder')} with {inside:,} "
-            f"({named(filled)}). Move the ones or the others away, or give a list of labels with --data.labels_file."
+            f"({named(filled)}). Move the ones or the others away, or give a list of labels with labels_file."
         )
     if not content.images and not filled and not empty:
         raise DataError(
             f"'{shown(folder)}' holds neither images nor class folders{in_brackets(content.others)}. "
-            "Set --data.root to another folder."
+            "Set root to another folder."
         )
     if not content.images and empty:
         raise DataError(
@@ -382,7 +381,7 @@ def number_or_name(labels: Iterable[str]) -> Callable[[str], Any]:
 def hint(root: Path, labels_file: str | Path | None) -> str:
     """Return a remedy for a single class: the name of the list of labels, if one lies there."""
     lists = sorted(file.name for file in root.iterdir() if file.suffix.lower() in (".csv", ".tsv"))
-    return f" Labels from a list: --data.labels_file={shown(lists[0])}." if lists and not labels_file else ""
+    return f" Labels from a list: labels_file={shown(lists[0])}." if lists and not labels_file else ""
 
 
 def in_words(count: int, classes: list[str], left_out: Counter[str]) -> str:

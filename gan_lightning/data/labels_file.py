@@ -77,7 +77,7 @@ def header_of(line: str, file: Path, file_column: str, label_column: str) -> tup
         if header.count(column) != 1:
             raise DataError(
                 f"{setting} must be one of the columns that the first line of '{shown(file)}' names, got '{column}', "
-                f"and they are {named(header, 20)}. Set --data.{setting}, or give the list a header."
+                f"and they are {named(header, 20)}. Set {setting}, or give the list a header."
             )
     return header, delimiter
 

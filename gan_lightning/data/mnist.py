@@ -14,7 +14,7 @@ from gan_lightning.data.image_data import ImageData
 from gan_lightning.data.reading import reading, shown
 from gan_lightning.data.store import ImageStore
 from gan_lightning.data.transforms import Enlarge
-from gan_lightning.errors import DataError, SettingError
+from gan_lightning.errors import DataError, refused
 from gan_lightning.interfaces import Split
 
 EDGE = 28
@@ -61,10 +61,8 @@ class MNIST(ImageData):
         """
         super().__post_init__()
         if self.enlarge == "pad" and self.whole_size < EDGE:
-            raise SettingError(
-                f"image_size must be at least {EDGE} with enlarge=pad, got {self.image_size}. "
-                "Set --data.enlarge=resize."
-            )
+            condition = f"be at least {EDGE} with enlarge=pad"
+            raise refused(self, "image_size", condition, self.image_size, "Set enlarge to resize.")
 
     def fetch(self) -> None:
         """Download the four files unless they are there, packed or not."""

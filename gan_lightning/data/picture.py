@@ -88,7 +88,7 @@ def read_square(
         elif min(image.size) < crop_size:
             raise DataError(
                 f"'{shown(file)}' must be as large as crop_size, {crop_size}, got {image.width}x{image.height} pixels. "
-                "Lower --data.crop_size."
+                "Lower crop_size."
             )
         else:
             edge = crop_size

@@ -76,6 +76,6 @@ def expanded(path: str | Path, setting: str) -> Path:
         return Path(path).expanduser()
     except RuntimeError as error:
         raise SettingError(
-            f"{setting} must not begin with ~ where there is no home folder, got '{shown(path)}'. "
-            f"Set --data.{setting} to the whole path."
+            f"{setting} must not begin with ~ where there is no home folder, got '{shown(path)}'. Set it to the whole "
+            "path."
         ) from error

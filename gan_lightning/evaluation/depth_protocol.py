@@ -11,13 +11,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from math import inf
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from gan_lightning.errors import DataError, SettingError
+from gan_lightning.errors import DataError, SettingError, above, at_least, below_one
 from gan_lightning.evaluation.features import frozen
 from gan_lightning.evaluation.probes.probe import Progress, accuracy, cross_entropy
 from gan_lightning.interfaces import Split
@@ -53,20 +52,11 @@ class DepthProtocol:
 
     def __post_init__(self) -> None:
         """Refuse values that do not allow a training."""
-        if not 0 < self.learning_rate < inf:
-            raise SettingError(
-                f"depth.protocol.learning_rate must be above 0, got {self.learning_rate}; 0.01 is usual."
-            )
-        if not 0 <= self.momentum < 1:
-            raise SettingError(f"depth.protocol.momentum must be in [0, 1), got {self.momentum}; 0.9 is usual.")
-        if not 0 <= self.weight_decay < inf:
-            raise SettingError(
-                f"depth.protocol.weight_decay must be at least 0, got {self.weight_decay}; 0.0005 is usual."
-            )
-        if self.batch_size < 2:
-            raise SettingError(f"depth.protocol.batch_size must be at least 2, got {self.batch_size}; 128 is usual.")
-        if self.epochs < 1:
-            raise SettingError(f"depth.protocol.epochs must be at least 1, got {self.epochs}; 20 is usual.")
+        above(self, 0, "0.01 is usual.", learning_rate=self.learning_rate)
+        below_one(self, "0.9 is usual.", momentum=self.momentum)
+        at_least(self, 0, "0.0005 is usual.", weight_decay=self.weight_decay)
+        at_least(self, 2, "128 is usual.", batch_size=self.batch_size)
+        at_least(self, 1, "20 is usual.", epochs=self.epochs)
 
 
 DEPTH = DepthProtocol()

@@ -127,12 +127,12 @@ def check_counts(images: int, features: int, neighbours: int) -> None:
     """
     if images <= features:
         raise SettingError(
-            f"quality.images must be above {features}, the number of features, for the Fréchet distance, got {images} "
-            "real images. Use more images, quality.split=train, or a network with fewer features."
+            f"images must be above {features}, the number of features, for the Fréchet distance, got {images} real "
+            "images. Use more images, those of the other split, or a network with fewer features."
         )
     if images <= neighbours:
         raise SettingError(
-            f"quality.neighbours must be below the number of images, {images}, got {neighbours}. Use fewer neighbours."
+            f"neighbours must be below the number of images, {images}, got {neighbours}. Use fewer neighbours."
         )
 
 

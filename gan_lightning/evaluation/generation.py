@@ -122,8 +122,8 @@ class QualityReference:
         count = chosen.count // generators * generators
         if not count:
             raise SettingError(
-                f"quality.images must be at least {generators}, one from each generator, got {chosen.count} real "
-                "images. Use more images."
+                f"images must be at least {generators}, one from each generator, got {chosen.count} real images. Use "
+                "more images."
             )
         check_counts(count, judge.feature_count, neighbours)
         if count < chosen.count:

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor, nn
 
-from gan_lightning.errors import DataError, SettingError
+from gan_lightning.errors import DataError, SettingError, above, at_least, settings_of
 from gan_lightning.evaluation.chosen import ChosenImages, choose
 from gan_lightning.evaluation.probes.probe import Progress
 from gan_lightning.interfaces import Images, LabelledImages
@@ -28,8 +28,6 @@ from gan_lightning.system.files import user_cache, whole_file
 from gan_lightning.system.processes import gather_objects, gather_rows, on_first_process
 
 logger = logging.getLogger(__name__)
-
-SETTING = "quality.network"
 
 INCEPTION_AT_ONCE = 50
 """Images given to Inception at a time: each takes some 11 MB in its widest layer."""
@@ -102,12 +100,14 @@ class ImportedNetwork(FeatureNetwork):
 
     def judge(self, data: LabelledImages, device: torch.device, report: Progress = untold) -> Judge:
         """Return the network."""
-        features = _Layers(imported_network(self.network, self.weights, self.layers, SETTING), self.layers)
-        shape = tried_on_images(features, self.network, SETTING, data.channels, data.image_size).shape
+        features = _Layers(imported_network(self.network, self.weights, self.layers, self), self.layers)
+        shape = tried_on_images(features, self.network, self, data.channels, data.image_size).shape
         if shape[0] != 2:
             raise SettingError(
-                f"{SETTING}.network must give as many rows as it gets images, got {shape[0]} of 2 from "
-                f"'{self.network}'. Name layers that do."
+                f"network must give as many rows as it gets images, got {shape[0]} of 2 from '{self.network}'. Name "
+                "layers that do.",
+                self,
+                self.network,
             )
         return Judge(self.name(data), features.to(device).eval(), shape[1])
 
@@ -150,24 +150,27 @@ class Inception(FeatureNetwork):
             from torchmetrics.image.fid import NoTrainInceptionV3
         except ImportError as error:
             raise SettingError(
-                f"{SETTING}=Inception must have torch-fidelity installed, which has its layers ({error}). "
+                f"Inception must have torch-fidelity installed, which has its layers ({error}). "
                 "pip install 'gan-lightning[inception]', or use another network."
             ) from error
         file = Path(self.weights or Path(torch.hub.get_dir(), "checkpoints", URL_INCEPTION_V3.rpartition("/")[2]))
         if not file.is_file():
             raise SettingError(
-                f"{SETTING}.weights must be a file with Inception's weights, got '{file}', which does not exist. Fetch "
-                f"it from {URL_INCEPTION_V3}, or use another network."
+                f"weights must be a file with Inception's weights, got '{file}', which does not exist. Fetch it from "
+                f"{URL_INCEPTION_V3}, or use another network.",
+                self,
             )
         if data.channels not in (1, 3):
-            raise SettingError(f"{SETTING}=Inception must have images of 1 or 3 channels, got {data.channels}.")
+            raise SettingError(
+                f"Inception must have images of 1 or 3 channels, got {data.channels}. Use another network."
+            )
         try:
             torch.load(file, weights_only=True, map_location="cpu")  # torch-fidelity would run code in the file
             with torch.random.fork_rng(devices=[]):  # it draws random weights before it loads the file's
                 network = NoTrainInceptionV3("inception-v3-compat", ["2048"], str(file))
         except Exception as error:  # anything may stand in a user's file
             raise SettingError(
-                f"{SETTING}.weights must be a file with Inception's weights, got '{file}', which is not ({error})."
+                f"weights must be a file with Inception's weights, got '{file}', which is not ({error}).", self
             ) from error
         return Judge(self.name(data), _OfBytes(network).to(device), 2048, about={"weights": str(file)})
 
@@ -214,12 +217,9 @@ class SmallClassifier(FeatureNetwork):
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        least = {"width": 1, "feature_dim": 1, "steps": 2, "batch_size": 2, "images": 2}
-        for name, smallest in least.items():
-            if (value := getattr(self, name)) < smallest:
-                raise SettingError(f"{SETTING}.{name} must be at least {smallest}, got {value}.")
-        if not self.learning_rate > 0:
-            raise SettingError(f"{SETTING}.learning_rate must be above 0, got {self.learning_rate}; try 0.005.")
+        at_least(self, 1, width=self.width, feature_dim=self.feature_dim)
+        at_least(self, 2, steps=self.steps, batch_size=self.batch_size, images=self.images)
+        above(self, 0, "Try 0.005.", learning_rate=self.learning_rate)
 
     def name(self, data: LabelledImages) -> str:
         """Return the data's name and `classifier`, to tell it from Inception."""
@@ -229,8 +229,8 @@ class SmallClassifier(FeatureNetwork):
         """Return the classifier, from its file or trained now; the random numbers of the training do not change."""
         if data.label_kind != "classes":
             raise SettingError(
-                f"{SETTING}=SmallClassifier must have a class for each image, got {data.name}, whose labels are "
-                f"{data.label_kind}. Use {SETTING}=Inception or ImportedNetwork, or leave out --quality.enabled."
+                f"SmallClassifier must have a class for each image, got {data.name}, whose labels are "
+                f"{data.label_kind}. Use another network, Inception or ImportedNetwork, or leave quality out."
             )
         chosen = choose(data.evaluation_batches("train", device), self.images, self.seed)
         images, labels = _known_images(data, chosen, device)
@@ -269,7 +269,8 @@ class SmallClassifier(FeatureNetwork):
         digest = hashlib.sha256(json.dumps([FORMAT, settings, list(images.shape), classes], sort_keys=True).encode())
         digest.update(images.numpy().tobytes())
         digest.update(labels.numpy().tobytes())
-        folder = Path(self.cache_dir).expanduser() if self.cache_dir else user_cache()
+        with settings_of(self):
+            folder = Path(self.cache_dir).expanduser() if self.cache_dir else user_cache()
         return folder / "classifiers" / f"{data}-{digest.hexdigest()[:20]}.pt"
 
     def _state(self, file: Path, images: Tensor, labels: Tensor, classes: int, report: Progress) -> dict[str, Tensor]:
@@ -290,8 +291,9 @@ class SmallClassifier(FeatureNetwork):
                 torch.save(state, temporary)
         except OSError as error:
             raise SettingError(
-                f"{SETTING}.cache_dir must be a folder to write to, got '{file.parent.parent}' ({error}). "
-                "Set it to another folder."
+                f"cache_dir must be a folder to write to, got '{file.parent.parent}' ({error}). Set it to another "
+                "folder.",
+                self,
             ) from error
         return state
 
@@ -360,7 +362,7 @@ def _known_images(
     known = labels >= 0
     if int(known.sum()) < 2:
         raise DataError(
-            f"{SETTING}=SmallClassifier must have two training images of known class or more, got "
+            f"SmallClassifier must have two training images of known class or more, got "
             f"{int(known.sum())} of {data.name}. Use another network."
         )
     return images[known], labels[known]

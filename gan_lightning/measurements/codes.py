@@ -4,35 +4,32 @@ Noise is given in units of the codes' own spread, so that one setting means the 
 sphere. Noise may move a code off the sphere. The code is not projected back: the thesis says nothing of it.
 """
 
-from math import inf
-
 import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
-from gan_lightning.errors import DataError, SettingError
+from gan_lightning.errors import DataError, SettingError, at_least, refused
 from gan_lightning.evaluation.reconstruction_errors import derangement
 from gan_lightning.interfaces import Images, LabelledImages, Latents, Split
 from gan_lightning.measurements.bench import Bench
 
 
-def check_noise(measurement: str, *noise: float) -> None:
+def check_noise(owner: object, *noise: float) -> None:
     """Check amounts of noise.
 
     Args:
-        measurement: Name of the measurement with these settings.
+        owner: The measurement with these settings.
         noise: The amounts.
 
     Raises:
         SettingError: There is none, one is below 0 or not finite, or two would give figures of one name.
     """
     if not noise:
-        raise SettingError(f"{measurement}.noise must hold at least one number, got none; 0.3 is usual.")
+        raise SettingError("noise must hold at least one number, got none. 0.3 is usual.", owner)
     for amount in noise:
-        if not 0 <= amount < inf:
-            raise SettingError(f"{measurement}.noise must be at least 0, got {amount}; 0.3 is usual.")
+        at_least(owner, 0, "0.3 is usual.", noise=amount)
     if len({f"{amount:g}" for amount in noise}) < len(noise):
-        raise SettingError(f"{measurement}.noise must hold numbers that differ, got {list(noise)}.")
+        raise refused(owner, "noise", "hold numbers that differ", list(noise))
 
 
 def check_others(bench: Bench, measurement: str, split: Split) -> None:
@@ -50,7 +47,7 @@ def check_others(bench: Bench, measurement: str, split: Split) -> None:
     if len(images) < 2:
         raise DataError(
             f"{measurement} needs at least 2 {split} images of {bench.data.name}, to compare one with another, got "
-            f"{len(images)}. Use more images, or choose another {measurement}.split."
+            f"{len(images)}. Use more images, or those of another split."
         )
 
 
@@ -68,8 +65,8 @@ def check_classes(bench: Bench, measurement: str, remedy: str = "") -> None:
     if bench.data.label_kind != "classes":
         raise DataError(
             f"{measurement} needs a class per image, and the data set {bench.data.name} has labels of the kind "
-            f"'{bench.data.label_kind}'. Use a data set with classes{remedy}, or leave it out "
-            f"with --{measurement}.enabled=false."
+            f"'{bench.data.label_kind}'. Use a data set with classes{remedy}, or set its "
+            "`enabled` to false."
         )
 
 

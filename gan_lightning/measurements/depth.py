@@ -8,7 +8,7 @@ from typing import ClassVar
 from rich.table import Table
 from torch import nn
 
-from gan_lightning.errors import SettingError
+from gan_lightning.errors import SettingError, refused
 from gan_lightning.evaluation.depth_protocol import (
     DEPTH,
     DepthProtocol,
@@ -83,8 +83,9 @@ class FrozenDepth(Measurement):
         for name, extractor in chosen.items():
             if name not in fresh:
                 raise SettingError(
-                    f"depth.extractors must name extractors that can be initialised anew, got {name!r}, of which there "
-                    "is no network with random weights. Leave it out, or give random_networks to the Bench."
+                    f"extractors must name extractors that can be initialised anew, got {name!r}, of which there is no "
+                    "network with random weights. Leave it out, or give random_networks to the Bench.",
+                    self,
                 )
             check_same_stages(extractor, fresh[name])
             if self.fold_batch_norm:
@@ -143,10 +144,8 @@ class FrozenDepth(Measurement):
         """
         staged = _staged(bench)
         if unknown := [name for name in self.extractors if name not in staged]:
-            raise SettingError(
-                f"depth.extractors must name extractors that are made of stages, got {unknown}. Choose from "
-                f"{sorted(staged)}."
-            )
+            remedy = f"Choose from {sorted(staged)}."
+            raise refused(self, "extractors", "name extractors that are made of stages", unknown, remedy)
         return {name: staged[name] for name in self.extractors or staged}
 
     def _prepared(

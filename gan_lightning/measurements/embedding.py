@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Float32, Integer
 from torch import Tensor
 
-from gan_lightning.errors import SettingError
+from gan_lightning.errors import above, at_least, refused
 from gan_lightning.evaluation import nearest_neighbours
 from gan_lightning.figures import PIXELS, Best, Figure
 from gan_lightning.interfaces import EncodesImages, Split
@@ -75,20 +75,17 @@ class Embedding(Measurement):
     def __post_init__(self) -> None:
         """Check the settings."""
         super().__post_init__()
-        self.at_least(3, images=self.images)
-        if not self.perplexity > 0:
-            raise SettingError(f"{self.name}.perplexity must be above 0, got {self.perplexity}; 30 is usual.")
+        at_least(self, 3, images=self.images)
+        above(self, 0, "30 is usual.", perplexity=self.perplexity)
         if not 0 <= self.seed < 2**32:  # scikit-learn's range
-            raise SettingError(f"{self.name}.seed must be from 0 to {2**32 - 1}, got {self.seed}.")
+            raise refused(self, "seed", f"be from 0 to {2**32 - 1}", self.seed)
 
     def check(self, bench: Bench) -> None:
         """Check that there are more images than neighbours."""
         images, _ = bench.images(self.split, self.images)
         if self.perplexity >= len(images):
-            raise SettingError(
-                f"{self.name}.perplexity must be below the number of images, {len(images)}, got {self.perplexity}. "
-                "Embed more images or lower it."
-            )
+            condition = f"be below the number of images, {len(images)}"
+            raise refused(self, "perplexity", condition, self.perplexity, "Embed more images or lower it.")
 
     def metrics(self, bench: Bench) -> Mapping[str, Best | None]:
         """Return the names of the agreements, if there are classes, and of the divergence."""

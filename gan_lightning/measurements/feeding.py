@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gan_lightning.errors import at_least
 from gan_lightning.evaluation.pictures import rows_picture
 from gan_lightning.figures import Best, Figure
 from gan_lightning.interfaces import EncodesImages, Images, Split
@@ -59,8 +60,8 @@ class IterativeFeeding(Measurement):
     def __post_init__(self) -> None:
         """Check the settings."""
         super().__post_init__()
-        self.at_least(1, rounds=self.rounds, images=self.images)
-        self.at_least(2, measured=self.measured)
+        at_least(self, 1, rounds=self.rounds, images=self.images)
+        at_least(self, 2, measured=self.measured)
 
     def check(self, bench: Bench) -> None:
         """Check that there are two images."""

@@ -23,7 +23,7 @@ from jaxtyping import Integer
 from rich.table import Table
 from torch import Tensor
 
-from gan_lightning.errors import SettingError
+from gan_lightning.errors import SettingError, at_least, one_of
 from gan_lightning.evaluation.curves import Picture
 from gan_lightning.figures import Best, Figure
 from gan_lightning.interfaces import (
@@ -112,12 +112,9 @@ class Measurement(ABC):
         Raises:
             SettingError: A setting is out of range.
         """
-        self.at_least(0, every_n_epochs=self.every_n_epochs)
+        at_least(self, 0, every_n_epochs=self.every_n_epochs)
         for setting, values in _choices(type(self)).items():
-            if (value := getattr(self, setting)) not in values:
-                raise SettingError(
-                    f"{self.name}.{setting} must be one of {', '.join(map(str, values))}, got {value!r}."
-                )
+            one_of(self, values, **{setting: getattr(self, setting)})
 
     def passes_over(self, bench: "Bench") -> str | None:
         """Return why there is nothing to measure here, as half a sentence; None if there is something."""
@@ -164,16 +161,6 @@ class Measurement(ABC):
             DataError: The value is not finite.
         """
         return Figure(measurement=self.name, metric=metric, value=float(value), **more)
-
-    def at_least(self, least: int, **settings: int | float) -> None:
-        """Check settings that count something.
-
-        Raises:
-            SettingError: One is below the least.
-        """
-        for setting, value in settings.items():
-            if not value >= least:
-                raise SettingError(f"{self.name}.{setting} must be at least {least}, got {value}.")
 
 
 def default_of(measurement: Measurement | type[Measurement], setting: str) -> Any:

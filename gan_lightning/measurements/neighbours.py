@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
-from gan_lightning.errors import SettingError
+from gan_lightning.errors import at_least, refused
 from gan_lightning.evaluation.chosen import images_at
 from gan_lightning.evaluation.neighbour_search import Metric, nearest_neighbours
 from gan_lightning.evaluation.pictures import neighbours_picture
@@ -57,7 +57,7 @@ class Neighbours(Measurement):
             SettingError: One is out of range.
         """
         super().__post_init__()
-        self.at_least(1, count=self.count, queries=self.queries)
+        at_least(self, 1, count=self.count, queries=self.queries)
 
     def passes_over(self, bench: Bench) -> str | None:
         """Return why there is nothing to measure: no extractors, or no images."""
@@ -75,10 +75,8 @@ class Neighbours(Measurement):
             if there >= self.count:
                 break
         if (there := sum(gather_objects(there))) < self.count:
-            raise SettingError(
-                f"{self.name}.count must be at most {there}, the number of training images, got {self.count}. Ask for "
-                "fewer or use more images."
-            )
+            condition = f"be at most {there}, the number of training images"
+            raise refused(self, "count", condition, self.count, "Ask for fewer or use more images.")
         bench.check_networks()
 
     def metrics(self, bench: Bench) -> Mapping[str, Best | None]:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from rich.table import Table
 
-from gan_lightning.errors import DataError
+from gan_lightning.errors import DataError, at_least, settings_of
 from gan_lightning.evaluation.curves import curves_picture, shares_picture
 from gan_lightning.evaluation.distribution_distances import DISTANCES, MANIFOLD, rank_correlation
 from gan_lightning.evaluation.generation import Measured, QualityReference, figure_names
@@ -76,8 +76,8 @@ class Quality(Measurement):
             SettingError: One is out of range.
         """
         super().__post_init__()
-        self.at_least(2, images=self.images)
-        self.at_least(0, neighbours=self.neighbours)
+        at_least(self, 2, images=self.images)
+        at_least(self, 0, neighbours=self.neighbours)
 
     def check(self, bench: Bench) -> None:
         """Get the network and show it the real images.
@@ -89,7 +89,7 @@ class Quality(Measurement):
         if bench.without_images():
             raise DataError(
                 f"{self.name} needs a data module that declares images, got {bench.described_data}. Use one of "
-                f"gan_lightning.data or leave out --{self.name}.enabled."
+                "gan_lightning.data, or set its `enabled` to false."
             )
         self._reference(bench)
 
@@ -142,16 +142,17 @@ class Quality(Measurement):
         key = "quality", repr(self.network), str(bench.device), generators, *settings
 
         def make() -> QualityReference:
-            return QualityReference.of(
-                judge,
-                bench.data,
-                split=self.split,
-                images=self.images,
-                generators=generators,
-                neighbours=self.neighbours,
-                seed=self.seed,
-                device=bench.device,
-            )
+            with settings_of(self):
+                return QualityReference.of(
+                    judge,
+                    bench.data,
+                    split=self.split,
+                    images=self.images,
+                    generators=generators,
+                    neighbours=self.neighbours,
+                    seed=self.seed,
+                    device=bench.device,
+                )
 
         return bench.keep(key, make)
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import torch
 
-from gan_lightning.errors import SettingError
+from gan_lightning.errors import SettingError, at_least
 from gan_lightning.evaluation.pictures import reconstructions_picture
 from gan_lightning.evaluation.reconstruction_errors import (
     ReconstructionDistance,
@@ -61,7 +61,7 @@ class Reconstruction(Measurement):
             SettingError: One is out of range.
         """
         super().__post_init__()
-        self.at_least(1, images=self.images)
+        at_least(self, 1, images=self.images)
 
     def passes_over(self, bench: Bench) -> str | None:
         """Return why there is nothing to measure: no encoder and generator, or no images."""
@@ -79,7 +79,7 @@ class Reconstruction(Measurement):
             raise SettingError(
                 f"{self.name} must have test images in batches of at least 2, to compare reconstructions with those of "
                 f"other images, got batches of {largest}. Raise evaluation_batch_size of the data and use two images "
-                f"or more, or switch it off with --{self.name}.enabled=false."
+                "or more, or set its `enabled` to false."
             )
 
     def metrics(self, bench: Bench) -> Mapping[str, Best | None]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from gan_lightning.errors import at_least
 from gan_lightning.evaluation.pictures import rows_picture
 from gan_lightning.interfaces import GeneratesImages
 from gan_lightning.measurements.bench import Bench
@@ -39,7 +40,7 @@ class Samples(Measurement):
             SettingError: One is out of range.
         """
         super().__post_init__()
-        self.at_least(1, columns=self.columns, rows=self.rows)
+        at_least(self, 1, columns=self.columns, rows=self.rows)
 
     def run(self, bench: Bench) -> Outcome:
         """Return the picture."""

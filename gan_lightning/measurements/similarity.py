@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from gan_lightning.errors import DataError, SettingError
+from gan_lightning.errors import DataError, SettingError, at_least
 from gan_lightning.evaluation.pictures import rows_picture
 from gan_lightning.figures import PIXELS, Best, Figure
 from gan_lightning.interfaces import EncodesImages, Split
@@ -69,24 +69,26 @@ class Similarity(Measurement):
     def __post_init__(self) -> None:
         """Check the settings."""
         super().__post_init__()
-        self.at_least(1, copies=self.copies, pairs=self.pairs)
-        self.at_least(3, images=self.images)
+        at_least(self, 1, copies=self.copies, pairs=self.pairs)
+        at_least(self, 3, images=self.images)
         if self.images > MOST_IMAGES:
             raise SettingError(
-                f"{self.name}.images must be at most {MOST_IMAGES}, got {self.images}: each is compared with each, and "
-                "the pairs of more would not fit into memory."
+                f"images must be at most {MOST_IMAGES}, got {self.images}: each is compared with each, and the pairs "
+                "of more would not fit into memory.",
+                self,
+                self.images,
             )
-        check_noise(self.name, self.noise)
+        check_noise(self, self.noise)
 
     def check(self, bench: Bench) -> None:
         """Check that each image has a class, and that both kinds of pairs exist."""
-        check_classes(bench, self.name, "; of CelebA, data.labels=identity")
+        check_classes(bench, self.name, "; of CelebA, labels='identity'")
         _, labels = bench.images(self.split, self.images, labelled=True)
         sizes = torch.unique(labels, return_counts=True)[1]
         if len(sizes) < 2 or sizes.max() < 2:
             raise DataError(
                 f"{self.name} needs pairs of one class and of two, got {len(labels)} labelled {self.split} images of "
-                f"{bench.data.name} in {len(sizes)} classes; raise {self.name}.images or use more images."
+                f"{bench.data.name} in {len(sizes)} classes; raise `images` or use more of them."
             )
 
     def metrics(self, bench: Bench) -> Mapping[str, Best | None]:

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
-from math import inf
 from statistics import mean, stdev
 from typing import Any, ClassVar
 
@@ -14,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from gan_lightning.errors import DataError, SettingError
+from gan_lightning.errors import DataError, SettingError, above, at_least, refused
 from gan_lightning.evaluation.pictures import rows_picture
 from gan_lightning.evaluation.probes.probe import accuracy
 from gan_lightning.figures import Best, Figure
@@ -84,15 +83,14 @@ class SyntheticData(Measurement):
         """Check the settings."""
         super().__post_init__()
         if not self.budgets:
-            raise SettingError(f"{self.name}.budgets must hold at least one number, got none; 200 is usual.")
+            raise SettingError("budgets must hold at least one number, got none. 200 is usual.", self)
         if len(set(self.budgets)) < len(self.budgets):
-            raise SettingError(f"{self.name}.budgets must hold numbers that differ, got {list(self.budgets)}.")
-        self.at_least(1, copies=self.copies, steps=self.steps, width=self.width)
-        self.at_least(1, seeds=self.seeds, written=self.written)
-        self.at_least(2, batch_size=self.batch_size, budgets=min(self.budgets))
-        check_noise(self.name, self.noise)
-        if not 0 < self.learning_rate < inf:
-            raise SettingError(f"{self.name}.learning_rate must be above 0, got {self.learning_rate}; try 0.001.")
+            raise refused(self, "budgets", "hold numbers that differ", list(self.budgets))
+        at_least(self, 1, copies=self.copies, steps=self.steps, width=self.width)
+        at_least(self, 1, seeds=self.seeds, written=self.written)
+        at_least(self, 2, batch_size=self.batch_size, budgets=min(self.budgets))
+        check_noise(self, self.noise)
+        above(self, 0, "Try 0.001.", learning_rate=self.learning_rate)
 
     def check(self, bench: Bench) -> None:
         """Check that there are enough labelled training images for the largest budget."""
@@ -100,15 +98,11 @@ class SyntheticData(Measurement):
         most, data = max(self.budgets), bench.data
         _, labels = bench.images("train", most, labelled=True)
         if len(labels) < most:
-            raise SettingError(
-                f"{self.name}.budgets must be at most {len(labels)}, the number of labelled training images of "
-                f"{data.name}, got {most}. Choose smaller budgets."
-            )
+            condition = f"be at most {len(labels)}, the number of labelled training images of {data.name}"
+            raise refused(self, "budgets", condition, most, "Choose smaller budgets.")
         if self.written < data.num_classes:
-            raise SettingError(
-                f"{self.name}.written must be at least {data.num_classes}, the number of classes of {data.name}, got "
-                f"{self.written}: each needs an image."
-            )
+            condition = f"be at least {data.num_classes}, the number of classes of {data.name}"
+            raise refused(self, "written", condition, self.written, "Each class needs an image.")
         if not bool(torch.isin(bench.labels("test"), labels).any()):
             raise DataError(
                 f"{self.name} needs classes that are in both splits of {data.name}, got none. Use another data set: of "
@@ -211,7 +205,7 @@ class SyntheticData(Measurement):
                 report(self.steps)
         found = torch.cat(logits)
         if not found.isfinite().all():
-            raise DataError(f"The classifier must stay finite, got NaN or infinity; lower {self.name}.learning_rate.")
+            raise DataError("The classifier must stay finite, got NaN or infinity. Lower learning_rate.")
         return accuracy(found, test[1])
 
 

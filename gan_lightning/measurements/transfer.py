@@ -9,7 +9,7 @@ import torch
 from rich.table import Table
 from torch import Tensor
 
-from gan_lightning.errors import DataError, SettingError
+from gan_lightning.errors import DataError, SettingError, at_least
 from gan_lightning.evaluation.features import has_statistics
 from gan_lightning.evaluation.probes import PAPER, TUNED, Judgement, NearestProbe, PaperProbe, Probe, TunedProbe
 from gan_lightning.evaluation.probes.probe import majority_accuracy
@@ -89,16 +89,17 @@ class Transfer(Measurement):
         """
         super().__post_init__()
         if self.pool is not None:
-            self.at_least(1, pool=self.pool)
+            at_least(self, 1, pool=self.pool)
         for probe in self.all_probes:
             if not isinstance(getattr(probe, "name", None), str):
                 raise SettingError(
-                    f"transfer.probes must have names, which their figures are called by, got {type(probe).__name__} "
-                    "without one. Give the class an attribute `name`."
+                    f"probes must have names, which their figures are called by, got {type(probe).__name__} without "
+                    "one. Give the class an attribute `name`.",
+                    self,
                 )
         names = [probe.name for probe in self.all_probes]
         if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise SettingError(f"transfer.probes must have names of their own, got {twice[0]!r} twice.")
+            raise SettingError(f"probes must have names of their own, got {twice[0]!r} twice.", self)
 
     @property
     def all_probes(self) -> list[Probe]:
@@ -266,7 +267,7 @@ def check_labels(bench: Bench, what: str) -> None:
     Raises:
         DataError: It has nothing to learn.
     """
-    remedy = f"or switch it off with --{what}.enabled=false"
+    remedy = "or set its `enabled` to false"
     if bench.without_images():
         raise DataError(
             f"{what} needs a data module that declares labelled images, got {bench.described_data}, {remedy}."

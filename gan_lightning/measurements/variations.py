@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from gan_lightning.errors import at_least
 from gan_lightning.evaluation import nearest_neighbours
 from gan_lightning.evaluation.pictures import rows_picture
 from gan_lightning.figures import Best, Figure
@@ -75,9 +76,9 @@ class Variations(Measurement):
     def __post_init__(self) -> None:
         """Check the settings."""
         super().__post_init__()
-        self.at_least(1, images=self.images)
-        self.at_least(2, copies=self.copies, measured=self.measured)
-        check_noise(self.name, *self.noise)
+        at_least(self, 1, images=self.images)
+        at_least(self, 2, copies=self.copies, measured=self.measured)
+        check_noise(self, *self.noise)
 
     def check(self, bench: Bench) -> None:
         """Check that there are two images."""

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import nn
 
-from gan_lightning.errors import SettingError
+from gan_lightning.errors import SettingError, refused
 
 DCGAN_SIZE = 64
 """The one size of these tables: a 4x4 map doubled four times."""
@@ -46,18 +46,8 @@ class Networks(ABC):
         """Return BiGAN's D: images and latents to logits (batch,)."""
 
 
-def check_positive(**settings: int) -> None:
-    """Check settings of networks.
-
-    Raises:
-        SettingError: If one is below 1.
-    """
-    for name, value in settings.items():
-        if value < 1:
-            raise SettingError(f"model.networks.{name} must be at least 1, got {value}.")
-
-
 def check_networks(
+    owner: object,
     family: Networks,
     channels: int,
     image_size: int,
@@ -68,7 +58,8 @@ def check_networks(
     """Check that the networks agree on the length of a latent and on the images' size, without computing anything.
 
     Args:
-        family: What they were made by.
+        owner: The model whose setting the family is.
+        family: It made the networks.
         channels: Channels of the images.
         image_size: Height and width of the images that the encoder sees, pixels.
         generator: G.
@@ -76,7 +67,7 @@ def check_networks(
         joint_discriminator: D of pairs of image and latent, if there is one.
 
     Raises:
-        SettingError: Naming the network that does not.
+        SettingError: Naming a network that does not fit.
     """
     latent_dim, size = family.latent_dim, family.generated_size(image_size)
     remedy = f"All must have latents of length latent_dim, {latent_dim}."
@@ -87,12 +78,12 @@ def check_networks(
             return tuple(copy.deepcopy(network).to("meta").eval()(*tensors).shape[1:])
         except RuntimeError as error:
             reason = f"the {name} cannot take {' and '.join(map(str, inputs))} ({error})"
-            raise SettingError(f"model.networks must fit each other, but {reason}. {remedy}") from error
+            raise SettingError(f"networks must fit each other, but {reason}. {remedy}", owner) from error
 
     def expect(name: str, found: tuple[int, ...], wanted: tuple[int, ...]) -> None:
         if found != wanted:
             raise SettingError(
-                f"model.networks must fit each other, but the {name} gives {found}, not {wanted}. {remedy}"
+                f"networks must fit each other, but the {name} gives {found}, not {wanted}. {remedy}", owner
             )
 
     latents, images, generated = (latent_dim,), (channels, image_size, image_size), (channels, size, size)
@@ -103,14 +94,12 @@ def check_networks(
         expect("discriminator", shape("discriminator", joint_discriminator, generated, latents), ())
 
 
-def check_not_smaller(family: Networks, image_size: int) -> None:
-    """Check that images are not smaller than those that a family's generator makes.
+def check_not_smaller(owner: object, family: Networks, image_size: int) -> None:
+    """Check that images are not smaller than the images of a family's generator.
 
     Raises:
-        SettingError: If they are.
+        SettingError: They are smaller.
     """
     if image_size < (size := family.generated_size(image_size)):
-        raise SettingError(
-            f"image_size must be at least {size}, the size that {type(family).__name__} generate, got {image_size}. "
-            f"Set data.image_size to {size} or more."
-        )
+        condition = f"be at least {size}, the size that {type(family).__name__} generate"
+        raise refused(owner, "image_size", condition, image_size, f"Use images of {size} pixels or more.")

@@ -14,7 +14,7 @@ from gan_lightning.errors import SettingError
 T = TypeVar("T")
 
 
-def imported_network(network: str, weights: str | None, layers: Sequence[str], setting: str) -> nn.Module:
+def imported_network(network: str, weights: str | None, layers: Sequence[str], owner: object) -> nn.Module:
     """Return a network, frozen and in eval mode, in float32 on the CPU.
 
     The random numbers of the training do not change.
@@ -24,7 +24,7 @@ def imported_network(network: str, weights: str | None, layers: Sequence[str], s
         weights: File of its state dict. Without it the network keeps its initial weights; random ones are the same in
             each run.
         layers: Names of submodules that it must have.
-        setting: Name of the settings' group, for an error.
+        owner: The object with the settings `network`, `weights` and `layers`.
 
     Raises:
         SettingError: If there is no such network, its weights do not fit, or it has no such layer.
@@ -39,22 +39,26 @@ def imported_network(network: str, weights: str | None, layers: Sequence[str], s
             raise TypeError(f"it gives a {type(made).__name__}, not a torch.nn.Module")
     except Exception as error:  # anything may go wrong in a user's module
         raise SettingError(
-            f"{setting}.network must be the import path of what makes a network without arguments, got "
-            f"'{network}' ({error}). An example is torchvision.models.vgg16."
+            f"network must be the import path of what makes a network without arguments, got "
+            f"'{network}' ({error}). An example is torchvision.models.vgg16.",
+            owner,
+            network,
         ) from error
     if weights is not None:
         try:
             made.load_state_dict(torch.load(Path(weights), weights_only=True, map_location="cpu"))
         except Exception as error:  # anything may stand in a user's file
             raise SettingError(
-                f"{setting}.weights must be a file with the state dict of '{network}', got '{weights}', which is not "
-                f"({error})."
+                f"weights must be a file with the state dict of '{network}', got '{weights}', which is not ({error}).",
+                owner,
+                weights,
             ) from error
     known = dict(made.named_modules())
     if unknown := [layer for layer in layers if layer not in known]:
         raise SettingError(
-            f"{setting}.layers must be modules of '{network}', got '{unknown[0]}'. "
-            f"It has {', '.join(filter(None, known))}."
+            f"layers must be modules of '{network}', got '{unknown[0]}'. It has {', '.join(filter(None, known))}.",
+            owner,
+            layers,
         )
     return made.float().eval().requires_grad_(False)
 
@@ -78,13 +82,13 @@ def layer_outputs(
     return [found[name] for name in layers]
 
 
-def tried_on_images(compute: Callable[[Tensor], T], network: str, setting: str, channels: int, image_size: int) -> T:
+def tried_on_images(compute: Callable[[Tensor], T], network: str, owner: object, channels: int, image_size: int) -> T:
     """Return a network's output for two black images of the data's size.
 
     Args:
         compute: Applies the network.
         network: Its import path, for an error.
-        setting: Name of its setting, for an error.
+        owner: The object with the setting `network`.
         channels: Channels of the images.
         image_size: Height and width of the images, pixels.
 
@@ -95,6 +99,8 @@ def tried_on_images(compute: Callable[[Tensor], T], network: str, setting: str, 
         return compute(torch.zeros(2, channels, image_size, image_size, dtype=torch.float32))
     except Exception as error:  # anything may go wrong in a user's network
         raise SettingError(
-            f"{setting}.network must take images of {channels} channels and {image_size} pixels, got '{network}', "
-            f"which does not ({error})."
+            f"network must take images of {channels} channels and {image_size} pixels, got '{network}', which does not "
+            f"({error}).",
+            owner,
+            network,
         ) from error

@@ -44,8 +44,9 @@ class Checkpoints(ModelCheckpoint):
         """
         if stage == "fit" and self._train_time_interval is not None:
             raise SettingError(
-                f"checkpoint.train_time_interval must not be set, got {self._train_time_interval}: checkpoints come "
-                "after batches or epochs. Set checkpoint.every_n_train_steps."
+                f"train_time_interval must not be set, got {self._train_time_interval}: checkpoints come after batches "
+                "or epochs. Set every_n_train_steps.",
+                self,
             )
         super().setup(trainer, pl_module, stage)
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
@@ -123,8 +124,9 @@ class Checkpoints(ModelCheckpoint):
         if self.monitor is None or self.monitor in candidates or not validated or dry:
             return
         raise SettingError(
-            f"checkpoint.monitor must be logged by the end of an epoch, got '{self.monitor}', which is not. One of "
-            f"{', '.join(sorted(candidates))}, or from what a measurement gives every epoch."
+            f"monitor must be logged by the end of an epoch, got '{self.monitor}', which is not. One of "
+            f"{', '.join(sorted(candidates))}, or from what a measurement gives every epoch.",
+            self,
         )
 
     def _epoch_asks(self, trainer: Trainer) -> bool:

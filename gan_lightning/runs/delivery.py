@@ -154,10 +154,10 @@ def check_same_data(folder: Path, data: object) -> None:
     there = {"data": run.about.get("data"), **run.about.get("data_settings", {})}
     for name in sorted((here.keys() | there.keys()) - PLUMBING):
         if here.get(name) != there.get(name):
-            setting = name if name == "data" else f"data.{name}"
             raise SettingError(
-                f"{setting} must be {there.get(name)!r}, as the run had it, got {here.get(name)!r}: figures of other "
-                "data would replace the run's. Measure other data from Python, with a Bench."
+                f"{name} must be {there.get(name)!r}, as the run had it, got {here.get(name)!r}: figures of other data "
+                "would replace the run's. Measure other data from Python, with a Bench.",
+                None if name == "data" else data,
             )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from gan_lightning.errors import MeasurementError, SettingError
+from gan_lightning.errors import MeasurementError, SettingError, refused
 from gan_lightning.figures import Best, Figure
 from gan_lightning.measurements.bench import Bench
 from gan_lightning.measurements.measurement import Measurement, Outcome, default_of
@@ -320,8 +320,8 @@ def _check_enabled(measurement: Measurement) -> None:
     asked = measurement.every_n_epochs not in (0, default_of(measurement, "every_n_epochs"))
     if asked and not measurement.enabled:
         raise SettingError(
-            f"{measurement.name}.every_n_epochs must be 0 where {measurement.name}.enabled is false, got "
-            f"{measurement.every_n_epochs}. Set --{measurement.name}.enabled=true."
+            f"every_n_epochs must be 0 where enabled is false, got {measurement.every_n_epochs}. Set enabled to true.",
+            measurement,
         )
 
 
@@ -341,37 +341,39 @@ def check_monitor(callback: Callback, measurement: Measurement, passed_over: str
         SettingError: It does not find one.
     """
     saves = isinstance(callback, ModelCheckpoint)
-    setting = "checkpoint" if saves else type(callback).__name__
-    monitor, group = str(getattr(callback, "monitor", "")), measurement.name
+    monitor, name = str(getattr(callback, "monitor", "")), measurement.name
     if passed_over is not None or not measurement.every_n_epochs:
         why = "" if passed_over is None or not measurement.enabled else f" ({passed_over})"
         raise SettingError(
-            f"{setting}.monitor must be measured while training, got '{monitor}', which is not{why}. Set "
-            f"--{group}.enabled=true and --{group}.every_n_epochs=1."
+            f"monitor must be measured while training, got '{monitor}', which is not{why}. Set enabled=true and "
+            f"every_n_epochs=1 of {name}.",
+            callback,
         )
     known = measurement.metrics(bench)
     if known is not None and monitor not in known:
-        raise SettingError(f"{setting}.monitor must be one of {', '.join(sorted(known))}, got '{monitor}'.")
+        raise refused(callback, "monitor", f"be one of {', '.join(sorted(known))}", monitor)
     best: Best | None = None if known is None else known[monitor]
     mode = getattr(callback, "mode", None)
     if mode is not None and best not in (None, mode):
         raise SettingError(
-            f"{setting}.mode must be {best} with {setting}.monitor={monitor}, got {mode}, which would keep the worst. "
-            f"Set {setting}.mode={best}."
+            f"mode must be {best} with monitor={monitor}, got {mode}, which would keep the worst. Set mode={best}.",
+            callback,
         )
-    every = measurement.every_n_epochs
+    every, kind = measurement.every_n_epochs, type(callback).__name__
     looks = getattr(callback, "every_n_epochs", 1)
     if not looks or looks % every:
         raise SettingError(
-            f"{group}.every_n_epochs must divide how often {setting} looks at '{monitor}', every {looks} epochs, got "
-            f"{every}: in between there is no new figure. Set --{group}.every_n_epochs={max(looks, 1)}"
-            + (f", or --checkpoint.every_n_epochs={every}." if saves else ".")
+            f"every_n_epochs must divide how often {kind} looks at '{monitor}', every {looks} epochs, got {every}: in "
+            f"between there is no new figure. Set it to {max(looks, 1)}"
+            + (f", or every_n_epochs of {kind} to {every}." if saves else "."),
+            measurement,
         )
     if looks_at_epoch_end(callback) is False:
         at_epoch_end = "save_on_train_epoch_end" if saves else "check_on_train_epoch_end"
         raise SettingError(
-            f"{setting}.{at_epoch_end} must not be false with {setting}.monitor={monitor}, which is "
-            "measured after the validation. Leave it out."
+            f"{at_epoch_end} must not be false with monitor={monitor}, which is measured after the validation. Leave "
+            "it out.",
+            callback,
         )
     # By default Lightning looks right after the validation, unless this runs once an epoch.
     look_at_epoch_end(callback)

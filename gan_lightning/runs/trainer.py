@@ -41,9 +41,7 @@ class Trainer(pl.Trainer):
             SettingError: There are several processes.
         """
         if self.world_size > 1:
-            raise SettingError(
-                f"trainer.devices must be 1 for measure, got {self.world_size} processes. Set --trainer.devices=1."
-            )
+            raise SettingError(f"devices must be 1 for measure, got {self.world_size} processes. Set devices=1.", self)
         self._measures = True
         try:
             self.test(model, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=weights_only, verbose=False)

@@ -36,8 +36,8 @@ def user_cache() -> Path:
         return Path.home() / ".cache" / "gan_lightning"
     except RuntimeError as error:
         raise SettingError(
-            "cache_dir must be set where the user has no home folder, got none. Set it to a folder to write to "
-            "(--data.cache_dir for images), or the environment variable XDG_CACHE_HOME for all that is kept."
+            "cache_dir must be set where the user has no home folder, got none. Set it to a folder to write to, or the "
+            "environment variable XDG_CACHE_HOME for all that is kept."
         ) from error
 
 

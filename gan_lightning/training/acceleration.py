@@ -50,8 +50,7 @@ class Acceleration(Callback):
     ) -> None:
         if compile_mode != "default" and not compile:
             raise SettingError(
-                f"speed.compile_mode must not be set without speed.compile, got '{compile_mode}'. "
-                "Add --speed.compile=true."
+                f"compile_mode must not be set without compile, got '{compile_mode}'. Set compile to true.", self
             )
         self.channels_last, self.compile, self.compile_mode, self.fused = channels_last, compile, compile_mode, fused
         self._compiled: list[tuple[nn.Module, str]] = []
@@ -147,8 +146,9 @@ def _check_compiler() -> None:
         find_cpp_compiler()
     except (RuntimeError, OSError) as error:
         raise SettingError(
-            "speed.compile must not be true without a C++ compiler, got none that works. Install g++, name one in the "
-            "environment variable CXX, or leave speed.compile out."
+            "compile must not be true without a C++ compiler, got none that works. Install g++, name one in the "
+            "environment variable CXX, or leave compile out.",
+            Acceleration,
         ) from error
 
 

@@ -12,7 +12,7 @@ from lightning.pytorch.strategies import ParallelStrategy
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from gan_lightning.errors import NonFiniteError, SettingError
+from gan_lightning.errors import NonFiniteError, SettingError, refused
 from gan_lightning.interfaces import Batch, Images
 from gan_lightning.system.private_names import BatchNorm, replace_layer_sync
 from gan_lightning.system.processes import average_over_processes, process_count
@@ -91,15 +91,18 @@ class AdversarialModule(LightningModule, ABC):
         if self.trainer.state.fn != "fit":
             return
         clip, accumulate = self.trainer.gradient_clip_val, self.trainer.accumulate_grad_batches
+        name = type(self).__name__
         if clip:
             raise SettingError(
-                f"trainer.gradient_clip_val must not be set for {type(self).__name__}, got {clip}: its networks' "
-                "optimizers step by hand, and nothing clips their gradients. Leave it out."
+                f"gradient_clip_val must not be set for {name}, got {clip}: its networks' optimizers step by hand, and "
+                "nothing clips their gradients. Leave it out.",
+                self.trainer,
             )
         if accumulate != 1:
             raise SettingError(
-                f"trainer.accumulate_grad_batches must be 1 for {type(self).__name__}, got {accumulate}: its networks' "
-                "optimizers step by hand, in every batch. Leave it out, and take larger batches."
+                f"accumulate_grad_batches must be 1 for {name}, got {accumulate}: its networks' optimizers step by "
+                "hand, in every batch. Leave it out, and take larger batches.",
+                self.trainer,
             )
 
     def setup(self, stage: str) -> None:
@@ -113,8 +116,9 @@ class AdversarialModule(LightningModule, ABC):
         """
         if stage == "fit" and getattr(self.trainer.precision_plugin, "scaler", None) is not None:
             raise SettingError(
-                f"trainer.precision must not scale losses, got '{self.trainer.precision}': several optimizers step on "
-                "gradients of one batch. Use 'bf16-mixed' or '32-true'."
+                f"precision must not scale losses, got '{self.trainer.precision}': several optimizers step on "
+                "gradients of one batch. Use 'bf16-mixed' or '32-true'.",
+                self.trainer,
             )
         strategy = self.trainer.strategy
         if isinstance(strategy, ParallelStrategy) and strategy.root_device.type == "cpu":
@@ -197,7 +201,7 @@ class AdversarialModule(LightningModule, ABC):
         beside = [parameter for parameter in parameters if parameter not in own]
         with resting_statistics(self):
             objective = self.generator_update.objective(loss, retain_graph=retain_graph or bool(beside))
-        self.check_finite({"the objective of model.generator_update": objective})
+        self.check_finite({"the objective of generator_update": objective})
         generators = [parameter for parameter in parameters if parameter in own]
         gradients = self._gradients(objective, generators, retain_graph or bool(beside))
         return gradients | (self._gradients(loss.value, beside, retain_graph) if beside else {})
@@ -280,11 +284,11 @@ def precise_sigmoid(logits: Tensor) -> Tensor:
     return values if torch.is_autocast_enabled(logits.device.type) else values.to(logits.dtype)
 
 
-def check_betas(setting: str, betas: tuple[float, float], usual: str) -> None:
+def check_betas(owner: object, betas: tuple[float, float], usual: str) -> None:
     """Check Adam's β1 and β2.
 
     Args:
-        setting: Name of the setting.
+        owner: The object with the setting.
         betas: Its value.
         usual: Usual values, for the message.
 
@@ -292,7 +296,7 @@ def check_betas(setting: str, betas: tuple[float, float], usual: str) -> None:
         SettingError: If one is not in [0, 1).
     """
     if not all(0 <= beta < 1 for beta in betas):
-        raise SettingError(f"{setting} must be in [0, 1), got {betas}. {usual}.")
+        raise refused(owner, "betas", "be in [0, 1)", betas, usual)
 
 
 def _average(gradients: Sequence[dict[Tensor, Tensor | None]], statistics: Sequence[Tensor]) -> None:

@@ -16,7 +16,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from gan_lightning.errors import SettingError
+from gan_lightning.errors import SettingError, above, at_least, refused
 from gan_lightning.interfaces import Images
 from gan_lightning.training.adversarial import AdversarialModule, Loss, check_betas, loss_values
 from gan_lightning.training.generator_updates import GeneratorLoss
@@ -49,19 +49,12 @@ class DecayedAdam:
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        for name, value in (("learning_rate", self.learning_rate), ("weight_decay", self.weight_decay)):
-            if not 0 <= value < math.inf:
-                raise SettingError(f"model.optimizer.{name} must be at least 0, got {value}.")
-        check_betas("model.optimizer.betas", self.betas, "Appendix C has 0.5 and 0.999")
+        at_least(self, 0, learning_rate=self.learning_rate, weight_decay=self.weight_decay)
+        check_betas(self, self.betas, "Appendix C has 0.5 and 0.999.")
         if not 0 < self.final_share <= 1:
-            raise SettingError(
-                f"model.optimizer.final_share must be above 0 and at most 1, got {self.final_share}. "
-                "1 keeps the learning rate as it is."
-            )
-        if not self.epsilon > 0:
-            raise SettingError(
-                f"model.optimizer.epsilon must be above 0, got {self.epsilon}. Adam's usual one is 1e-8."
-            )
+            remedy = "1 keeps the learning rate as it is."
+            raise refused(self, "final_share", "be above 0 and at most 1", self.final_share, remedy)
+        above(self, 0, "Adam's usual one is 1e-8.", epsilon=self.epsilon)
 
     def over(self, networks: Sequence[nn.Module]) -> torch.optim.Adam:
         """Return Adam over the networks' parameters, those with weight decay first."""
@@ -111,8 +104,9 @@ def check_training_ends(trainer: Trainer, stage: str) -> None:
     """
     if stage == "fit" and trainer.max_epochs == -1 and trainer.max_steps == -1:
         raise SettingError(
-            "trainer.max_epochs must be a number of epochs, got -1: the learning rate decays in the second half of "
-            "training. Set it, or trainer.max_steps."
+            "max_epochs must be a number of epochs, got -1: the learning rate decays in the second half of training. "
+            "Set it, or max_steps.",
+            trainer,
         )
 
 

@@ -114,10 +114,10 @@ def test_the_package_is_found_in_the_folder_that_the_command_is_given_in(gan_lig
 def test_what_is_wrong_with_it_is_one_line_before_the_training(gan_lightning, tmp_path):
     config = ["--config", USERS / "my_package/run.yaml", *QUIET, *QUICK]
     for wrong, message in {
-        "--measurements.images=1": "diversity.images must be at least 2, got 1.",
-        "--measurements.images=61": "diversity.images must be at most 60, the number of test images, got 61.",
+        "--measurements.images=1": "measurements[0].images must be at least 2, got 1.",
+        "--measurements.images=61": "measurements[0].images must be at most 60, the number of test images, got 61.",
         "--checkpoint.monitor=diversity/real/distance": "checkpoint.monitor must be one of diversity/generated/",
-        "--checkpoint.mode=min": "checkpoint.mode must be max with checkpoint.monitor=diversity/generated/distance",
+        "--checkpoint.mode=min": "checkpoint.mode must be max with monitor=diversity/generated/distance",
         "--measurements.every_n_epochs=0": "checkpoint.monitor must be measured while training",
     }.items():
         status, _, errors = gan_lightning("fit", *config, "--measurements.images=40", wrong)

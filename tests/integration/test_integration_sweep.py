@@ -50,7 +50,7 @@ def test_a_sweep_trains_each_point_and_a_trial_that_fails_says_why(sweep_file, t
     assert main([str(path), "--workers=2"]) == 1
     printed = capsys.readouterr().out
     assert "1 of 2 trials done (1 failed, 1 finished) in runs/s" in printed
-    assert "model.fake_batch_size must be a multiple of model.generators (11), got 120" in printed
+    assert "model.fake_batch_size must be a multiple of generators (11), got 120" in printed
     by_value = {
         trial["parameters"]["model.init_args.generators"]: trial
         for trial in (json.loads(record.read_text()) for record in tmp_path.glob("runs/s/*/trial.json"))

@@ -7,7 +7,6 @@ scale. The test split is looked at after each epoch, but no choice depends on it
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import inf
 from typing import ClassVar
 
 import torch
@@ -15,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from gan_lightning.errors import SettingError
+from gan_lightning.errors import above, at_least, below_one
 from gan_lightning.evaluation.probes.probe import (
     Judgement,
     Probe,
@@ -55,18 +54,10 @@ class PaperProbe(Probe):
 
     def __post_init__(self) -> None:
         """Refuse values that do not allow a training."""
-        if not 0 < self.learning_rate < inf:
-            raise SettingError(
-                f"transfer.paper.learning_rate must be above 0, got {self.learning_rate}; the paper's is 0.0002."
-            )
-        if not 0 <= self.momentum < 1:
-            raise SettingError(f"transfer.paper.momentum must be in [0, 1), got {self.momentum}; the paper's is 0.9.")
-        if self.batch_size < 1:
-            raise SettingError(
-                f"transfer.paper.batch_size must be at least 1, got {self.batch_size}; the paper's is 120."
-            )
-        if self.epochs < 1:
-            raise SettingError(f"transfer.paper.epochs must be at least 1, got {self.epochs}; the paper's is 20.")
+        above(self, 0, "The paper's is 0.0002.", learning_rate=self.learning_rate)
+        below_one(self, "The paper's is 0.9.", momentum=self.momentum)
+        at_least(self, 1, "The paper's is 120.", batch_size=self.batch_size)
+        at_least(self, 1, "The paper's is 20.", epochs=self.epochs)
 
     def accuracy(
         self,

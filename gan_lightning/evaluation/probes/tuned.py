@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from gan_lightning.errors import DataError, SettingError
+from gan_lightning.errors import DataError, above, at_least, refused
 from gan_lightning.evaluation.probes.probe import (
     Judgement,
     Probe,
@@ -54,19 +54,11 @@ class TunedProbe(Probe):
     def __post_init__(self) -> None:
         """Refuse values that do not allow a choice or a fit."""
         if not self.strengths or not all(0 < strength < inf for strength in self.strengths):
-            raise SettingError(
-                f"transfer.tuned.strengths must hold at least one value, all above 0, got {self.strengths}; try [0.01]."
-            )
+            raise refused(self, "strengths", "hold at least one value, all above 0", self.strengths, "Try [0.01].")
         if not 0 < self.held_out < 1:
-            raise SettingError(f"transfer.tuned.held_out must be between 0 and 1, got {self.held_out}; 0.1 is usual.")
-        if self.max_iterations < 1:
-            raise SettingError(
-                f"transfer.tuned.max_iterations must be at least 1, got {self.max_iterations}; 500 is usual."
-            )
-        if not 0 < self.gradient_tolerance < inf:
-            raise SettingError(
-                f"transfer.tuned.gradient_tolerance must be above 0, got {self.gradient_tolerance}; try 0.0001."
-            )
+            raise refused(self, "held_out", "be between 0 and 1", self.held_out, "0.1 is usual.")
+        at_least(self, 1, "500 is usual.", max_iterations=self.max_iterations)
+        above(self, 0, "Try 0.0001.", gradient_tolerance=self.gradient_tolerance)
 
     def accuracy(
         self,

@@ -17,7 +17,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from gan_lightning import losses
-from gan_lightning.errors import SettingError
+from gan_lightning.errors import one_of
 from gan_lightning.interfaces import Batch, Images, Latents, LinearHead, PublishedFigure
 from gan_lightning.nets.heads import linear_heads
 from gan_lightning.nets.network_family import Networks, check_networks, check_not_smaller
@@ -53,16 +53,15 @@ class Autoencoder(UniformLatents, AdversarialModule):
         optimizer: DecayedAdam = DecayedAdam(),  # noqa: B008 (frozen)
     ) -> None:
         super().__init__()
-        check_not_smaller(networks, image_size)
+        check_not_smaller(self, networks, image_size)
         self.adam, self.image_size, self.latent_dim = optimizer, image_size, networks.latent_dim
         self.generated_size = networks.generated_size(image_size)
-        if norm not in (1, 2):
-            raise SettingError(f"model.norm must be 1 or 2, got {norm}.")
+        one_of(self, (1, 2), norm=norm)
         self.save_hyperparameters()
         self.norm: Literal[1, 2] = norm
         self.generator = networks.generator(channels, self.generated_size)
         self.encoder = networks.encoder(channels, image_size)
-        check_networks(networks, channels, image_size, self.generator, self.encoder)
+        check_networks(self, networks, channels, image_size, self.generator, self.encoder)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return Adam over the networks of each loss, and its schedule."""

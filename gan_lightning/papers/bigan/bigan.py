@@ -64,7 +64,7 @@ class BiGAN(UniformLatents, AdversarialModule):
         generator_update: GeneratorUpdate = Direct(),  # noqa: B008 (frozen)
     ) -> None:
         super().__init__()
-        check_not_smaller(networks, image_size)
+        check_not_smaller(self, networks, image_size)
         self.adam, self.image_size, self.latent_dim = optimizer, image_size, networks.latent_dim
         self.generated_size = networks.generated_size(image_size)
         self.update_generator_by(generator_update, channels, self.generated_size)
@@ -74,7 +74,7 @@ class BiGAN(UniformLatents, AdversarialModule):
         self.generator = networks.generator(channels, self.generated_size)
         self.encoder = networks.encoder(channels, image_size)
         self.discriminator = networks.joint_discriminator(channels, self.generated_size)
-        check_networks(networks, channels, image_size, self.generator, self.encoder, self.discriminator)
+        check_networks(self, networks, channels, image_size, self.generator, self.encoder, self.discriminator)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return Adam over the networks of each loss, and its schedule."""

@@ -14,10 +14,10 @@ from functools import partial
 
 from torch import nn
 
-from gan_lightning.errors import SettingError
+from gan_lightning.errors import at_least, multiple_of, refused
 from gan_lightning.nets.blocks import conv, fully_connected, transposed_conv
 from gan_lightning.nets.layers import Affine, JointDiscriminator
-from gan_lightning.nets.network_family import DCGAN_SIZE, Networks, check_positive
+from gan_lightning.nets.network_family import DCGAN_SIZE, Networks
 
 # Appendix C.1: "D, G, and E each consist of two hidden layers with 1024 units. The first hidden layer is followed by a
 # non-linearity; the second is followed by (parameter-free) batch normalization and a non-linearity. [...] In D and E,
@@ -77,8 +77,8 @@ class PermutationInvariantNetworks(Networks):
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        check_positive(latent_dim=self.latent_dim, width=self.width)
-        _check_rows(self.latents_enter, ("hidden1", "hidden2", "output"))
+        at_least(self, 1, latent_dim=self.latent_dim, width=self.width)
+        _check_rows(self, self.latents_enter, ("hidden1", "hidden2", "output"))
 
     def generated_size(self, image_size: int) -> int:
         """Return the data's own size."""
@@ -192,13 +192,11 @@ class ImageNetworks(Networks):
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        check_positive(latent_dim=self.latent_dim, base_width=self.base_width, encoder_width=self.encoder_width)
-        _check_rows(self.latents_enter, ("conv1", "conv2", "conv3", "conv4", "output"))
-        if self.encoder_width % 6:
-            raise SettingError(
-                f"model.networks.encoder_width must be a multiple of 6 (AlexNet has 96 maps in two groups, then 8/3 as "
-                f"many), got {self.encoder_width}. Use {self.encoder_width + 6 - self.encoder_width % 6}."
-            )
+        at_least(self, 1, latent_dim=self.latent_dim, base_width=self.base_width, encoder_width=self.encoder_width)
+        _check_rows(self, self.latents_enter, ("conv1", "conv2", "conv3", "conv4", "output"))
+        multiple_of(
+            self, 6, "6 (AlexNet has 96 maps in two groups, then 8/3 as many)", encoder_width=self.encoder_width
+        )
 
     def generated_size(self, image_size: int) -> int:
         """Return 64."""
@@ -223,9 +221,7 @@ class ImageNetworks(Networks):
         return JointDiscriminator(dcgan_discriminator(channels, self.base_width), self.latent_dim, self.latents_enter)
 
 
-def _check_rows(chosen: tuple[str, ...], rows: tuple[str, ...]) -> None:
+def _check_rows(owner: Networks, chosen: tuple[str, ...], rows: tuple[str, ...]) -> None:
     if not chosen or set(chosen) - set(rows):
-        raise SettingError(
-            f"model.networks.latents_enter must name rows of D ({', '.join(rows)}), got {list(chosen)}. "
-            "Name at least one: a D that never sees z is no joint discriminator."
-        )
+        remedy = "Name at least one: a D that never sees z is no joint discriminator."
+        raise refused(owner, "latents_enter", f"name rows of D ({', '.join(rows)})", list(chosen), remedy)

@@ -15,7 +15,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from gan_lightning import losses
-from gan_lightning.errors import SettingError
+from gan_lightning.errors import one_of, refused
 from gan_lightning.interfaces import Batch, Images, Latents, LinearHead, PublishedFigure
 from gan_lightning.nets.heads import linear_heads
 from gan_lightning.nets.network_family import Networks, check_networks, check_not_smaller
@@ -57,16 +57,15 @@ class GAN(UniformLatents, AdversarialModule):
         generator_update: GeneratorUpdate = Direct(),  # noqa: B008 (frozen)
     ) -> None:
         super().__init__()
-        check_generated_size(networks, image_size, "GAN")
+        check_generated_size(self, networks, image_size)
         self.adam, self.image_size, self.latent_dim = optimizer, image_size, networks.latent_dim
-        if latent_prior not in ("uniform", "normal"):
-            raise SettingError(f"model.latent_prior must be uniform or normal, got '{latent_prior}'.")
+        one_of(self, ("uniform", "normal"), latent_prior=latent_prior)
         self.update_generator_by(generator_update, channels, image_size)
         self.save_hyperparameters()
         self.simultaneous, self.normal_latents = simultaneous, latent_prior == "normal"
         self.generator = networks.generator(channels, image_size)
         self.discriminator = networks.discriminator(channels, image_size)
-        check_networks(networks, channels, image_size, self.generator)
+        check_networks(self, networks, channels, image_size, self.generator)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return Adam over the networks of each loss, and its schedule."""
@@ -149,13 +148,13 @@ class GAN(UniformLatents, AdversarialModule):
         return linear_heads("discrimination", discriminator=self.discriminator[-1])
 
 
-def check_generated_size(family: Networks, image_size: int, model: str) -> None:
+def check_generated_size(owner: object, family: Networks, image_size: int) -> None:
     """Check that images have the generator's size, for a network that sees both.
 
     Args:
-        family: What makes the generator.
+        owner: The model.
+        family: It makes the generator.
         image_size: Height and width of the images, pixels.
-        model: The model's name, for the error.
 
     Raises:
         SettingError: If they are not.
@@ -164,9 +163,7 @@ def check_generated_size(family: Networks, image_size: int, model: str) -> None:
         Donahue et al. 2017, section 4.4: larger encoder inputs are "not possible under the LR and D baselines as each
         of those modules take generator outputs as their input".
     """
-    check_not_smaller(family, image_size)
+    check_not_smaller(owner, family, image_size)
     if image_size != (size := family.generated_size(image_size)):
-        raise SettingError(
-            f"image_size must be {size} for {model}, the size that its generator makes, got {image_size}. "
-            f"Set data.image_size to {size}."
-        )
+        condition = f"be {size} for {type(owner).__name__}, the size that its generator makes"
+        raise refused(owner, "image_size", condition, image_size, "Use images of that size.")

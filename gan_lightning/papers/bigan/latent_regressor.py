@@ -16,7 +16,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from gan_lightning import losses
-from gan_lightning.errors import SettingError
+from gan_lightning.errors import SettingError, at_least
 from gan_lightning.interfaces import Batch, Images, Latents, LinearHead, PublishedFigure
 from gan_lightning.nets.heads import linear_heads
 from gan_lightning.nets.network_family import Networks, check_networks
@@ -59,19 +59,20 @@ class LatentRegressor(UniformLatents, AdversarialModule):
         generator_update: GeneratorUpdate = Direct(),  # noqa: B008 (frozen)
     ) -> None:
         super().__init__()
-        check_generated_size(networks, image_size, "LatentRegressor")
+        check_generated_size(self, networks, image_size)
         self.adam, self.image_size, self.latent_dim = optimizer, image_size, networks.latent_dim
-        if joint_weight < 0:
-            raise SettingError(f"model.joint_weight must be at least 0, got {joint_weight}. The joint one has 0.25.")
+        at_least(self, 0, "The joint one has 0.25.", joint_weight=joint_weight)
         if gan_checkpoint is not None and joint_weight > 0:
             raise SettingError(
-                f"model.joint_weight must be 0 with a gan_checkpoint, got {joint_weight}: the generator of a finished "
-                "GAN is not trained. Leave one of the two out."
+                f"joint_weight must be 0 with a gan_checkpoint, got {joint_weight}: the generator of a finished GAN is "
+                "not trained. Leave one of the two out.",
+                self,
             )
         if gan_checkpoint is not None and generator_update != Direct():
             raise SettingError(
-                f"model.generator_update must be Direct with a gan_checkpoint, got {type(generator_update).__name__}: "
-                "the generator of a finished GAN is not trained. Leave one of the two out."
+                f"generator_update must be Direct with a gan_checkpoint, got {type(generator_update).__name__}: the "
+                "generator of a finished GAN is not trained. Leave one of the two out.",
+                self,
             )
         self.update_generator_by(generator_update, channels, image_size)
         self.save_hyperparameters()
@@ -79,7 +80,7 @@ class LatentRegressor(UniformLatents, AdversarialModule):
         self.generator = networks.generator(channels, image_size)
         self.encoder = networks.encoder(channels, image_size)
         self.discriminator = None if gan_checkpoint else networks.discriminator(channels, image_size)
-        check_networks(networks, channels, image_size, self.generator, self.encoder)
+        check_networks(self, networks, channels, image_size, self.generator, self.encoder)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return Adam over the networks of each loss, and its schedule."""
@@ -137,7 +138,7 @@ class LatentRegressor(UniformLatents, AdversarialModule):
         super().setup(stage)
         check_training_ends(self.trainer, stage)
         if stage == "fit" and self.gan_checkpoint is not None:
-            load_generator(self.generator, Path(self.gan_checkpoint))
+            load_generator(self.generator, Path(self.gan_checkpoint), self)
 
     def on_train_start(self) -> None:
         """Keep a finished generator as evaluations see it, with its batch-norm statistics at rest."""
@@ -171,25 +172,33 @@ class LatentRegressor(UniformLatents, AdversarialModule):
         return linear_heads("encoding", encoder_hidden=self.encoder[-1])
 
 
-def load_generator(generator: nn.Module, checkpoint: Path) -> None:
+def load_generator(generator: nn.Module, checkpoint: Path, owner: object = None) -> None:
     """Give a generator the weights of the one in a checkpoint.
+
+    Args:
+        generator: The network.
+        checkpoint: The file.
+        owner: What has the file as its setting `gan_checkpoint`.
 
     Raises:
         SettingError: If there is no such file, or it holds no generator of this shape and of uniform latents.
     """
     if not checkpoint.is_file():
-        raise SettingError(f"model.gan_checkpoint must be a checkpoint file, got '{checkpoint}', which does not exist.")
+        raise SettingError(
+            f"gan_checkpoint must be a checkpoint file, got '{checkpoint}', which does not exist.", owner
+        )
     try:
         content = torch.load(checkpoint, weights_only=True, map_location="cpu")
         saved = dict(content["state_dict"])
     except Exception as error:  # anything may stand in a user's file
         raise SettingError(
-            f"model.gan_checkpoint must be a checkpoint of a GAN, got '{checkpoint}', which is not ({error})."
+            f"gan_checkpoint must be a checkpoint of a GAN, got '{checkpoint}', which is not ({error}).", owner
         ) from error
     if (prior := content.get("hyper_parameters", {}).get("latent_prior", "uniform")) != "uniform":
         raise SettingError(
-            f"model.gan_checkpoint must hold a generator of uniform latents, which the encoder learns to find, got "
-            f"'{checkpoint}', whose model.latent_prior is '{prior}'. Train the GAN with uniform latents."
+            f"gan_checkpoint must hold a generator of uniform latents, which the encoder learns to find, got "
+            f"'{checkpoint}', whose latent_prior is '{prior}'. Train the GAN with uniform latents.",
+            owner,
         )
     weights = {n.removeprefix("generator."): w for n, w in saved.items() if n.startswith("generator.")}
     own = generator.state_dict()
@@ -201,7 +210,8 @@ def load_generator(generator: nn.Module, checkpoint: Path) -> None:
     if differing or weights.keys() - own.keys():
         reason = differing[0] if differing else f"{min(weights.keys() - own.keys())} is unknown here"
         raise SettingError(
-            f"model.gan_checkpoint must hold a generator of the same networks, got '{checkpoint}': generator.{reason}. "
-            "Give both models the same networks and latent_dim."
+            f"gan_checkpoint must hold a generator of the same networks, got '{checkpoint}': generator.{reason}. Give "
+            "both models the same networks and latent_dim.",
+            owner,
         )
     generator.load_state_dict(weights)

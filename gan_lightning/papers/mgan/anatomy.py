@@ -10,7 +10,7 @@ from jaxtyping import Int64
 from rich.table import Table
 from torch import Tensor, nn
 
-from gan_lightning.errors import DataError, SettingError
+from gan_lightning.errors import DataError, SettingError, at_least, refused, settings_of
 from gan_lightning.evaluation.features import check_extractor, extract_features
 from gan_lightning.evaluation.probes import TUNED
 from gan_lightning.evaluation.tensors import TensorBatches
@@ -97,8 +97,9 @@ class Anatomy(Measurement):
             SettingError: One is out of range.
         """
         super().__post_init__()
-        self.at_least(2, images=self.images, generated=self.generated)
-        check_tolerance(self.tolerance, "anatomy.tolerance")
+        at_least(self, 2, images=self.images, generated=self.generated)
+        with settings_of(self):
+            check_tolerance(self.tolerance)
 
     def passes_over(self, bench: Bench) -> str | None:
         """Return why there is nothing to measure: no heads or no images, and no setting asks for an anatomy."""
@@ -116,7 +117,7 @@ class Anatomy(Measurement):
         """
         self._check_heads(bench)
         if bench.without_images():
-            remedy = "Use one of gan_lightning.data, or switch it off with --anatomy.enabled=false"
+            remedy = "Use one of gan_lightning.data, or set its `enabled` to false"
             raise DataError(
                 f"anatomy needs a data module that declares its images, got {bench.described_data}. {remedy}."
             )
@@ -185,7 +186,7 @@ class Anatomy(Measurement):
     def _asked(self) -> str | None:
         """Return the setting that asks for an anatomy in so many words."""
         asked = {"extractors": self.extractors, "probes": self.probes, "every_n_epochs": self.every_n_epochs}
-        return next((f"anatomy.{name}" for name, value in asked.items() if value), None)
+        return next((name for name, value in asked.items() if value), None)
 
     def _check_heads(self, bench: Bench) -> None:
         known = sorted(bench.heads)
@@ -194,13 +195,12 @@ class Anatomy(Measurement):
             asked = self._asked()
             raise SettingError(
                 f"{asked} asks for the anatomy of extractors, none of which has a head: declare the linear layers that "
-                f"their features go into with heads(), or leave out {asked}."
+                f"their features go into with heads(), or leave out {asked}.",
+                self,
             )
         if without:
-            raise SettingError(
-                f"anatomy.extractors must name extractors that end right before a linear head, got {without}. Choose "
-                f"from {known}."
-            )
+            condition = "name extractors that end right before a linear head"
+            raise refused(self, "extractors", condition, without, f"Choose from {known}.")
 
     def _heads(self, heads: Mapping[str, LinearHead]) -> Mapping[str, LinearHead]:
         """Return the heads of the chosen extractors, as far as there are any."""

@@ -12,13 +12,13 @@ from bisect import insort
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gan_lightning.errors import NonFiniteError, SettingError
+from gan_lightning.errors import NonFiniteError, SettingError, above, at_least, one_of
 from gan_lightning.system.private_names import BatchNorm
 from gan_lightning.system.processes import batch_norm_alone
 from gan_lightning.training.generator_updates import resting_statistics
@@ -189,13 +189,10 @@ class AlarmRule:
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        if self.watch not in ("distance", "spread"):
-            raise SettingError(f"alarm.watch must be distance or spread, got '{self.watch}'.")
-        if not self.factor > 1:
-            raise SettingError(f"alarm.factor must be above 1, got {self.factor}. 3 is usual.")
-        for name, least in (("patience", 1), ("warm_up", 0)):
-            if (value := getattr(self, name)) < least:
-                raise SettingError(f"alarm.{name} must be at least {least}, got {value}.")
+        one_of(self, get_args(Watched), watch=self.watch)
+        above(self, 1, "3 is usual.", factor=self.factor)
+        at_least(self, 1, patience=self.patience)
+        at_least(self, 0, warm_up=self.warm_up)
 
 
 class Alarm:

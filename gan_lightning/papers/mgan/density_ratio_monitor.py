@@ -2,13 +2,13 @@
 
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from gan_lightning.errors import DataError, NonFiniteError, SettingError
+from gan_lightning.errors import DataError, NonFiniteError, SettingError, at_least, one_of
 from gan_lightning.evaluation import drawn_images
 from gan_lightning.evaluation.curves import curves_picture
 from gan_lightning.evaluation.features import dtype_of
@@ -73,13 +73,11 @@ class DensityRatioMonitor(Callback):
         alarm: AlarmRule | None = DEFAULT_RULE,
         stop: bool = False,
     ) -> None:
-        for name, value, least in (("every_n_batches", every_n_batches, 0), ("images", images, 2)):
-            if value < least:
-                raise SettingError(f"density_ratio.{name} must be at least {least}, got {value}.")
-        if batch_norm not in ("batch", "running"):
-            raise SettingError(f"density_ratio.batch_norm must be batch or running, got '{batch_norm}'.")
+        at_least(self, 0, every_n_batches=every_n_batches)
+        at_least(self, 2, images=images)
+        one_of(self, get_args(BatchNormOfJudge), batch_norm=batch_norm)
         if stop and alarm is None:
-            raise SettingError("density_ratio.stop must be false without an alarm, got true. Set density_ratio.alarm.")
+            raise SettingError("stop must be false without an alarm, got true. Set alarm.", self)
         self.every_n_batches, self.images, self.seed = every_n_batches, images, seed
         self.batch_norm: BatchNormOfJudge = batch_norm
         self.rule, self.stop = alarm, stop
@@ -116,7 +114,7 @@ class DensityRatioMonitor(Callback):
         if len(self._drawn) < 2:
             raise DataError(
                 f"The density ratio needs two training images, and {data.name} has {len(self._drawn)}. Use more, or "
-                "switch it off with --density_ratio.every_n_batches=0."
+                "switch it off with every_n_batches=0."
             )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -174,7 +172,7 @@ class DensityRatioMonitor(Callback):
             figure,
             figure / usual,
             usual,
-            "The training stops, as density_ratio.stop asks for."
+            "The training stops, as `stop` asks for."
             if self.stop
             else "Look at the samples; a lower learning rate of the generator may help.",
         )

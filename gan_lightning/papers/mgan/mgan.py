@@ -25,7 +25,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from gan_lightning import losses
-from gan_lightning.errors import SettingError
+from gan_lightning.errors import at_least, multiple_of, one_of, refused
 from gan_lightning.interfaces import Batch, Images, LinearHead, PublishedFigure
 from gan_lightning.nets.blocks import conv, linear, transposed_conv
 from gan_lightning.nets.heads import linear_heads
@@ -109,28 +109,16 @@ class MGAN(AdversarialModule):
     ) -> None:
         super().__init__()
         if image_size != IMAGE_SIZE:
-            raise SettingError(
-                f"image_size must be {IMAGE_SIZE} for MGAN (Table 1 ends in 32x32 maps), got {image_size}. "
-                f"Set data.image_size to {IMAGE_SIZE}."
-            )
-        if not 0 <= shares_removed <= CONV_LAYERS:
-            raise SettingError(
-                f"model.shares_removed must be one of 0, 1, 2, 3, 4, got {shares_removed}. "
-                "0 shares all four convolutions of D and C, 4 shares none."
-            )
-        for name in ("generators", "base_width", "feature_dim", "latent_dim", "fake_batch_size"):
-            if (value := locals()[name]) < 1:
-                raise SettingError(f"model.{name} must be at least 1, got {value}.")
-        for name in ("class_weight", "generator_lr", "discriminator_lr", "classifier_lr"):
-            if (value := locals()[name]) < 0:
-                raise SettingError(f"model.{name} must be at least 0, got {value}.")
-        check_betas("model.betas", betas, "Table 1 has 0.5 and 0.999")
-        if fake_batch_size % generators:
-            below = fake_batch_size - fake_batch_size % generators
-            raise SettingError(
-                f"model.fake_batch_size must be a multiple of model.generators ({generators}), got {fake_batch_size}. "
-                f"Use {f'{below} or ' if below else ''}{below + generators}."
-            )
+            condition = f"be {IMAGE_SIZE} for MGAN (Table 1 ends in 32x32 maps)"
+            raise refused(self, "image_size", condition, image_size, "Use images of that size.")
+        shares = "0 shares all four convolutions of D and C, 4 shares none."
+        one_of(self, range(CONV_LAYERS + 1), shares, shares_removed=shares_removed)
+        at_least(self, 1, generators=generators, base_width=base_width, feature_dim=feature_dim, latent_dim=latent_dim)
+        at_least(self, 1, fake_batch_size=fake_batch_size)
+        multiple_of(self, generators, f"generators ({generators})", fake_batch_size=fake_batch_size)
+        at_least(self, 0, class_weight=class_weight, generator_lr=generator_lr)
+        at_least(self, 0, discriminator_lr=discriminator_lr, classifier_lr=classifier_lr)
+        check_betas(self, betas, "Table 1 has 0.5 and 0.999.")
         self.update_generator_by(generator_update, channels, image_size)
         self.save_hyperparameters()
         self.generators, self.latent_dim, self.shared_latents = generators, latent_dim, shared_latents

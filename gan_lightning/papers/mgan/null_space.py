@@ -134,7 +134,7 @@ def row_space(matrix: Float[Tensor, "outputs feature"], tolerance: float | None 
     return RowSpace(basis[:rank], singular_values)
 
 
-def check_tolerance(tolerance: float | None, name: str = "tolerance") -> None:
+def check_tolerance(tolerance: float | None) -> None:
     """Check a tolerance of `row_space`.
 
     Raises:
@@ -142,8 +142,8 @@ def check_tolerance(tolerance: float | None, name: str = "tolerance") -> None:
     """
     if tolerance is not None and not 0 <= tolerance < 1:
         raise SettingError(
-            f"{name} must be at least 0 and below 1, a share of the largest singular value, got {tolerance}; leave it "
-            "out for that of numpy's matrix_rank."
+            f"tolerance must be at least 0 and below 1, a share of the largest singular value, got {tolerance}; leave "
+            "it out for that of numpy's matrix_rank."
         )
 
 

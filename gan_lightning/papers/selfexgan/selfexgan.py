@@ -26,7 +26,7 @@ Deviations, where the thesis is silent or its parts do not fit each other:
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import inf, isfinite, sqrt
+from math import isfinite, sqrt
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +35,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from gan_lightning import losses
-from gan_lightning.errors import DataError, SettingError
+from gan_lightning.errors import DataError, SettingError, above, at_least, refused
 from gan_lightning.interfaces import Batch, Images, Latents, LinearHead
 from gan_lightning.nets.heads import linear_heads
 from gan_lightning.nets.layers import PairDiscriminator
@@ -121,20 +121,19 @@ class SelfExGAN(UniformLatents, AdversarialModule):
         height, _, depth = rows.image
         if (image_size, channels) != (height, depth):
             fitting = [name for name, other in TABLES.items() if other.image == (image_size, image_size, channels)]
-            remedy = f"Tables of such images: {', '.join(fitting)}." if fitting else f"Set data.image_size to {height}."
+            remedy = f"Tables of such images: {', '.join(fitting)}." if fitting else f"Use images of {height} pixels."
             raise SettingError(
-                f"image_size must be {height} and channels {depth} for model.tables={tables}, got {image_size} and "
-                f"{channels}. {remedy}"
+                f"image_size must be {height} and channels {depth} for tables={tables}, got {image_size} and "
+                f"{channels}. {remedy}",
+                self,
             )
-        for name, value in (("base_width", base_width), ("radius", radius)):
-            if value is not None and not 0 < value < inf:
-                raise SettingError(f"model.{name} must be above 0, got {value}. Leave it out for the thesis' own.")
-        for name, value in (("matching_weight", matching_weight), ("learning_rate", learning_rate)):
-            if not 0 <= value < inf:
-                raise SettingError(f"model.{name} must be at least 0, got {value}.")
+        at_least(self, 1, "Leave it out for the thesis' own.", base_width=base_width)
+        if radius is not None:
+            above(self, 0, "Leave it out for the thesis' own.", radius=radius)
+        at_least(self, 0, matching_weight=matching_weight, learning_rate=learning_rate)
         if not isfinite(centre):
-            raise SettingError(f"model.centre must be a number, got {centre}. Leave it out for 0.5.")
-        check_betas("model.betas", betas, "0.9 and 0.99 are the default")
+            raise refused(self, "centre", "be a number", centre, "Leave it out for 0.5.")
+        check_betas(self, betas, "0.9 and 0.99 are the default.")
         self.update_generator_by(generator_update, channels, image_size)
         self.save_hyperparameters()
         self.image_size, self.latent_dim = image_size, rows.latent_dim
@@ -163,8 +162,9 @@ class SelfExGAN(UniformLatents, AdversarialModule):
         data = getattr(self.trainer, "datamodule", None)
         if stage == "fit" and (batch_size := getattr(data, "batch_size", 2)) < 2:
             raise SettingError(
-                f"data.batch_size must be at least 2 for SelfExGAN, got {batch_size}: the variance over a batch of one "
-                "image is not defined. The thesis gives no size; 64 is usual."
+                f"batch_size must be at least 2 for SelfExGAN, got {batch_size}: the variance over a batch of one "
+                "image is not defined. The thesis gives no size; 64 is usual.",
+                data,
             )
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:

@@ -12,10 +12,10 @@ from functools import partial
 
 from torch import nn
 
-from gan_lightning.errors import SettingError
+from gan_lightning.errors import SettingError, at_least
 from gan_lightning.nets.blocks import conv, fully_connected, transposed_conv
 from gan_lightning.nets.initialisation import init_gains_
-from gan_lightning.nets.network_family import DCGAN_SIZE, Networks, check_positive
+from gan_lightning.nets.network_family import DCGAN_SIZE, Networks
 
 
 def tutorial_generator(latent_dim: int, width: int, channels: int) -> nn.Sequential:
@@ -67,7 +67,7 @@ class TutorialNetworks(Networks):
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        check_positive(latent_dim=self.latent_dim, base_width=self.base_width)
+        at_least(self, 1, latent_dim=self.latent_dim, base_width=self.base_width)
 
     def generated_size(self, image_size: int) -> int:
         """Return 64."""
@@ -87,7 +87,7 @@ class TutorialNetworks(Networks):
         Raises:
             SettingError: Always.
         """
-        raise _no_encoder()
+        raise self._no_encoder()
 
     def joint_discriminator(self, channels: int, size: int) -> nn.Module:
         """Refuse.
@@ -95,11 +95,10 @@ class TutorialNetworks(Networks):
         Raises:
             SettingError: Always.
         """
-        raise _no_encoder()
+        raise self._no_encoder()
 
-
-def _no_encoder() -> SettingError:
-    return SettingError(
-        "model.networks must have an encoder for this model, got TutorialNetworks: DCGAN has none. "
-        "Use ImageNetworks, or the model GAN."
-    )
+    def _no_encoder(self) -> SettingError:
+        return SettingError(
+            "networks must have an encoder for this model, got TutorialNetworks: DCGAN has none. Use ImageNetworks, or "
+            "the model GAN."
+        )

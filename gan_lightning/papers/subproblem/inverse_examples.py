@@ -11,26 +11,33 @@ Deviations:
 """
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from gan_lightning.errors import SettingError
+from gan_lightning.errors import SettingError, above, at_least, below_one, one_of, refused
 from gan_lightning.interfaces import Images
 from gan_lightning.losses import Scalar
 from gan_lightning.papers.subproblem.regressions import (
     DISCREPANCIES,
     HALF_SQUARES,
-    PERCEPTUAL,
     REGRESSIONS,
     SSIM_WINDOW,
     SUMS,
     VALUE_RANGE,
+    ImageLoss,
     InverseExample,
+    LabelLoss,
     PerceptualNetwork,
 )
 from gan_lightning.system.processes import process_count
 from gan_lightning.training.generator_updates import GeneratorLoss, GeneratorUpdate
+
+Descent = Literal["sgd", "adam"]
+Discrepancy = Literal["own", LabelLoss]
+Regression = Literal[ImageLoss, "perceptual"]
+RegressionOptimizer = Literal["own", "sgd"]
 
 
 @dataclass(frozen=True)
@@ -77,51 +84,38 @@ class InverseExamples(GeneratorUpdate):
 
     inversion_rate: float = 2e-4
     inversion_steps: int = 1
-    inversion_optimizer: str = "sgd"
+    inversion_optimizer: Descent = "sgd"
     inversion_momentum: float = 0.0
-    discrepancy: str = "own"
+    discrepancy: Discrepancy = "own"
     total_variation: float = 0.0
     stay_close: float = 0.0
     clamp: bool = False
-    regression: str = "sum"
+    regression: Regression = "sum"
     perceptual: PerceptualNetwork | None = None
     regression_rate: float = 0.5
-    regression_optimizer: str = "own"
+    regression_optimizer: RegressionOptimizer = "own"
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        for name in ("inversion_rate", "regression_rate"):
-            if not (value := getattr(self, name)) > 0:
-                raise SettingError(f"model.generator_update.{name} must be above 0, got {value}. The paper has 2e-4.")
-        if self.inversion_steps < 1:
-            raise SettingError(
-                f"model.generator_update.inversion_steps must be at least 1, got {self.inversion_steps}. "
-                "Without a step x' would be x, and the generator would have nothing to learn."
-            )
-        if not 0 <= self.inversion_momentum < 1:
-            raise SettingError(
-                f"model.generator_update.inversion_momentum must be in [0, 1), got {self.inversion_momentum}."
-            )
-        for name in ("total_variation", "stay_close"):
-            if (value := getattr(self, name)) < 0:
-                raise SettingError(f"model.generator_update.{name} must be at least 0, got {value}.")
-        for name, known in {
-            "inversion_optimizer": ("sgd", "adam"),
-            "discrepancy": ("own", *DISCREPANCIES),
-            "regression": (*REGRESSIONS, "perceptual"),
-            "regression_optimizer": ("own", "sgd"),
-        }.items():
-            if (choice := getattr(self, name)) not in known:
-                raise SettingError(f"model.generator_update.{name} must be one of {', '.join(known)}, got '{choice}'.")
+        above(self, 0, "The paper has 2e-4.", inversion_rate=self.inversion_rate)
+        above(self, 0, "The paper has 0.5.", regression_rate=self.regression_rate)
+        remedy = "Without a step x' would be x, and the generator would have nothing to learn."
+        at_least(self, 1, remedy, inversion_steps=self.inversion_steps)
+        below_one(self, inversion_momentum=self.inversion_momentum)
+        at_least(self, 0, total_variation=self.total_variation, stay_close=self.stay_close)
+        one_of(self, get_args(Descent), inversion_optimizer=self.inversion_optimizer)
+        one_of(self, get_args(Discrepancy), discrepancy=self.discrepancy)
+        one_of(self, get_args(Regression), regression=self.regression)
+        one_of(self, get_args(RegressionOptimizer), regression_optimizer=self.regression_optimizer)
         if self.inversion_momentum and self.inversion_optimizer != "sgd":
-            raise SettingError(
-                f"model.generator_update.inversion_momentum must be 0 with inversion_optimizer "
-                f"'{self.inversion_optimizer}', got {self.inversion_momentum}. Momentum is a setting of 'sgd'."
-            )
+            condition = f"be 0 with inversion_optimizer '{self.inversion_optimizer}'"
+            remedy = "Momentum is a setting of 'sgd'."
+            raise refused(self, "inversion_momentum", condition, self.inversion_momentum, remedy)
         if (self.regression == "perceptual") != (self.perceptual is not None):
             raise SettingError(
-                f"{PERCEPTUAL} must be given with regression 'perceptual' and with no other, got "
-                f"{self.perceptual} with '{self.regression}'. {PERCEPTUAL}.network names a network."
+                f"perceptual must be given with regression 'perceptual' and with no other, got {self.perceptual} with "
+                f"'{self.regression}'. Its `network` names a network.",
+                self,
             )
 
     @property
@@ -137,8 +131,9 @@ class InverseExamples(GeneratorUpdate):
         """
         if self.regression == "ssim" and image_size < SSIM_WINDOW:
             raise SettingError(
-                f"model.generator_update.regression must not be 'ssim' for images below {SSIM_WINDOW} pixels, the size "
-                f"of its window, got images of {image_size}. Use larger images or another loss."
+                f"regression must not be 'ssim' for images below {SSIM_WINDOW} pixels, the size of its window, got "
+                f"images of {image_size}. Use larger images or another loss.",
+                self,
             )
         if self.perceptual is not None:
             self.perceptual.check(channels, image_size)
@@ -163,7 +158,8 @@ class InverseExamples(GeneratorUpdate):
 
     def regression_loss(self, images: Images, examples: InverseExample) -> Scalar:
         """Return this process's ℓ(x(θ), x'); the mean over the processes is the whole batch's."""
-        if self.perceptual is not None:
+        if self.regression == "perceptual":
+            assert self.perceptual is not None
             return self.perceptual.distance(images, examples)
         regression = REGRESSIONS[self.regression](images, examples)
         return regression * process_count() if self.regression in SUMS else regression

@@ -13,6 +13,7 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,12 @@ from gan_lightning import losses
 from gan_lightning.interfaces import Images
 from gan_lightning.losses import Logits, Scalar
 from gan_lightning.nets.user_network import imported_network, layer_outputs, tried_on_images
+
+LabelLoss = Literal["bce", "l2", "l1"]
+"""Distances of D's label from "real"."""
+
+ImageLoss = Literal["sum", "half_sum", "mean", "l1", "ssim"]
+"""Distances of images from inverse examples; the perceptual one takes a network."""
 
 VALUE_RANGE = (-1.0, 1.0)
 """Of images."""
@@ -49,7 +56,7 @@ class InverseExample:
 
 
 # Discrepancies δ(f(x), y*) of D's label y = σ(logit) from y* = "real" = 1: Weber 2021, eqs. 2 and 7.
-DISCREPANCIES: Mapping[str, Callable[[Logits], Scalar]] = {
+DISCREPANCIES: Mapping[LabelLoss, Callable[[Logits], Scalar]] = {
     "bce": losses.generator_loss,
     "l2": losses.squared_label_loss,
     "l1": losses.absolute_label_loss,
@@ -108,7 +115,7 @@ def structural_dissimilarity(images: Images, examples: InverseExample) -> Scalar
     return (1 - similarity).to(images.dtype)
 
 
-REGRESSIONS: Mapping[str, Callable[[Images, InverseExample], Scalar]] = {
+REGRESSIONS: Mapping[ImageLoss, Callable[[Images, InverseExample], Scalar]] = {
     "sum": squared_error,
     "half_sum": half_squared_error,
     "mean": mean_squared_error,
@@ -176,13 +183,11 @@ class PerceptualNetwork:
         """
         network = _loaded(self)
         tried_on_images(
-            lambda images: layer_outputs(network, self.layers, images), self.network, PERCEPTUAL, channels, image_size
+            lambda images: layer_outputs(network, self.layers, images), self.network, self, channels, image_size
         )
 
 
 torch.serialization.add_safe_globals([PerceptualNetwork])
-
-PERCEPTUAL = "model.generator_update.perceptual"
 
 
 @lru_cache(maxsize=1)
@@ -194,4 +199,4 @@ def _loaded_in_double(settings: PerceptualNetwork, device: torch.device) -> nn.M
 @lru_cache(maxsize=1)
 def _loaded(settings: PerceptualNetwork) -> nn.Module:
     """Return the network, in float32 on the CPU. It is outside of the model and its checkpoints."""
-    return imported_network(settings.network, settings.weights, settings.layers, PERCEPTUAL)
+    return imported_network(settings.network, settings.weights, settings.layers, settings)

@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import nn
 
-from gan_lightning.errors import SettingError
+from gan_lightning.errors import at_least
 from gan_lightning.figures import Figure
 from gan_lightning.interfaces import GeneratesImages, Images
 from gan_lightning.measurements.measurement import Outcome
@@ -65,15 +65,8 @@ class SubproblemMonitor(Callback):
         probes: int = 8,
         seed: int = 0,
     ) -> None:
-        for name, least in (
-            ("every_n_batches", 0),
-            ("every_n_epochs", 0),
-            ("columns", 1),
-            ("images", 1),
-            ("probes", 1),
-        ):
-            if (value := locals()[name]) < least:
-                raise SettingError(f"subproblem.{name} must be at least {least}, got {value}.")
+        at_least(self, 0, every_n_batches=every_n_batches, every_n_epochs=every_n_epochs)
+        at_least(self, 1, columns=columns, images=images, probes=probes)
         self.every_n_batches, self.every_n_epochs = every_n_batches, every_n_epochs
         self.columns, self.images, self.probes, self.seed = columns, images, probes, seed
         self._last: dict[str, float] = {}

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from gan_lightning.errors import SettingError
+from gan_lightning.errors import SettingError, above, at_least, one_of
 from gan_lightning.evaluation.panels import SCALE, Panel
 
 if TYPE_CHECKING:
@@ -120,14 +120,10 @@ class ToyGAN:
         sigma = torch.tensor(self.covariance, dtype=torch.float64)
         if not torch.equal(sigma, sigma.T) or not bool((torch.linalg.eigvalsh(sigma) > 0).all()):
             raise SettingError(f"covariance must be symmetric and positive definite, got {self.covariance}.")
-        for name, least in (("steps", 1), ("points", dimensions + 1)):
-            if (value := getattr(self, name)) < least:
-                raise SettingError(f"{name} must be at least {least}, got {value}.")
-        for name in ("discriminator_rate", "inversion_rate"):
-            if not (value := getattr(self, name)) > 0:
-                raise SettingError(f"{name} must be above 0, got {value}.")
-        if self.solver not in ("gradient", "closed_form"):
-            raise SettingError(f"solver must be gradient or closed_form, got '{self.solver}'.")
+        at_least(self, 1, steps=self.steps)
+        at_least(self, dimensions + 1, points=self.points)
+        above(self, 0, discriminator_rate=self.discriminator_rate, inversion_rate=self.inversion_rate)
+        one_of(self, ("gradient", "closed_form"), solver=self.solver)
 
 
 @dataclass(frozen=True)

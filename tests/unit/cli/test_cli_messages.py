@@ -10,7 +10,7 @@ from lightning.pytorch.loggers import CometLogger, MLFlowLogger, TensorBoardLogg
 from lightning.pytorch.trainer.states import TrainerFn
 
 from gan_lightning.cli.checks import check_manual_optimization
-from gan_lightning.cli.messages import user_error
+from gan_lightning.cli.messages import made, user_error
 from gan_lightning.errors import SettingError
 
 
@@ -35,7 +35,7 @@ def without(monkeypatch, *packages: str) -> None:
 def test_a_logger_whose_package_is_missing_says_what_to_install(monkeypatch, tmp_path, logger, packages):
     without(monkeypatch, *packages)
     settings = {"save_dir": str(tmp_path)} if logger is TensorBoardLogger else {}
-    error = caught(lambda: logger(**settings).experiment)
+    error = caught(lambda: made(logger, **settings))
     assert error is not None
     message = (
         rf"^trainer\.logger must be one whose package is installed, got {logger.__name__}, which needs .*pip install "

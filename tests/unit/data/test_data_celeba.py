@@ -207,7 +207,7 @@ def test_an_image_smaller_than_the_crop_is_refused(root, open_subset, write_imag
 def test_missing_files_are_named(root, open_subset, name):
     path = root / "celeba" / name
     path.rename(root / "elsewhere")
-    with pytest.raises(DataError, match=rf"^celeba not found: no '{path}'\. Fetch it with --data\.download=true"):
+    with pytest.raises(DataError, match=rf"^celeba not found: no '{path}'\. Fetch it with download=true"):
         open_subset().setup("test")
 
 

@@ -52,7 +52,7 @@ def test_batches_are_read_one_after_the_other_as_red_green_and_blue_planes(tmp_p
 
 
 def test_other_files_than_the_published_ones_are_refused(tmp_path, written, data_set):
-    message = r"^'.*/test(_batch)?' is not the published file \(MD5\)\. Fetch it anew, or .* --data\.verify=false\.$"
+    message = r"^'.*/test(_batch)?' is not the published file \(MD5\)\. Fetch it anew, or .* verify=false\.$"
     with pytest.raises(DataError, match=message):
         data_set(tmp_path).setup("test")
 
@@ -109,9 +109,7 @@ def test_a_label_that_there_is_not_is_refused(tmp_path, written, data_set, label
 
 def test_a_missing_file_is_named(tmp_path, data_set):
     file = tmp_path / FOLDERS[data_set] / FILES[data_set]["test"][0]
-    with pytest.raises(
-        DataError, match=rf"^{data_set.name} not found: no '{file}'\. Fetch it with --data\.download=true"
-    ):
+    with pytest.raises(DataError, match=rf"^{data_set.name} not found: no '{file}'\. Fetch it with download=true"):
         data_set(tmp_path).setup("test")
 
 

@@ -156,7 +156,7 @@ def test_a_cache_folder_that_cannot_be_made_is_named(tmp_path, files):
     (tmp_path / "file").touch()
     message = (
         r"^cache_dir must be a folder to write to, with room for 5 decoded images, got '.*/file/cache' "
-        r"\(Not a directory\)\. Set --data\.cache_dir to another folder\.$"
+        r"\(Not a directory\)\. Set cache_dir to another folder\.$"
     )
     with pytest.raises(SettingError, match=message):
         decoded(files, 8, None, tmp_path / "file" / "cache", "set")

@@ -78,14 +78,12 @@ def test_settings_are_attributes_of_the_same_name():
 
 @pytest.mark.parametrize("setting", ["batch_size", "evaluation_batch_size", "image_size", "limit"])
 def test_a_size_below_one_is_refused(setting):
-    with pytest.raises(
-        SettingError, match=rf"^{setting} must be at least 1, got 0\. Set --data\.{setting}=1 or more\.$"
-    ):
+    with pytest.raises(SettingError, match=rf"^{setting} must be at least 1, got 0\.$"):
         Digits(**{setting: 0})
 
 
 def test_a_negative_seed_is_refused():
-    with pytest.raises(SettingError, match=r"^seed must be at least 0, got -1\. Set --data\.seed=0 or more\.$"):
+    with pytest.raises(SettingError, match=r"^seed must be at least 0, got -1\.$"):
         Digits(seed=-1)
 
 
@@ -156,9 +154,7 @@ def test_squares_are_cut_at_random_places_while_training_and_from_the_centre_oth
 
 
 def test_a_square_larger_than_the_image_is_refused():
-    with pytest.raises(
-        SettingError, match=r"crop_from must be at least image_size, 64, got 63\. Set --data\.crop_from=64"
-    ):
+    with pytest.raises(SettingError, match=r"crop_from must be at least image_size, 64, got 63\. Leave it out"):
         ImageFolder("here", image_size=64, crop_from=63)
 
 
@@ -268,9 +264,7 @@ def test_a_home_folder_that_there_is_not_is_named(tmp_path, setting, write_image
     for index in range(2):
         write_image(tmp_path / f"{index}.png")
     settings = {"root": tmp_path, setting: "~no such user/data"}
-    message = (
-        rf"^{setting} must not begin with ~ where there is no home folder, got '~no such user/data'\. Set --data\."
-    )
+    message = rf"^{setting} must not begin with ~ where there is no home folder, got '~no such user/data'\. Set it"
     with pytest.raises(SettingError, match=message):
         ImageFolder(**settings).setup("fit")
 
@@ -355,7 +349,7 @@ def test_nothing_is_fetched_unless_asked_for(monkeypatch):
 
 
 def test_a_doubt_is_an_error_or_one_warning(caplog):
-    with pytest.raises(DataError, match=r"^Odd\. Fetch it anew, or accept it as it is with --data\.verify=false\.$"):
+    with pytest.raises(DataError, match=r"^Odd\. Fetch it anew, or accept it as it is with verify=false\.$"):
         Digits().doubt("Odd.")
     data = Digits(verify=False)
     data.doubt("Odd.")

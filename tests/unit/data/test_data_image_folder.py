@@ -344,7 +344,7 @@ def test_one_class_alone_is_no_label_and_is_said(tmp_path, caplog):
     assert data.about["without_label"] == {"train": 9, "test": 1}
     assert (
         f"'{root}' has one class only, 'images': there are no labels to evaluate with, and label_kind is none. "
-        "Labels from a list: --data.labels_file=labels.csv." in caplog.messages
+        "Labels from a list: labels_file=labels.csv." in caplog.messages
     )
 
 
@@ -426,9 +426,9 @@ def leaks(root: Path) -> None:
 
 BOTH = r"must hold images or folders of images, got both: 2 images \('x\.png', 'y\.png'\) and 2 folders with 4 \('a'"
 UNUSABLE = {
-    "missing": (lambda root: None, r"^No folder '.*/set'\. Set --data\.root to a folder of images\.$"),
-    "a file": (lambda root: root.touch(), r"^No folder '.*/set'\. Set --data\.root to a folder of images\.$"),
-    "empty": (lambda root: root.mkdir(), r"^'.*/set' holds neither images nor class folders\. Set --data\.root"),
+    "missing": (lambda root: None, r"^No folder '.*/set'\. Set root to a folder of images\.$"),
+    "a file": (lambda root: root.touch(), r"^No folder '.*/set'\. Set root to a folder of images\.$"),
+    "empty": (lambda root: root.mkdir(), r"^'.*/set' holds neither images nor class folders\. Set root"),
     "no images": (
         lambda root: touched(root / "a.heic", root / "b.txt"),
         r"holds neither images nor class folders, left out: 2 \(\.heic 1, \.txt 1\)\. Set",
@@ -530,9 +530,7 @@ def test_the_held_out_share_must_be_a_share(fraction):
 
 @pytest.mark.parametrize("channels", [0, 2, 4])
 def test_images_have_one_or_three_channels(channels):
-    with pytest.raises(
-        SettingError, match=rf"^channels must be 3 \(colour\) or 1 \(grey\), got {channels}\. Set --data"
-    ):
+    with pytest.raises(SettingError, match=rf"^channels must be 3 \(colour\) or 1 \(grey\), got {channels}\."):
         ImageFolder(channels=channels)
 
 

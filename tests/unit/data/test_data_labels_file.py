@@ -150,7 +150,7 @@ REFUSED = {
     ),
     "no header": (
         "x.png,b\ny.jpg,a\n",
-        r"^file_column must be .* and they are 'x\.png', 'b'\. Set --data\.file_column",
+        r"^file_column must be .* and they are 'x\.png', 'b'\. Set file_column",
     ),
     "other columns": (
         "file,hair\nx.png,b\n",
@@ -219,9 +219,7 @@ def test_a_list_that_cannot_be_opened_is_named(root, make, why):
 
 
 def test_the_two_columns_must_differ():
-    with pytest.raises(
-        SettingError, match=r"^label_column must not be file_column, got 'file' for both\. Set --data\.la"
-    ):
+    with pytest.raises(SettingError, match=r"^label_column must not be file_column, got 'file' for both\. Set la"):
         ImageFolder(labels_file="labels.csv", label_column="file")
 
 

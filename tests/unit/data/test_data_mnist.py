@@ -135,7 +135,7 @@ def test_there_are_images_and_their_labels_are_digits(root, count, label, messag
 
 def test_missing_files_are_named_with_the_way_to_fetch_them(tmp_path):
     message = (
-        rf"^mnist not found: no '{tmp_path}/MNIST/raw/t10k-images-idx3-ubyte'\. Fetch it with --data\.download=true "
+        rf"^mnist not found: no '{tmp_path}/MNIST/raw/t10k-images-idx3-ubyte'\. Fetch it with download=true "
         rf"\(in Python: MNIST\('{tmp_path}', download=True\)\.prepare_data\(\)\)\.$"
     )
     with pytest.raises(DataError, match=message):
@@ -161,7 +161,7 @@ def test_28_pixels_become_32(root, arrays, enlarge):
 
 
 def test_padding_cannot_make_images_smaller():
-    message = r"^image_size must be at least 28 with enlarge=pad, got 16\. Set --data\.enlarge=resize\.$"
+    message = r"^image_size must be at least 28 with enlarge=pad, got 16\. Set enlarge to resize\.$"
     with pytest.raises(SettingError, match=message):
         MNIST(image_size=16)
     assert MNIST(image_size=16, enlarge="resize").image_size == 16

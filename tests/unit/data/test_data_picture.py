@@ -445,7 +445,9 @@ def test_a_crop_is_cut_from_the_centre_then_resized(tmp_path, write_image, crop_
 
 def test_an_image_smaller_than_the_crop_is_refused(tmp_path, write_image):
     file = write_image(tmp_path / "image.png", 100, 60)
-    with pytest.raises(DataError, match=r"image\.png' must be as large as crop_size, 61, got 100x60 pixels\. Lower --"):
+    with pytest.raises(
+        DataError, match=r"image\.png' must be as large as crop_size, 61, got 100x60 pixels\. Lower crop"
+    ):
         read_square(file, 32, 61)
     assert read_square(file, 32, 60).shape == (3, 32, 32)
 

@@ -139,5 +139,5 @@ def test_another_network_in_place_of_a_fresh_one_and_a_training_that_diverges_ar
     ],
 )  # fmt: skip
 def test_a_protocol_that_cannot_be_trained_with_is_refused(setting):
-    with pytest.raises(SettingError, match=rf"^depth\.protocol\.{next(iter(setting))} must be"):
+    with pytest.raises(SettingError, match=rf"^{next(iter(setting))} must be"):
         DepthProtocol(**setting)

@@ -162,8 +162,8 @@ def test_all_figures_come_together_and_leave_the_random_state_alone():
     [
         (torch.ones(9, 3), torch.ones(8, 3), 1, SettingError, r"as many generated images as real ones.*\(8, 3\)"),
         (torch.ones(9, 3), torch.ones(9, 4), 1, SettingError, r"features of one network.*\(9, 4\) beside \(9, 3\)"),
-        (torch.ones(3, 3), torch.ones(3, 3), 1, SettingError, r"quality\.images must be above 3, .* got 3 real images"),
-        (torch.ones(9, 3), torch.ones(9, 3), 9, SettingError, r"quality\.neighbours must be below .* 9, got 9"),
+        (torch.ones(3, 3), torch.ones(3, 3), 1, SettingError, r"images must be above 3, .* got 3 real images"),
+        (torch.ones(9, 3), torch.ones(9, 3), 9, SettingError, r"neighbours must be below .* 9, got 9"),
         (torch.ones(9, 3), torch.ones(9, 3).log() / 0, 1, DataError, r"of generated images must be finite"),
         (torch.full((9, 3), math.inf), torch.ones(9, 3), 1, DataError, r"of real images must be finite"),
     ],

@@ -119,11 +119,11 @@ def test_the_names_of_the_figures_are_known_before_any_is_measured():
 
 
 def test_too_few_images_and_images_that_are_not_finite_are_refused():
-    with pytest.raises(SettingError, match=r"quality\.images must be above 4, the number of features.* got 3 real"):
+    with pytest.raises(SettingError, match=r"images must be above 4, the number of features.* got 3 real"):
         reference(images=4)
-    with pytest.raises(SettingError, match=r"quality\.images must be at least 9, one from each generator, got 8"):
+    with pytest.raises(SettingError, match=r"images must be at least 9, one from each generator, got 8"):
         reference(images=8, generators=9)
-    with pytest.raises(SettingError, match=r"quality\.neighbours must be below the number of images, 48, got 50"):
+    with pytest.raises(SettingError, match=r"neighbours must be below the number of images, 48, got 50"):
         reference(neighbours=50)
     with pytest.raises(DataError, match=r"Features of generated images must be finite"):
         reference().measure(Makes(offset=float("nan")))

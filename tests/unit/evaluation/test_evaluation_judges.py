@@ -139,9 +139,9 @@ def test_data_without_classes_and_folders_that_cannot_be_written_to_are_refused(
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"width": 0}, r"quality\.network\.width must be at least 1, got 0"),
-        ({"steps": 1}, r"quality\.network\.steps must be at least 2, got 1"),
-        ({"learning_rate": 0.0}, r"quality\.network\.learning_rate must be above 0, got 0\.0"),
+        ({"width": 0}, r"width must be at least 1, got 0"),
+        ({"steps": 1}, r"steps must be at least 2, got 1"),
+        ({"learning_rate": 0.0}, r"learning_rate must be above 0, got 0\.0"),
     ],
 )
 def test_its_settings_are_checked(settings, message):
@@ -180,11 +180,11 @@ def test_a_network_of_the_users_gives_its_output_or_its_layers(user_module):
 def test_a_network_of_the_users_that_cannot_judge_the_data_is_refused(user_module):
     colour = torch.zeros(4, 3, 16, 16), torch.zeros(4, dtype=torch.int64)
     data = TensorImages("colour", train=colour, test=colour, num_classes=2)
-    with pytest.raises(SettingError, match=r"quality\.network\.network must take images of 3 channels and 16 pixels"):
+    with pytest.raises(SettingError, match=r"network must take images of 3 channels and 16 pixels"):
         ImportedNetwork("mine.network").judge(data, CPU)
-    with pytest.raises(SettingError, match=r"quality\.network\.network must be the import path .* got 'mine\.no'"):
+    with pytest.raises(SettingError, match=r"network must be the import path .* got 'mine\.no'"):
         ImportedNetwork("mine.no").judge(data, CPU)
-    with pytest.raises(SettingError, match=r"quality\.network\.layers must be modules of 'mine\.network', got 'conv'"):
+    with pytest.raises(SettingError, match=r"layers must be modules of 'mine\.network', got 'conv'"):
         ImportedNetwork("mine.network", layers=["conv"]).judge(data, CPU)
 
 
@@ -230,7 +230,7 @@ def test_inception_draws_nothing_and_sees_a_few_images_at_once(tmp_path, monkeyp
 )
 def test_a_network_that_does_not_give_a_row_for_each_image_is_refused(monkeypatch, forward):
     monkeypatch.setattr(torch.nn.Identity, "forward", lambda self, x: forward(x))
-    with pytest.raises(SettingError, match=r"quality\.network\.network must"):
+    with pytest.raises(SettingError, match=r"network must"):
         ImportedNetwork("torch.nn.Identity").judge(stripes(), CPU)
 
 

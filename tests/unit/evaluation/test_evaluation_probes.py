@@ -290,7 +290,7 @@ def test_cross_entropy_and_accuracy_of_attributes_leave_unknown_entries_out():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"learning_rate": 0.0}, r"^transfer\.paper\.learning_rate must be above 0, got 0.0"),
+        ({"learning_rate": 0.0}, r"^learning_rate must be above 0, got 0.0"),
         ({"learning_rate": float("nan")}, "learning_rate must be above 0, got nan"),
         ({"momentum": 1.0}, r"momentum must be in \[0, 1\), got 1.0"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
@@ -305,7 +305,7 @@ def test_the_papers_protocol_refuses_unusable_settings(options, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"strengths": ()}, r"^transfer\.tuned\.strengths must hold at least one value"),
+        ({"strengths": ()}, r"^strengths must hold at least one value"),
         ({"strengths": (0.1, 0.0)}, "all above 0"),
         ({"strengths": (float("nan"),)}, "all above 0"),
         ({"held_out": 1.0}, "held_out must be between 0 and 1, got 1.0"),

@@ -138,7 +138,7 @@ def test_what_has_no_stages_is_passed_over():
 
 
 def test_an_unknown_extractor_is_refused():
-    message = r"depth\.extractors must name .* made of stages, got \['flat', 'none'\]\. Choose from \['it'\]"
+    message = r"extractors must name .* made of stages, got \['flat', 'none'\]\. Choose from \['it'\]"
     with pytest.raises(SettingError, match=message):
         measured({"it": network(), "flat": nn.Flatten()}, extractors=["it", "flat", "none"])
 
@@ -154,7 +154,7 @@ def test_an_extractor_that_cannot_be_initialised_anew_is_refused_before_anything
 
 
 def test_depth_needs_labels():
-    with pytest.raises(DataError, match=r"depth needs labels.*depth\.enabled=false"):
+    with pytest.raises(DataError, match=r"depth needs labels.*set its `enabled` to false"):
         measured({"it": network()}, stripes(lambda labels: labels * 0 - 1))
-    with pytest.raises(DataError, match=r"depth needs a data module.*depth\.enabled=false"):
+    with pytest.raises(DataError, match=r"depth needs a data module.*set its `enabled` to false"):
         Bench({"it": network()}, None).measure(FrozenDepth())

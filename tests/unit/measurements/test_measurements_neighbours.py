@@ -87,7 +87,7 @@ def test_runs_without_images_are_passed_over():
 
 def test_what_cannot_be_found_is_refused():
     bench = Bench({"mine": network()}, data())
-    with pytest.raises(SettingError, match=r"neighbours\.count must be at most 40, the number of training .*, got 41"):
+    with pytest.raises(SettingError, match=r"count must be at most 40, the number of training .*, got 41"):
         bench.measure(Neighbours(count=41))
     broken = network()
     broken[1].bias.data.fill_(float("inf"))

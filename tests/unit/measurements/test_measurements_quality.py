@@ -182,11 +182,11 @@ def test_a_judge_of_other_classes_and_a_split_with_too_few_others_are_no_obstacl
 
 def test_what_cannot_be_judged_is_refused_before_training():
     bench = Bench.of_model(Makes(), data())
-    with pytest.raises(SettingError, match=r"quality\.images must be above 4, the number of features, .* got 4 real"):
+    with pytest.raises(SettingError, match=r"images must be above 4, the number of features, .* got 4 real"):
         quality(images=5).check(bench)
-    with pytest.raises(SettingError, match=r"quality\.network\.network must be the import path"):
+    with pytest.raises(SettingError, match=r"network must be the import path"):
         quality(network=ImportedNetwork("no.where")).check(bench)
     with pytest.raises(
-        DataError, match=r"quality needs a data module that declares images, got none\. .*quality\.enab"
+        DataError, match=r"quality needs a data module that declares images, got none\. .*set its `enabled` to false"
     ):
         Bench.of_model(Makes(), None).measure(quality())

@@ -194,7 +194,7 @@ def test_data_that_cannot_tell_good_features_from_bad_are_refused(images, messag
 def test_unlabelled_data_are_refused_with_what_to_do():
     unlabelled = data()
     unlabelled.label_kind = "none"
-    with pytest.raises(DataError, match=r"stripes has none. .* switch it off with --transfer.enabled=false"):
+    with pytest.raises(DataError, match=r"stripes has none. .* set its `enabled` to false"):
         Bench({"a": network()}, unlabelled).measure(BOTH)
 
 
@@ -223,14 +223,14 @@ def test_a_probe_of_ones_own_is_one_more_protocol_and_needs_a_name_of_its_own():
 
     found = values(measured({"a": network()}, transfer=Transfer(paper=None, tuned=None, probes=[Guess()])))
     assert found["transfer/a/guess/accuracy"] == found["transfer/a/guess/random_weights/accuracy"] == 0.25
-    with pytest.raises(SettingError, match=r"transfer.probes must have names of their own, got 'guess' twice"):
+    with pytest.raises(SettingError, match=r"probes must have names of their own, got 'guess' twice"):
         Transfer(probes=[Guess(), Guess()])
 
 
 def test_settings_out_of_range_are_refused():
-    with pytest.raises(SettingError, match=r"transfer.pool must be at least 1, got 0"):
+    with pytest.raises(SettingError, match=r"pool must be at least 1, got 0"):
         Transfer(pool=0)
-    with pytest.raises(SettingError, match=r"transfer.every_n_epochs must be at least 0, got -1"):
+    with pytest.raises(SettingError, match=r"every_n_epochs must be at least 0, got -1"):
         Transfer(every_n_epochs=-1)
 
 

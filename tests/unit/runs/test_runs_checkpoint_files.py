@@ -104,10 +104,8 @@ def test_what_is_not_there_or_no_file_is_refused(tmp_path):
         (tmp_path / ("x" * 300), "(does not exist|cannot be read)"),
         (Path("a\0b"), "(does not exist|cannot be read)"),
     ):
-        with pytest.raises(
-            SettingError, match=rf"(?s)^model\.gan_checkpoint must be a checkpoint( file)?, got .*{reason}"
-        ):
-            read_checkpoint(path, "model.gan_checkpoint")
+        with pytest.raises(SettingError, match=rf"(?s)^gan_checkpoint must be a checkpoint( file)?, got .*{reason}"):
+            read_checkpoint(path, "gan_checkpoint")
 
 
 def test_reading_in_a_way_that_can_run_code_is_refused(checkpoint):

@@ -18,9 +18,7 @@ from gan_lightning.runs.checkpoints import link
 
 def test_checkpoints_after_some_time_are_refused():
     trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
-    with pytest.raises(
-        SettingError, match=r"^checkpoint\.train_time_interval must not be set, got 0:01:00: .*every_n_"
-    ):
+    with pytest.raises(SettingError, match=r"^train_time_interval must not be set, got 0:01:00: .*every_n_"):
         Checkpoints(train_time_interval=timedelta(minutes=1)).setup(trainer, MGAN(1, 32), "fit")
 
 

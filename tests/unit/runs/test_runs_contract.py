@@ -349,10 +349,10 @@ def test_a_model_with_nothing_to_predict_is_refused():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"gradient_clip_val": 1.0}, r"trainer\.gradient_clip_val must not be set for GAN, got 1\.0: .*Leave it out"),
+        ({"gradient_clip_val": 1.0}, r"gradient_clip_val must not be set for GAN, got 1\.0: .*Leave it out"),
         (
             {"accumulate_grad_batches": 2},
-            r"trainer\.accumulate_grad_batches must be 1 for GAN, got 2: .*larger batch",
+            r"accumulate_grad_batches must be 1 for GAN, got 2: .*larger batch",
         ),
     ],
 )

@@ -174,7 +174,7 @@ def test_machine_code_of_compiled_networks_trains_as_the_plain_ones_do():
 
 
 def test_a_mode_without_compiling_is_refused():
-    with pytest.raises(SettingError, match=r"speed.compile_mode must not be set without speed.compile, got 'reduce-"):
+    with pytest.raises(SettingError, match=r"compile_mode must not be set without compile, got 'reduce-"):
         Acceleration(compile_mode="reduce-overhead")
 
 
@@ -186,7 +186,7 @@ def test_without_a_compiler_it_is_refused_before_the_training(monkeypatch):
 
     monkeypatch.setattr(cpp_builder, "get_cpp_compiler", none)
     model = mgan()
-    with pytest.raises(SettingError, match=r"^speed\.compile must not be true without a C\+\+ compiler, got none"):
+    with pytest.raises(SettingError, match=r"^compile must not be true without a C\+\+ compiler, got none"):
         Acceleration(compile=True).setup(Trainer(accelerator="cpu"), model, "fit")
     assert "forward" not in vars(model.generator_trunk)
     Acceleration(compile=True).setup(Trainer(accelerator="cpu"), model, "test")

@@ -207,7 +207,7 @@ def test_in_bfloat16_a_label_of_which_the_discriminator_is_sure_still_has_a_grad
 def test_a_regression_that_is_not_finite_stops_training_before_any_weight_of_the_step_moves():
     model = built("bigan", InverseExamples(inversion_rate=1e30))  # its square is beyond float32
     start = {name: weight.detach().clone() for name, weight in model.named_parameters()}
-    with pytest.raises(NonFiniteError, match=r"the objective of model\.generator_update became inf after 0 batches"):
+    with pytest.raises(NonFiniteError, match=r"the objective of generator_update became inf after 0 batches"):
         fit("bigan", model, precision="32-true")
     assert_close(dict(model.named_parameters()), start, rtol=0, atol=0)
 
@@ -273,7 +273,7 @@ def test_a_gan_alternates_as_the_tutorial_does():
 
 def test_another_prior_is_refused(monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # which would refuse it by its type
-    with pytest.raises(SettingError, match=r"model\.latent_prior must be uniform or normal, got 'sphere'"):
+    with pytest.raises(SettingError, match=r"latent_prior must be one of uniform, normal, got 'sphere'"):
         GAN(1, 6, SMALL, latent_prior="sphere")
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from gan_lightning.errors import SettingError
+from gan_lightning.errors import at_least, refused
 from gan_lightning.evaluation.pictures import rows_picture
 from gan_lightning.figures import Best
 from gan_lightning.interfaces import GeneratesImages, Images
@@ -30,7 +30,7 @@ class Diversity(Measurement):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.at_least(2, images=self.images)
+        at_least(self, 2, images=self.images)
 
     def passes_over(self, bench: Bench) -> str | None:
         """Return why there is nothing to measure; None where there is something."""
@@ -40,9 +40,7 @@ class Diversity(Measurement):
         """Refuse, before the training, what cannot be measured after it."""
         found, _ = bench.images("test", self.images)
         if len(found) < self.images:
-            raise SettingError(
-                f"{self.name}.images must be at most {len(found)}, the number of test images, got {self.images}."
-            )
+            raise refused(self, "images", f"be at most {len(found)}, the number of test images", self.images)
 
     def metrics(self, bench: Bench) -> Mapping[str, Best | None]:
         """Return the figures that a checkpoint may be chosen by, and which value is best."""

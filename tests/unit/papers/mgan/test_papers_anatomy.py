@@ -277,7 +277,7 @@ def test_what_has_no_head_or_no_images_is_passed_over():
 
 
 def test_an_extractor_without_a_head_is_refused_by_name():
-    message = r"anatomy\.extractors must name extractors .* got \['encoder'\]\. Choose from \['encoder_hidden'\]"
+    message = r"extractors must name extractors .* got \['encoder'\]\. Choose from \['encoder_hidden'\]"
     with pytest.raises(SettingError, match=message):
         Bench.of_model(built(BiGAN, 1, 8, MLP), noise()).measure(Anatomy(extractors=["encoder", "encoder_hidden"]))
 
@@ -285,7 +285,7 @@ def test_an_extractor_without_a_head_is_refused_by_name():
 @pytest.mark.parametrize("setting", [{"extractors": ["mine"]}, {"probes": True}, {"every_n_epochs": 1}])
 def test_asking_for_the_anatomy_of_a_model_without_heads_is_refused(setting):
     (name,) = setting
-    message = rf"anatomy\.{name} asks for the anatomy of extractors, none of which has a head: declare .* leave out"
+    message = rf"{name} asks for the anatomy of extractors, none of which has a head: declare .* leave out"
     with pytest.raises(SettingError, match=message):
         bench(None).measure(Anatomy(**setting))
 
@@ -299,18 +299,18 @@ def test_a_head_that_does_not_take_its_extractors_features_is_refused_before_any
 
 
 def test_probes_need_images_with_labels():
-    with pytest.raises(DataError, match=r"no train image of noise has one.*anatomy\.enabled=false"):
+    with pytest.raises(DataError, match=r"no train image of noise has one.*set its `enabled` to false"):
         bench(data=noise(torch.full((40,), -1))).measure(Anatomy(probes=True))
-    with pytest.raises(DataError, match=r"data module that declares its images, got none.*anatomy\.enabled=false"):
+    with pytest.raises(DataError, match=r"data module that declares its images, got none.*set its `enabled` to false"):
         Bench.of_model(Own(HEAD), None).measure(Anatomy(every_n_epochs=1))
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"images": 1}, r"anatomy\.images must be at least 2, got 1"),
-        ({"generated": 1}, r"anatomy\.generated must be at least 2, got 1"),
-        ({"tolerance": 1.5}, r"anatomy\.tolerance must be at least 0 and below 1, .* got 1\.5"),
+        ({"images": 1}, r"images must be at least 2, got 1"),
+        ({"generated": 1}, r"generated must be at least 2, got 1"),
+        ({"tolerance": 1.5}, r"tolerance must be at least 0 and below 1, .* got 1\.5"),
     ],
 )
 def test_settings_are_checked(settings, message):

@@ -162,11 +162,11 @@ def test_the_scale_of_the_figures_does_not_matter(figures, scale):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"watch": "mean"}, "alarm.watch must be distance or spread, got 'mean'"),
-        ({"factor": 1.0}, "alarm.factor must be above 1, got 1.0"),
-        ({"factor": float("nan")}, "alarm.factor must be above 1, got nan"),
-        ({"patience": 0}, "alarm.patience must be at least 1, got 0"),
-        ({"warm_up": -1}, "alarm.warm_up must be at least 0, got -1"),
+        ({"watch": "mean"}, "watch must be one of distance, spread, got 'mean'"),
+        ({"factor": 1.0}, "factor must be above 1, got 1.0"),
+        ({"factor": float("nan")}, "factor must be above 1, got nan"),
+        ({"patience": 0}, "patience must be at least 1, got 0"),
+        ({"warm_up": -1}, "warm_up must be at least 0, got -1"),
     ],
 )
 def test_a_rules_settings_out_of_range_are_refused(monkeypatch, settings, message):

@@ -205,7 +205,7 @@ def test_a_collapse_stops_the_training_if_asked_to_and_says_why(tmp_path, caplog
         monitor = DensityRatioMonitor(1, alarm=RULE, stop=True)
         trainer = fit(Scripted(*COLLAPSE), RunFolder(str(tmp_path)), monitor, max_epochs=3)
     assert trainer.global_step == 5
-    assert "The training stops, as density_ratio.stop asks for" in caplog.text
+    assert "The training stops, as `stop` asks for" in caplog.text
     assert written(tmp_path).sections["density_ratio"].details["stopped"]
 
 
@@ -283,10 +283,10 @@ def test_the_picture_of_a_long_run_keeps_its_alarms():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"every_n_batches": -1}, r"density_ratio\.every_n_batches must be at least 0, got -1"),
-        ({"images": 1}, r"density_ratio\.images must be at least 2, got 1"),
-        ({"batch_norm": "real"}, r"density_ratio\.batch_norm must be batch or running, got 'real'"),
-        ({"stop": True, "alarm": None}, r"density_ratio\.stop must be false without an alarm, got true"),
+        ({"every_n_batches": -1}, r"every_n_batches must be at least 0, got -1"),
+        ({"images": 1}, r"images must be at least 2, got 1"),
+        ({"batch_norm": "real"}, r"batch_norm must be one of batch, running, got 'real'"),
+        ({"stop": True, "alarm": None}, r"stop must be false without an alarm, got true"),
     ],
 )
 def test_settings_out_of_range_are_refused(monkeypatch, settings, message):

@@ -257,17 +257,17 @@ def test_checkpoints_load_without_running_code_and_give_the_model_again(tmp_path
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: small("svhn"), r"image_size must be 32 and channels 3 for model\.tables=svhn, got 32 and 1.*: mnist"),
+        (lambda: small("svhn"), r"image_size must be 32 and channels 3 for tables=svhn, got 32 and 1.*: mnist"),
         (lambda: SelfExGAN(3, 64, "cifar10"), r"got 64 and 3.*celeba_crop, celeba, cartoon"),
-        (lambda: SelfExGAN(1, 28, "mnist"), r"image_size must be 32 .* got 28 and 1\. Set data\.image_size"),
-        (lambda: small(base_width=0), r"model\.base_width must be above 0, got 0"),
-        (lambda: small(radius=-1.0), r"model\.radius must be above 0, got -1\.0"),
-        (lambda: small(matching_weight=-1.0), r"model\.matching_weight must be at least 0, got -1\.0"),
-        (lambda: small(learning_rate=-1.0), r"model\.learning_rate must be at least 0, got -1\.0"),
-        (lambda: small(learning_rate=float("nan")), r"model\.learning_rate must be at least 0, got nan"),
-        (lambda: small(radius=float("inf")), r"model\.radius must be above 0, got inf"),
-        (lambda: small(centre=float("nan")), r"model\.centre must be a number, got nan"),
-        (lambda: small(betas=(1.5, 0.9)), r"model\.betas must be in \[0, 1\), got \(1\.5, 0\.9\)"),
+        (lambda: SelfExGAN(1, 28, "mnist"), r"image_size must be 32 .* got 28 and 1. Use images of 32 pixels"),
+        (lambda: small(base_width=0), r"base_width must be at least 1, got 0"),
+        (lambda: small(radius=-1.0), r"radius must be above 0, got -1\.0"),
+        (lambda: small(matching_weight=-1.0), r"matching_weight must be at least 0, got -1\.0"),
+        (lambda: small(learning_rate=-1.0), r"learning_rate must be at least 0, got -1\.0"),
+        (lambda: small(learning_rate=float("nan")), r"learning_rate must be at least 0, got nan"),
+        (lambda: small(radius=float("inf")), r"radius must be above 0, got inf"),
+        (lambda: small(centre=float("nan")), r"centre must be a number, got nan"),
+        (lambda: small(betas=(1.5, 0.9)), r"betas must be in \[0, 1\), got \(1\.5, 0\.9\)"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(make, message):
@@ -296,7 +296,7 @@ def test_a_last_batch_of_one_says_where_it_is():
 
 def test_a_batch_of_one_is_refused_before_training():
     trainer = Trainer(max_epochs=1, logger=False, enable_checkpointing=False, accelerator="cpu")
-    with pytest.raises(SettingError, match=r"data\.batch_size must be at least 2 for SelfExGAN, got 1: the variance"):
+    with pytest.raises(SettingError, match=r"batch_size must be at least 2 for SelfExGAN, got 1: the variance"):
         trainer.fit(small(), Digits(batch_size=1, limit=10))
 
 

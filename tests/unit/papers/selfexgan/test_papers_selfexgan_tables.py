@@ -7,7 +7,7 @@ from torch import nn
 from gan_lightning.errors import SettingError
 from gan_lightning.nets.table_rows import Conv, Deconv, Dropout, Flatten, FullyConnect, MaxPool, Reshape, network
 from gan_lightning.papers import SelfExGAN
-from gan_lightning.papers.selfexgan.selfexgan_tables import TABLES, Tables
+from gan_lightning.papers.selfexgan.selfexgan_tables import TABLES, LayerTables
 
 # Per row: its output without the batch dimension, and its parameters. A batch norm has 2 per map, and the layer before
 # it no bias; a layer without batch norm has a bias per map.
@@ -224,4 +224,4 @@ def test_a_table_whose_rows_do_not_fit_is_refused(rows, message):
 def test_a_concatenation_of_another_length_is_refused():
     settings = {**vars(TABLES["celeba"])}
     with pytest.raises(SettingError, match=r"concat must be as long as .* got 192"):
-        Tables(**settings | {"concat": 192})
+        LayerTables(**settings | {"concat": 192})

@@ -91,5 +91,5 @@ def test_a_model_with_an_encoder_is_refused(model):
 def test_other_sizes_are_refused():
     with pytest.raises(SettingError, match=r"image_size must be at least 64, the size that TutorialNetworks"):
         GAN(3, 32, TUTORIAL)
-    with pytest.raises(SettingError, match=r"model\.networks\.base_width must be at least 1, got 0"):
+    with pytest.raises(SettingError, match=r"base_width must be at least 1, got 0"):
         TutorialNetworks(base_width=0)

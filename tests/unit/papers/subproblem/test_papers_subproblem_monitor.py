@@ -195,11 +195,11 @@ def test_models_without_a_generator_loss_are_passed_over():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"every_n_batches": -1}, r"subproblem\.every_n_batches must be at least 0, got -1"),
-        ({"every_n_epochs": -1}, r"subproblem\.every_n_epochs must be at least 0, got -1"),
-        ({"columns": 0}, r"subproblem\.columns must be at least 1, got 0"),
-        ({"images": 0}, r"subproblem\.images must be at least 1, got 0"),
-        ({"probes": 0}, r"subproblem\.probes must be at least 1, got 0"),
+        ({"every_n_batches": -1}, r"every_n_batches must be at least 0, got -1"),
+        ({"every_n_epochs": -1}, r"every_n_epochs must be at least 0, got -1"),
+        ({"columns": 0}, r"columns must be at least 1, got 0"),
+        ({"images": 0}, r"images must be at least 1, got 0"),
+        ({"probes": 0}, r"probes must be at least 1, got 0"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings, message):
