@@ -217,29 +217,46 @@ class Turns(Callback):
         self.started = time.perf_counter()
 
 
-def matmul_rate(device: torch.device, dtype: torch.dtype, size: int = 0, seconds: float = 1.0) -> float:
+def matmul_rate(device: torch.device, dtype: torch.dtype, seconds: float = 1.0) -> float:
     """Return the rate of large matrix products, floating-point operations per second; the best of several.
 
-    On a GPU in float32 with TF32 where convolutions use it, as they do by default.
+    On a GPU in float32 with TF32 where convolutions use it, as they do by default. The factors grow from 256 to 8192 on
+    a GPU, to 2048 elsewhere, unless a product would take much of the time: a processor without instructions for
+    bfloat16 needs a minute for a large one.
 
     Args:
         device: Where.
         dtype: Of the factors.
-        size: Their edge; by default 8192 on a GPU and 2048 else.
         seconds: How long to measure.
     """
-    size = size or (8192 if device.type == "cuda" else 2048)
-    one, other = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    size, largest = 256, 8192 if device.type == "cuda" else 2048
     before = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
     try:
-        one @ other
-        best, started = float("inf"), time.perf_counter()
+        while True:
+            product = _product(size, device, dtype)
+            product(1)
+            best = timed(product, 1, device)
+            if size == largest or 8 * best > seconds / 4:  # a product of the next size takes about eight times as long
+                break
+            size *= 2
+        started = time.perf_counter()
         while time.perf_counter() - started < seconds:
-            best = min(best, timed(lambda _: one @ other, 1, device))
+            best = min(best, timed(product, 1, device))
     finally:
         torch.backends.cuda.matmul.allow_tf32 = before
     return 2 * size**3 / best
+
+
+def _product(size: int, device: torch.device, dtype: torch.dtype) -> Work:
+    """Return work of which each unit is one product of two square matrices."""
+    one, other = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+
+    def work(units: int) -> None:
+        for _ in range(units):
+            one @ other
+
+    return work
 
 
 def peak_memory(device: torch.device) -> int:
