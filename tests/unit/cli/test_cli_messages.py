@@ -51,6 +51,7 @@ def test_what_keeps_wandb_from_starting_is_said_with_the_way_out(monkeypatch, tm
         raise getattr(wandb.errors, kind)("No API key configured.")
 
     monkeypatch.setattr(wandb, "init", refuse)
+    monkeypatch.setattr(wandb, "run", None)  # an earlier run of this process would be used instead
     error = caught(lambda: WandbLogger(save_dir=str(tmp_path)).experiment)
     assert "got WandbLogger: No API key configured. Log in with `wandb login`, or set" in str(error)
     assert "WANDB_MODE=offline" in str(error)
