@@ -68,6 +68,7 @@ def swept(tmp_path_factory):
     return folder, server, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_the_agent_runs_every_point_with_its_figures_its_configuration_and_its_picture(swept):
     folder, server, said = swept
     assert server.handed == POINTS, said

@@ -70,6 +70,7 @@ def test_the_wheel_has_its_licence_and_its_version(wheel):
         assert f"\nVersion: {__version__}\n" in file.read(f"{about}/METADATA").decode()
 
 
+@pytest.mark.slow
 def test_a_fit_of_the_wheel_runs_by_the_name_of_its_configuration_and_records_it_as_given(python):
     folder, printed = python("-m", "gan_lightning", "fit", "--config", "quickstart", *TINY)
     assert "Run folder: runs/mgan-digits/" in printed
