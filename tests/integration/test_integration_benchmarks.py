@@ -213,10 +213,12 @@ def test_every_program_runs_and_uses_memory(command):
 @pytest.mark.slow
 def test_what_a_program_takes_is_measured_in_a_process_of_its_own(command):
     growth, cpu = import_module("benchmarks.growth"), torch.device("cpu")
-    few, many = (replace(command.SMALL, nearest=growth.NearestSize(20_000 * times, 20, 1024)) for times in (1, 2))
+    few, many = (replace(command.SMALL, nearest=growth.NearestSize(80_000 * times, 20, 1024)) for times in (1, 2))
     found = [growth.in_a_process("nearest ours", sizes, cpu, 0) for sizes in (few, many)]
     assert found[0]["seconds"] > 0
-    assert found[1]["bytes"] - found[0]["bytes"] > 0.5 * 20_000 * 1024 * 4  # the vectors themselves
+    assert (
+        found[1]["bytes"] - found[0]["bytes"] > 0.5 * 80_000 * 1024 * 4
+    )  # the vectors; imports may have a peak of some MB
 
 
 def test_growth_is_drawn(command, tmp_path):
