@@ -7,18 +7,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gan_lightning.papers.bigan.autoencoder import Autoencoder
-    from gan_lightning.papers.bigan.bigan import BiGAN
-    from gan_lightning.papers.bigan.bigan_networks import ImageNetworks, PermutationInvariantNetworks
-    from gan_lightning.papers.bigan.gan import GAN
-    from gan_lightning.papers.bigan.latent_regressor import LatentRegressor
-    from gan_lightning.papers.mgan.anatomy import Anatomy
-    from gan_lightning.papers.mgan.density_ratio_monitor import DensityRatioMonitor
-    from gan_lightning.papers.mgan.mgan import MGAN
-    from gan_lightning.papers.selfexgan.selfexgan import SelfExGAN
-    from gan_lightning.papers.subproblem.dcgan_networks import TutorialNetworks
-    from gan_lightning.papers.subproblem.inverse_examples import InverseExamples
-    from gan_lightning.papers.subproblem.subproblem_monitor import SubproblemMonitor
+    from gan_lightning.papers.bigan.autoencoder import Autoencoder as Autoencoder
+    from gan_lightning.papers.bigan.bigan import BiGAN as BiGAN
+    from gan_lightning.papers.bigan.bigan_networks import (
+        ImageNetworks as ImageNetworks,
+    )
+    from gan_lightning.papers.bigan.bigan_networks import (
+        PermutationInvariantNetworks as PermutationInvariantNetworks,
+    )
+    from gan_lightning.papers.bigan.gan import GAN as GAN
+    from gan_lightning.papers.bigan.latent_regressor import LatentRegressor as LatentRegressor
+    from gan_lightning.papers.mgan.anatomy import Anatomy as Anatomy
+    from gan_lightning.papers.mgan.density_ratio_monitor import DensityRatioMonitor as DensityRatioMonitor
+    from gan_lightning.papers.mgan.mgan import MGAN as MGAN
+    from gan_lightning.papers.selfexgan.selfexgan import SelfExGAN as SelfExGAN
+    from gan_lightning.papers.subproblem.dcgan_networks import TutorialNetworks as TutorialNetworks
+    from gan_lightning.papers.subproblem.inverse_examples import InverseExamples as InverseExamples
+    from gan_lightning.papers.subproblem.subproblem_monitor import SubproblemMonitor as SubproblemMonitor
 
 _MODULES = {
     "Anatomy": "mgan.anatomy",
@@ -37,21 +42,7 @@ _MODULES = {
 }
 """The module of each public name, below this package."""
 
-__all__ = [
-    "GAN",
-    "MGAN",
-    "Anatomy",
-    "Autoencoder",
-    "BiGAN",
-    "DensityRatioMonitor",
-    "ImageNetworks",
-    "InverseExamples",
-    "LatentRegressor",
-    "PermutationInvariantNetworks",
-    "SelfExGAN",
-    "SubproblemMonitor",
-    "TutorialNetworks",
-]
+__all__ = sorted(_MODULES)
 
 
 def __getattr__(name: str) -> Any:

@@ -32,8 +32,8 @@ class DecayedAdam:
     Args:
         learning_rate: At the start.
         betas: β1 and β2.
-        weight_decay: Factor of the ℓ2 penalty's gradient, which is added to the loss's (not AdamW's decay); on weights
-            that multiply, not on biases or batch norm's gains.
+        weight_decay: Factor of the ℓ2 penalty's gradient. It is added to the loss's gradient (AdamW's decay is another
+            one). It acts on weights that multiply; biases and batch norm's gains have none.
         final_share: Share of the learning rate that is left at the end.
         epsilon: ε, added to the denominator of Adam's step; below it gradients no longer cancel out of the step.
 
@@ -57,7 +57,7 @@ class DecayedAdam:
         above(self, 0, "Adam's usual one is 1e-8.", epsilon=self.epsilon)
 
     def over(self, networks: Sequence[nn.Module]) -> torch.optim.Adam:
-        """Return Adam over the networks' parameters, those with weight decay first."""
+        """Return Adam over the networks' parameters; parameters with weight decay come first."""
         parameters = list(nn.ModuleList(networks).parameters())
         groups = [
             {"params": [p for p in parameters if p.ndim > 1], "weight_decay": self.weight_decay},
@@ -97,7 +97,7 @@ def training_batches(trainer: Trainer) -> float:
 
 
 def check_training_ends(trainer: Trainer, stage: str) -> None:
-    """Check that training has an end, which the schedule needs.
+    """Check that training has an end; the schedule needs one.
 
     Raises:
         SettingError: It has none.
