@@ -12,7 +12,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from gan_lightning.errors import SettingError
 from gan_lightning.runs.checkpoint_files import WholeCheckpointIO
-from gan_lightning.runs.counting import is_last_epoch
+from gan_lightning.runs.counting import batches_done, is_last_epoch
 from gan_lightning.runs.interruption import Interrupted, interruption
 from gan_lightning.system.files import writing_folder
 from gan_lightning.system.private_names import validation_follows
@@ -68,6 +68,12 @@ class Checkpoints(ModelCheckpoint):
             self._save(trainer)
         if told is not None:
             self._save_and_end(trainer, told)
+
+    def looks_at_batch(self, trainer: Trainer, number: int) -> bool:
+        """Return whether a save is due in this batch."""
+        every, done = self._every_n_train_steps, batches_done(trainer)
+        # In `training_step` the batch has stepped, but Lightning counts it later.
+        return self._due or (every > 0 and (trainer.global_step + number - done - 1) % every == 0)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note that a save is due, if Lightning would save here; the next batch or the end of the epoch saves."""

@@ -20,6 +20,13 @@ def batches_done(trainer: Trainer) -> int:
     return trainer.fit_loop.epoch_loop.batch_progress.total.processed  # type: ignore[attr-defined]
 
 
+def count_batch(trainer: Trainer) -> None:
+    """Advance `trainer.global_step` by one, after a batch of a model that steps its optimizers by hand."""
+    progress = trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
+    progress.increment_ready()
+    progress.increment_completed()
+
+
 def counts_in(checkpoint: Mapping[str, Any]) -> tuple[int | None, int | None]:
     """Return the numbers of epochs and batches that the model in a checkpoint has been trained for.
 
@@ -85,9 +92,12 @@ class StepCount(Callback):
                 f"{kind}.training_step must step an optimizer that Lightning counts in every batch in which it steps "
                 f"one, got {self._steps} step(s) in batch {batches_done(trainer)} and trainer.global_step still "
                 f"{self._global_step}: max_steps, checkpoints and loggers go by it. Step the optimizers that "
-                "self.optimizers() returns, not those that configure_optimizers made; in a model of gan_lightning, let "
-                "the last step of a batch be self.step(..., counts=True)."
+                "self.optimizers() returns, not those that configure_optimizers made."
             )
+
+    def looks_at_batch(self, trainer: Trainer, number: int) -> bool:
+        """Return false: further batches of a call step as the first one does."""
+        return False
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count no longer."""

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from gan_lightning.errors import NonFiniteError
 from gan_lightning.runs.counting import batches_done
+from gan_lightning.runs.finite_watch import FiniteWatch, watches
+from gan_lightning.runs.stopping import stopped_at
 
 
 class FiniteGuard(Callback):
@@ -50,18 +52,23 @@ class FiniteGuard(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
-        """Check the losses that the batch has logged, and at the end of an epoch the weights.
+        """Check the losses of the batch, and at the end of an epoch the weights.
 
         Raises:
             NonFiniteError: One is not finite.
         """
         if _reads_losses(trainer, batches_done(trainer)):
+            _check_watch(trainer, pl_module)
             for name, value in trainer.callback_metrics.items():
                 # A value that no batch of this epoch has logged is the same object, such as a loss on held-out images.
                 if "loss" in name.lower() and value is not self._before.get(name) and not _is_finite(value):
                     raise NonFiniteError(stopped_at(trainer, f"{name} became {value.item()}"))
         if trainer.is_last_batch or _saves_weights_alone(trainer):
             self._check_weights(trainer, pl_module)
+
+    def looks_at_batch(self, trainer: Trainer, number: int) -> bool:
+        """Return whether losses are read in this batch, or weights checked."""
+        return _reads_losses(trainer, number) or _saves_weights_alone(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Check the weights, if the training has stopped before the last batch of the epoch.
@@ -78,12 +85,14 @@ class FiniteGuard(Callback):
         Raises:
             NonFiniteError: A tensor is not finite.
         """
+        _check_watch(trainer, pl_module)
         state = checkpoint["state_dict"]
         assert isinstance(state, dict)
         self._check(trainer, state.items())
 
     def _check_weights(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._looked_at = batches_done(trainer)
+        _check_watch(trainer, pl_module)
         self._check(trainer, _tensors(pl_module))
 
     def _check(self, trainer: Trainer, named: Iterable[tuple[str, object]]) -> None:
@@ -98,20 +107,15 @@ class FiniteGuard(Callback):
         return next((name for name, tensor in named if name not in may_be and not _is_finite(tensor)), None)
 
 
-def stopped_at(trainer: Trainer, what: str) -> str:
-    """Return the message of a training that stops.
+def _check_watch(trainer: Trainer, model: LightningModule) -> None:
+    """Check what a model that does not wait for its losses has noted.
 
-    Args:
-        trainer: Of the run.
-        what: The reason, as the beginning of a sentence.
+    Raises:
+        NonFiniteError: A loss was not finite.
     """
-    names = ("last_model_path", "best_model_path")  # without a metric, the best one is the newest
-    saved = [getattr(callback, name, "") for callback in trainer.checkpoint_callbacks for name in names]
-    last = next(filter(None, [*saved, trainer.ckpt_path]), "none was saved yet")
-    return (
-        f"{what} after {batches_done(trainer)} batches, in epoch {trainer.current_epoch}; training stops. "
-        f"Last good checkpoint: {last}. Try lower learning rates."
-    )
+    watch = getattr(model, "finite_watch", None)
+    if isinstance(watch, FiniteWatch):
+        watch.check(trainer)
 
 
 def _tensors(model: LightningModule) -> Iterable[tuple[str, Tensor]]:
@@ -130,7 +134,7 @@ def _is_finite(value: object) -> bool:
 
 def _reads_losses(trainer: Trainer, batches: int) -> bool:
     every = trainer.log_every_n_steps  # type: ignore[attr-defined]
-    return trainer.strategy.root_device.type == "cpu" or (every > 0 and batches % every == 0)
+    return not watches(trainer.strategy.root_device) or (every > 0 and batches % every == 0)
 
 
 def _saves_weights_alone(trainer: Trainer) -> bool:

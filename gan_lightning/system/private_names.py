@@ -1,23 +1,25 @@
 """The private names of other packages that we rely on, each with its reason; no other file uses one.
 
 An upgrade may change any of them without a word; `tests/unit/system/test_system_private_names.py` has a test for each,
-and one that finds those that stand elsewhere. There are 30: 6 of torch, 3 of pickled arrays, 21 of Lightning, of which
+and one that finds those that stand elsewhere. There are 33: 7 of torch, 3 of pickled arrays, 23 of Lightning, of which
 11 are methods and attributes of classes that ours derive from (`INHERITED`).
 
 Lightning is imported by whoever hands its objects over: evaluation and measurements start without it.
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._python_dispatch import TorchDispatchMode
 
 if TYPE_CHECKING:
     import lightning.pytorch
+    import lightning.pytorch.callbacks
     import lightning.pytorch.loggers
     import lightning.pytorch.plugins
     import lightning.pytorch.strategies
@@ -68,6 +70,14 @@ def writes_into(tensor: Tensor) -> int:
     Torch's `_version`, which autograd checks, too; to compare the values with a copy would take as much memory again.
     """
     return tensor._version
+
+
+def copy_all(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
+    """Copy tensors into others of the same shapes, all in one pass.
+
+    `torch._foreach_copy_`: publicly, each copy is a launch of its own.
+    """
+    torch._foreach_copy_(list(targets), list(sources))
 
 
 @contextmanager
@@ -150,9 +160,44 @@ def validation_follows(trainer: "lightning.pytorch.Trainer") -> bool:
 
     Lightning's `_should_check_val_fx` and the `_data_fetcher` that it takes; publicly, only the settings are known.
     """
+    return trainer.fit_loop.epoch_loop._should_check_val_fx(data_fetcher(trainer))
+
+
+def data_fetcher(trainer: "lightning.pytorch.Trainer") -> Any:
+    """Return the iterator that a trainer takes its training batches from; `done` is true after the epoch's last one.
+
+    Lightning's `_data_fetcher`: publicly, a batch is only handed over.
+    """
     fetcher = trainer.fit_loop._data_fetcher
     assert fetcher is not None
-    return trainer.fit_loop.epoch_loop._should_check_val_fx(fetcher)
+    return fetcher
+
+
+def logged_batch(trainer: "lightning.pytorch.Trainer") -> int:
+    """Return the number of the present batch by which rows are logged; the first one is 1.
+
+    `_batches_that_stepped` of Lightning's loop, which is one less.
+    """
+    return trainer.fit_loop.epoch_loop._batches_that_stepped + 1
+
+
+def end_batch(trainer: "lightning.pytorch.Trainer") -> None:
+    """Count the present batch as Lightning's loop does at its end.
+
+    `_batches_that_stepped` again: the other counters are public.
+    """
+    loop = trainer.fit_loop.epoch_loop
+    loop.batch_progress.increment_processed()
+    loop.batch_progress.increment_completed()
+    loop._batches_that_stepped += 1
+
+
+def steps_between_saves(callback: "lightning.pytorch.callbacks.ModelCheckpoint") -> int:
+    """Return a checkpoint's `every_n_train_steps`; 0 if it does not go by steps.
+
+    Lightning's `_every_n_train_steps`: it has no property, as `every_n_epochs` has one.
+    """
+    return callback._every_n_train_steps
 
 
 def _at_epoch_end(callback: "lightning.pytorch.Callback") -> str | None:

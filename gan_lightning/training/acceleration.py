@@ -1,6 +1,7 @@
 """Settings that make training faster; results change in the last digits alone."""
 
 import copy
+import logging
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any, Literal
@@ -9,9 +10,15 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import nn
 
-from gan_lightning.errors import SettingError
+from gan_lightning.errors import SettingError, at_least
 from gan_lightning.interfaces import HasHotParts
+from gan_lightning.runs.finite_watch import set_fused
 from gan_lightning.system.private_names import compiling_for_shared_graphs, find_cpp_compiler
+from gan_lightning.training.adversarial import AdversarialModule
+from gan_lightning.training.several_batches import obstacles
+from gan_lightning.training.step_graph import StepGraph, step_graph
+
+logger = logging.getLogger(__name__)
 
 RECOMPILE_LIMIT = 64
 """Graphs that one piece of code may be compiled to; training SelfExGAN takes 10."""
@@ -34,11 +41,16 @@ class Acceleration(Callback):
             the plain networks run. The first batches take up to minutes longer. On the CPU it needs a C++ compiler.
         compile_mode: torch.compile's `mode`; "reduce-overhead" replays CUDA graphs. It takes more memory, and pays if a
             step consists of many short kernels.
+        graph: Record a training step as one graph and replay it; for steps of many short kernels on one GPU. The model
+            derives from `AdversarialModule`. Elsewhere training goes on as without it, and a line says why.
+        steps_per_call: Most batches that one call of `training_step` trains on; for steps that are shorter than
+            Lightning's loop. A call ends before and after a batch around which something is logged, saved, validated or
+            checked, so these are as with one batch a call. Runs can be stopped between calls.
         fused: Let the optimizers step in one pass over the weights (true), or in torch's default way (false). By
             default they step as the model made them. Optimizers without such a pass stay unchanged.
 
     Raises:
-        SettingError: If a mode is set but nothing is compiled.
+        SettingError: If a mode is set but nothing is compiled, or it makes graphs of its own beside `graph`.
     """
 
     def __init__(
@@ -46,14 +58,30 @@ class Acceleration(Callback):
         channels_last: bool = False,
         compile: bool = False,
         compile_mode: CompileMode = "default",
+        graph: bool = False,
+        steps_per_call: int = 1,
         fused: bool | None = None,
     ) -> None:
+        at_least(self, 1, steps_per_call=steps_per_call)
         if compile_mode != "default" and not compile:
             raise SettingError(
                 f"compile_mode must not be set without compile, got '{compile_mode}'. Set compile to true.", self
             )
+        if graph and compile_mode == "reduce-overhead":
+            raise SettingError(
+                "compile_mode must not be 'reduce-overhead' with graph, got it with true: both make graphs. Leave one "
+                "out.",
+                self,
+            )
+        if graph and fused is False:
+            raise SettingError(
+                "fused must not be false with graph, got false: a graph's optimizers step in one pass. Leave it out.",
+                self,
+            )
         self.channels_last, self.compile, self.compile_mode, self.fused = channels_last, compile, compile_mode, fused
+        self.graph, self.steps_per_call = graph, steps_per_call
         self._compiled: list[tuple[nn.Module, str]] = []
+        self._prepared = False
         self._settings = ExitStack()
         """Puts back the torch settings that compiling changes."""
 
@@ -80,34 +108,58 @@ class Acceleration(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Choose how optimizers step, once a checkpoint's choice has been loaded."""
-        if self.fused is None:
+        if self.fused is not None:
+            for optimizer in trainer.optimizers:
+                if "fused" in optimizer.defaults:
+                    set_fused(optimizer, self.fused)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Prepare the graph, once the model has prepared its optimizers; look at each epoch whether it still holds."""
+        if self._prepared:
+            if isinstance(pl_module, AdversarialModule) and isinstance(pl_module.learns, StepGraph):
+                pl_module.learns.renew()
             return
-        for optimizer in trainer.optimizers:
-            if "fused" not in optimizer.defaults:
-                continue
-            for group in optimizer.param_groups:
-                group["fused"] = self.fused
-                group["foreach"] = False if self.fused else None
-                for weight in group["params"]:
-                    state = optimizer.state.get(weight, {})
-                    if "step" in state:
-                        device = weight.device if self.fused else torch.device("cpu")
-                        state["step"] = state["step"].to(device, torch.float32)
+        self._prepared = True
+        if self.graph and (graph := step_graph(trainer, pl_module)) is not None:
+            assert isinstance(pl_module, AdversarialModule)
+            pl_module.learns = graph
+        if self.steps_per_call > 1:
+            self._take_several(trainer, pl_module)
+
+    def _take_several(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        around = obstacles(trainer, pl_module)
+        if not isinstance(pl_module, AdversarialModule):
+            reason = f"{type(pl_module).__name__} has no method learn (derive it from AdversarialModule)"
+        elif trainer.world_size > 1:
+            reason = f"it is for one process, and there are {trainer.world_size}"
+        elif around:
+            reason = f"{', '.join(around)} has hooks around every batch"
+        else:
+            pl_module.steps_per_call = self.steps_per_call
+            return
+        logger.warning("speed.steps_per_call is without effect, and a call trains on one batch: %s.", reason)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
         """Let CUDA graphs overwrite the last batch's outputs."""
         if self.compile:
             torch.compiler.cudagraph_mark_step_begin()
 
+    def looks_at_batch(self, trainer: Trainer, number: int) -> bool:
+        """Return whether torch makes graphs that have to be told of the batch."""
+        return self.compile_mode == "reduce-overhead"
+
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Put the plain networks and torch's settings back."""
-        self._restore()
+        self._restore(pl_module)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Put the plain networks and torch's settings back."""
-        self._restore()
+        self._restore(pl_module)
 
-    def _restore(self) -> None:
+    def _restore(self, model: LightningModule) -> None:
+        self._prepared = False
+        if isinstance(model, AdversarialModule):
+            model.learns, model.steps_per_call = None, 1
         self._settings.close()
         while self._compiled:
             owner, name = self._compiled.pop()

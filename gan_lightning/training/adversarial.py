@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from itertools import chain
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule
@@ -11,13 +12,18 @@ from lightning.pytorch.core.optimizer import LightningOptimizer, do_nothing_clos
 from lightning.pytorch.strategies import ParallelStrategy
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from gan_lightning.errors import NonFiniteError, SettingError, refused
 from gan_lightning.interfaces import Batch, Images
+from gan_lightning.runs.counting import batches_done, count_batch
+from gan_lightning.runs.finite_watch import FiniteWatch, Snapshot, rates_as_numbers, watching
 from gan_lightning.system.private_names import BatchNorm, replace_layer_sync
-from gan_lightning.system.processes import average_over_processes, process_count
+from gan_lightning.system.processes import process_count
+from gan_lightning.training.averaging import average_gradients
 from gan_lightning.training.generator_updates import Direct, GeneratorLoss, GeneratorUpdate, resting_statistics
 from gan_lightning.training.joined_batch_norm import JoinedBatchNorm
+from gan_lightning.training.several_batches import further_batches
 
 Loss = Tensor | GeneratorLoss
 """The objective of an optimizer; a `GeneratorLoss` also says how it depends on the images."""
@@ -26,9 +32,12 @@ Loss = Tensor | GeneratorLoss
 class AdversarialModule(LightningModule, ABC):
     """A model whose networks are trained by several optimizers, stepped by hand.
 
+    A model's own `learn` is the paper's algorithm on one batch, in tensors alone. What is Python stands here: counting,
+    schedules, logging. So `learn` can also be replayed as one graph (`gan_lightning.training.step_graph`).
+
     Counters are saved with the weights: `images_seen` (real images of this process), `d_steps`, `g_steps`.
-    `trainer.global_step`, and with it `max_steps` and `every_n_train_steps`, counts batches: only one of a batch's
-    optimizer steps advances it.
+    `trainer.global_step`, and with it `max_steps` and `every_n_train_steps`, counts batches, however many steps the
+    optimizers take in one.
     """
 
     images_seen: Tensor
@@ -40,6 +49,12 @@ class AdversarialModule(LightningModule, ABC):
         self.automatic_optimization = False
         self.generator_update: GeneratorUpdate = Direct()
         self.generator_observer: Callable[[GeneratorLoss], None] | None = None
+        self.finite_watch: FiniteWatch | None = None
+        self._has_stepped_last = True
+        self.learns: Callable[[Batch], Mapping[str, Tensor]] | None = None
+        """Stands in for `guarded_learn` in training: the same step as one graph."""
+        self.steps_per_call = 1
+        """Most batches of one call of `training_step`."""
         for counter in ("images_seen", "d_steps", "g_steps"):
             self.register_buffer(counter, torch.zeros((), dtype=torch.int64))
 
@@ -48,8 +63,54 @@ class AdversarialModule(LightningModule, ABC):
         """Return the optimizers, in the order in which `training_step` steps them."""
 
     @abstractmethod
+    def learn(self, batch: Batch) -> Mapping[str, Tensor]:
+        """Do the paper's algorithm on one batch of (images, labels): forward passes, and a `step` for each update.
+
+        It reads no tensor on the host (`item`, `bool`, `cpu`), and logs nothing. Then the step can be one graph.
+
+        Returns:
+            The losses to log, without `train/` before their names.
+        """
+
     def training_step(self, batch: Batch, batch_idx: int) -> None:
-        """Do the paper's algorithm on one batch of (images, labels)."""
+        """Learn from the batch, and from further ones if a call takes several; log the last one's losses."""
+        losses = self._learn_and_count(batch)
+        if self.steps_per_call > 1:
+            for further in further_batches(self.trainer, self.steps_per_call - 1):
+                losses = self._learn_and_count(further)
+        self.log_dict({f"train/{name}": loss for name, loss in losses.items()}, prog_bar=True)
+
+    def _learn_and_count(self, batch: Batch) -> Mapping[str, Tensor]:
+        losses = self.guarded_learn(batch) if self.learns is None else self.learns(batch)
+        count_batch(self.trainer)
+        schedules = self.lr_schedulers() or []
+        for schedule in schedules if isinstance(schedules, list) else [schedules]:
+            if not isinstance(schedule, ReduceLROnPlateau):  # steps on a metric, which a batch does not have
+                schedule.step()
+        return losses
+
+    def guarded_learn(self, batch: Batch) -> Mapping[str, Tensor]:
+        """Learn from a batch. After a loss that is not finite, neither weights nor statistics nor counters have moved.
+
+        Raises:
+            NonFiniteError: A loss is NaN or infinite, unless `finite_watch` notes it for later.
+            SettingError: No step of the model says that it is the last one.
+        """
+        moving = Snapshot([*self._statistics(counts=True), self.images_seen, self.d_steps, self.g_steps])
+        self._has_stepped_last = True
+        try:
+            losses = self.learn(batch)
+        except NonFiniteError:
+            moving.restore()
+            raise
+        if not self._has_stepped_last:
+            raise SettingError(
+                f"{type(self).__name__}.learn must end with self.step(..., last=True), got steps without it: several "
+                "processes exchange batch norm's statistics with the last step."
+            )
+        if self.finite_watch is not None:
+            self.finite_watch.end_batch(moving)
+        return losses
 
     @abstractmethod
     def held_out_losses(self, real: Images, rng: torch.Generator) -> Mapping[str, Tensor]:
@@ -125,9 +186,10 @@ class AdversarialModule(LightningModule, ABC):
             replace_layer_sync(strategy, JoinedBatchNorm())
 
     def on_train_start(self) -> None:
-        """Give a checkpoint's optimizer states the memory layout that their weights have in this run.
+        """Prepare the optimizers: on a GPU they look at the losses' finiteness themselves, and nothing waits for it.
 
-        Fused optimizers go through states and weights in the order of memory.
+        A checkpoint's optimizer states get the memory layout that their weights have in this run: fused optimizers go
+        through states and weights in the order of memory.
         """
         for optimizer in self.trainer.optimizers:
             for weight, state in optimizer.state.items():
@@ -135,6 +197,20 @@ class AdversarialModule(LightningModule, ABC):
                     alike = isinstance(value, Tensor) and value.shape == weight.shape
                     if alike and value.stride() != weight.stride():
                         state[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
+        self.finite_watch = watching(self.trainer.optimizers, self.device, batches_done(self.trainer))
+
+    def on_train_end(self) -> None:
+        """Give the optimizers back as they were made."""
+        self._unwatch()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Save learning rates as numbers, also where the optimizers have them on the device."""
+        rates_as_numbers(checkpoint)
+
+    def _unwatch(self) -> None:
+        if self.finite_watch is not None:
+            self.finite_watch.end(self.trainer.optimizers)
+            self.finite_watch = None
 
     def optimizer_list(self) -> list[LightningOptimizer]:
         """Return Lightning's wrappers of the optimizers, in the order of `configure_optimizers`."""
@@ -143,7 +219,7 @@ class AdversarialModule(LightningModule, ABC):
             optimizers = [optimizers]
         return [optimizer for optimizer in optimizers if isinstance(optimizer, LightningOptimizer)]
 
-    def step(self, losses: Mapping[LightningOptimizer, Loss], *, counts: bool = False) -> None:
+    def step(self, losses: Mapping[LightningOptimizer, Loss], *, last: bool = False) -> None:
         """Step each optimizer on the gradient of its own loss, all gradients taken at the present weights.
 
         A parameter of several optimizers gets one step from each, on the gradient of that optimizer's loss. Optimizers
@@ -153,8 +229,9 @@ class AdversarialModule(LightningModule, ABC):
 
         Args:
             losses: Loss per optimizer; the losses may share parts of their graphs.
-            counts: Whether this is the batch's last step, which advances `trainer.global_step` by one.
+            last: Whether this is the batch's last step: several processes then exchange batch norm's statistics, too.
         """
+        self._has_stepped_last = last
         losses = {optimizer: self._observed(loss) for optimizer, loss in losses.items()}
         gradients: dict[LightningOptimizer, dict[Tensor, Tensor | None]] = {}
         for i, (optimizer, loss) in enumerate(losses.items()):
@@ -169,16 +246,14 @@ class AdversarialModule(LightningModule, ABC):
                     other: {weight: found[weight] for weight in weights} for other, weights in sharing.items()
                 }
         if process_count() > 1:
-            _average(list(gradients.values()), self._statistics() if counts else [])
-        for i, (optimizer, loss) in enumerate(losses.items()):
+            average_gradients(list(gradients.values()), self._statistics() if last else [])
+        for optimizer, loss in losses.items():
             for parameter, gradient in gradients[optimizer].items():
                 parameter.grad = gradient
             if isinstance(loss, GeneratorLoss) and self.generator_update.plain_descent:
-                _descend(loss.networks)
-            if counts and i == 0:
-                optimizer.step()
-            else:  # what Lightning's wrapper does, without its count
-                self.trainer.strategy.optimizer_step(optimizer.optimizer, do_nothing_closure)
+                _descend(loss.networks, self.finite_watch)
+            # What Lightning's wrapper does, without its count.
+            self.trainer.strategy.optimizer_step(optimizer.optimizer, do_nothing_closure)
             optimizer.zero_grad(set_to_none=True)
 
     def _observed(self, loss: Loss) -> Loss:
@@ -215,10 +290,16 @@ class AdversarialModule(LightningModule, ABC):
         self.zero_grad(set_to_none=True)
         return gradients
 
-    def _statistics(self) -> list[Tensor]:
-        """Return the running batch-norm statistics that this batch has moved, in each process by its own images."""
+    def _statistics(self, counts: bool = False) -> list[Tensor]:
+        """Return the running batch-norm statistics that a batch moves, in each process by its own images.
+
+        Args:
+            counts: Whether to add each layer's count of batches.
+        """
         layers = [layer for layer in self.modules() if isinstance(layer, BatchNorm) and layer.training]
         found = [statistic for layer in layers for statistic in (layer.running_mean, layer.running_var)]
+        if counts:
+            found += [layer.num_batches_tracked for layer in layers]
         return [statistic for statistic in found if statistic is not None]
 
     def update_generator_by(self, update: GeneratorUpdate, channels: int, image_size: int) -> None:
@@ -244,12 +325,18 @@ class AdversarialModule(LightningModule, ABC):
     def check_finite(self, losses: Mapping[str, Tensor]) -> None:
         """Stop the training if a loss is NaN or infinite, before any weight moves on it.
 
+        On a GPU nothing waits for the values: from such a loss on the optimizers stand still, and the training stops
+        when it next reads losses.
+
         Raises:
             NonFiniteError: Naming the loss, the batch and the last good checkpoint.
         """
+        if self.finite_watch is not None:
+            self.finite_watch.note(losses)
+            return
         values = torch.stack([loss.detach() for loss in losses.values()])
         if not bool(torch.isfinite(values).all()):
-            from gan_lightning.runs.finite import stopped_at
+            from gan_lightning.runs.stopping import stopped_at
 
             name, value = next((n, v.item()) for n, v in losses.items() if not bool(torch.isfinite(v)))
             raise NonFiniteError(stopped_at(self.trainer, f"{name} became {value}"))
@@ -270,20 +357,6 @@ def loss_values(losses: Mapping[str, Loss]) -> dict[str, Tensor]:
     return {name: loss.value if isinstance(loss, GeneratorLoss) else loss for name, loss in losses.items()}
 
 
-def full_precision(logits: Tensor) -> Tensor:
-    """Return the logits in float32; float64 stays. A loss in bfloat16 would have three digits."""
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))
-
-
-def precise_sigmoid(logits: Tensor) -> Tensor:
-    """Return σ(logits), in float32 under mixed precision: bfloat16's is 1 above 6.2, and has no gradient there.
-
-    If the weights themselves have less precision, the result has the logits' own type.
-    """
-    values = torch.sigmoid(full_precision(logits))
-    return values if torch.is_autocast_enabled(logits.device.type) else values.to(logits.dtype)
-
-
 def check_betas(owner: object, betas: tuple[float, float], usual: str) -> None:
     """Check Adam's β1 and β2.
 
@@ -299,32 +372,13 @@ def check_betas(owner: object, betas: tuple[float, float], usual: str) -> None:
         raise refused(owner, "betas", "be in [0, 1)", betas, usual)
 
 
-def _average(gradients: Sequence[dict[Tensor, Tensor | None]], statistics: Sequence[Tensor]) -> None:
-    """Replace gradients and statistics by their means over all processes, in one exchange.
-
-    The exchange has a place for every weight. Otherwise processes whose losses reach different weights would wait for
-    each other for ever. A missing gradient counts as zero; if all processes lack it, it stays missing.
-    """
-    exchanged, lacking = list(statistics), []
-    for own in gradients:
-        for weight, gradient in own.items():
-            if gradient is None:
-                own[weight] = gradient = torch.zeros_like(weight)
-                lacking.append((own, weight, gradient))
-            exchanged.append(gradient)
-    average_over_processes(exchanged)
-    for own, weight, gradient in lacking:
-        if not gradient.any():
-            own[weight] = None
-
-
 @torch.no_grad()
-def _descend(networks: Sequence[nn.Module]) -> None:
+def _descend(networks: Sequence[nn.Module], watch: FiniteWatch | None) -> None:
     """Subtract each weight's gradient, and remove it: an optimizer passes over weights without one."""
     for network in networks:
         for weight in network.parameters():
             if weight.grad is not None:
-                weight.sub_(weight.grad)
+                weight.sub_(weight.grad if watch is None else watch.unless_found(weight.grad))
                 weight.grad = None
 
 

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gan_lightning.interfaces import Images, Latents
-from gan_lightning.training.adversarial import precise_sigmoid
+from gan_lightning.training.precision import precise_sigmoid
 
 
 class UniformLatents:

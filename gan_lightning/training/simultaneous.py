@@ -71,7 +71,7 @@ class DecayedAdam:
         return self.final_share ** max(0.0, 2 * progress - 1)
 
     def scheduled(self, model: AdversarialModule, trained: Trained) -> OptimizerLRScheduler:
-        """Return Adam over the networks of each loss, and its schedule, stepped after every batch.
+        """Return Adam over the networks of each loss, and its schedule, which steps after every batch.
 
         Args:
             model: Its trainer says how long the training is, once it has begun.
@@ -110,8 +110,10 @@ def check_training_ends(trainer: Trainer, stage: str) -> None:
         )
 
 
-def step_at_once(model: AdversarialModule, real: Images, losses: Mapping[str, Loss], trained: Trained) -> None:
-    """Step every optimizer on the gradient of its own loss, taken at the weights before any step.
+def step_at_once(
+    model: AdversarialModule, real: Images, losses: Mapping[str, Loss], trained: Trained
+) -> Mapping[str, Tensor]:
+    """Step every optimizer on the gradient of its own loss, taken at the weights before any step, and count.
 
     Args:
         model: Its optimizers are those of `trained`, in this order.
@@ -119,13 +121,17 @@ def step_at_once(model: AdversarialModule, real: Images, losses: Mapping[str, Lo
         losses: The losses under the names of `trained`, from one forward pass of each network on each input.
         trained: As the model has them.
 
+    Returns:
+        The losses' values.
+
     Raises:
         NonFiniteError: A loss is NaN or infinite.
     """
     values = loss_values(losses)
     model.check_finite({f"train/{name}": value for name, value in values.items()})
-    model.step(dict(zip(model.optimizer_list(), losses.values(), strict=True)), counts=True)
-    finish_batch(model, real, values, trained)
+    model.step(dict(zip(model.optimizer_list(), losses.values(), strict=True)), last=True)
+    _count(model, real, trained)
+    return values
 
 
 def alternate(
@@ -134,8 +140,8 @@ def alternate(
     discriminator_loss: Callable[[], Tensor],
     generator_loss: Callable[[], GeneratorLoss],
     trained: Trained,
-) -> None:
-    """Step D, then the generator's side against the D that has moved.
+) -> Mapping[str, Tensor]:
+    """Step D, then the generator's side against the D that has moved, and count.
 
     Args:
         model: Its optimizers are those of `trained`: the generator's side, then D.
@@ -143,6 +149,9 @@ def alternate(
         discriminator_loss: Gives D's loss, on images that the generator's side gets no gradients from.
         generator_loss: Gives the generator's loss, once D has moved.
         trained: As the model has them.
+
+    Returns:
+        The losses' values, under the names of `trained`.
 
     Raises:
         NonFiniteError: A loss is NaN or infinite.
@@ -154,17 +163,12 @@ def alternate(
     model.step({step_d: discriminator})
     generator = generator_loss()
     model.check_finite({f"train/{generator_name}": generator.value})
-    model.step({step_g: generator}, counts=True)
-    finish_batch(model, real, {generator_name: generator.value, discriminator_name: discriminator}, trained)
+    model.step({step_g: generator}, last=True)
+    _count(model, real, trained)
+    return {generator_name: generator.value, discriminator_name: discriminator}
 
 
-def finish_batch(model: AdversarialModule, real: Images, losses: Mapping[str, Tensor], trained: Trained) -> None:
-    """Step the schedules, count and log."""
-    schedules = model.lr_schedulers()
-    for schedule in schedules if isinstance(schedules, list) else [schedules]:
-        assert isinstance(schedule, LambdaLR)
-        schedule.step()
+def _count(model: AdversarialModule, real: Images, trained: Trained) -> None:
     generator = model.generator
     g_steps = any(network is generator for networks in trained.values() for network in networks)
     model.count(real, d_steps=int("discriminator_loss" in trained), g_steps=int(g_steps))
-    model.log_dict({f"train/{name}": loss for name, loss in losses.items()}, prog_bar=True)

@@ -80,10 +80,10 @@ class Autoencoder(UniformLatents, AdversarialModule):
         """Return G with E."""
         return {"reconstruction_loss": [self.generator, self.encoder]}
 
-    def training_step(self, batch: Batch, batch_idx: int) -> None:
+    def learn(self, batch: Batch) -> Mapping[str, Tensor]:
         """Step all networks at once."""
         real, _ = batch
-        step_at_once(self, real, self.losses(real), self.trained())
+        return step_at_once(self, real, self.losses(real), self.trained())
 
     def held_out_losses(self, real: Images, rng: torch.Generator) -> Mapping[str, Tensor]:
         """Return the losses."""

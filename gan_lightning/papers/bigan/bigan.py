@@ -28,9 +28,10 @@ from gan_lightning.nets.heads import linear_heads
 from gan_lightning.nets.network_family import Networks, check_networks, check_not_smaller
 from gan_lightning.nets.resizing import resized
 from gan_lightning.papers.bigan.table_1 import printed_in_table_1
-from gan_lightning.training.adversarial import AdversarialModule, Loss, full_precision, loss_values
+from gan_lightning.training.adversarial import AdversarialModule, Loss, loss_values
 from gan_lightning.training.generator_updates import Direct, GeneratorLoss, GeneratorUpdate
 from gan_lightning.training.latents import UniformLatents, to_latents
+from gan_lightning.training.precision import full_precision
 from gan_lightning.training.simultaneous import DecayedAdam, Trained, alternate, check_training_ends, step_at_once
 
 
@@ -107,15 +108,14 @@ class BiGAN(UniformLatents, AdversarialModule):
             "discriminator_loss": losses.discriminator_loss(real_logits, objective.logits),
         }
 
-    def training_step(self, batch: Batch, batch_idx: int) -> None:
+    def learn(self, batch: Batch) -> Mapping[str, Tensor]:
         """Step D, G and E at once on one forward pass, or in turn."""
         real, _ = batch
         if self.simultaneous:
-            step_at_once(self, real, self.losses(real), self.trained())
-            return
+            return step_at_once(self, real, self.losses(real), self.trained())
         latents = self.sample_latents(len(real))
         fake, encoded = self.generator(latents), to_latents(self.encoder(real))
-        alternate(
+        return alternate(
             self,
             real,
             lambda: losses.discriminator_loss(

@@ -23,9 +23,10 @@ from gan_lightning.nets.network_family import Networks, check_networks
 from gan_lightning.nets.resizing import resized
 from gan_lightning.papers.bigan.gan import check_generated_size
 from gan_lightning.papers.bigan.table_1 import printed_in_table_1
-from gan_lightning.training.adversarial import AdversarialModule, Loss, full_precision, loss_values
+from gan_lightning.training.adversarial import AdversarialModule, Loss, loss_values
 from gan_lightning.training.generator_updates import Direct, GeneratorLoss, GeneratorUpdate
 from gan_lightning.training.latents import UniformLatents, to_latents
+from gan_lightning.training.precision import full_precision
 from gan_lightning.training.simultaneous import DecayedAdam, Trained, check_training_ends, step_at_once
 
 
@@ -96,10 +97,10 @@ class LatentRegressor(UniformLatents, AdversarialModule):
             "discriminator_loss": [self.discriminator],
         }
 
-    def training_step(self, batch: Batch, batch_idx: int) -> None:
+    def learn(self, batch: Batch) -> Mapping[str, Tensor]:
         """Step all networks at once."""
         real, _ = batch
-        step_at_once(self, real, self.losses(real), self.trained())
+        return step_at_once(self, real, self.losses(real), self.trained())
 
     def held_out_losses(self, real: Images, rng: torch.Generator) -> Mapping[str, Tensor]:
         """Return the losses."""

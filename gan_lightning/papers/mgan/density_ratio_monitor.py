@@ -158,6 +158,10 @@ class DensityRatioMonitor(Callback):
         for log in trainer.loggers if trainer.is_global_zero else []:
             log.log_metrics({f"density_ratio/{name}": value for name, value in metrics.items()}, step=batches)
 
+    def looks_at_batch(self, trainer: Trainer, number: int) -> bool:
+        """Return whether a check is due after this batch."""
+        return self._drawn is not None and number % self.every_n_batches == 0
+
     def _warn(self, trainer: Trainer, check: Mapping[str, float], rule: AlarmRule) -> None:
         if not trainer.is_global_zero:
             return

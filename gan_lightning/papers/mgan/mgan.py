@@ -31,8 +31,9 @@ from gan_lightning.nets.blocks import conv, linear, transposed_conv
 from gan_lightning.nets.heads import linear_heads
 from gan_lightning.nets.layers import ParallelProjection
 from gan_lightning.papers.mgan.table_2 import printed_in_table_2
-from gan_lightning.training.adversarial import AdversarialModule, check_betas, full_precision
+from gan_lightning.training.adversarial import AdversarialModule, check_betas
 from gan_lightning.training.generator_updates import Direct, GeneratorLoss, GeneratorUpdate
+from gan_lightning.training.precision import full_precision
 
 IMAGE_SIZE = 32
 """The one size that Table 1 takes: a 4x4 map doubled three times."""
@@ -148,7 +149,7 @@ class MGAN(AdversarialModule):
             for network, learning_rate in zip(networks, self.learning_rates, strict=True)
         ]
 
-    def training_step(self, batch: Batch, batch_idx: int) -> None:
+    def learn(self, batch: Batch) -> Mapping[str, Tensor]:
         """Step D and C on real and generated images, then the generators on the same generated images."""
         real, _ = batch
         step_g, step_d, step_c = self.optimizer_list()
@@ -163,17 +164,14 @@ class MGAN(AdversarialModule):
         with self.toggled_optimizer(step_g):
             generator_loss = self.generator_loss(fake, made_by)
             self.check_finite({"train/generator_loss": generator_loss.value})
-            self.step({step_g: generator_loss}, counts=True)
+            self.step({step_g: generator_loss}, last=True)
 
         self.count(real, d_steps=1, g_steps=1)
-        self.log_dict(
-            {
-                "train/generator_loss": generator_loss.value,
-                "train/discriminator_loss": discriminator_loss,
-                "train/classifier_loss": classifier_loss,
-            },
-            prog_bar=True,
-        )
+        return {
+            "generator_loss": generator_loss.value,
+            "discriminator_loss": discriminator_loss,
+            "classifier_loss": classifier_loss,
+        }
 
     def generator_loss(self, fake: Images, made_by: Int64[Tensor, " batch"]) -> GeneratorLoss:
         """Return the generators' loss."""
@@ -218,7 +216,7 @@ class MGAN(AdversarialModule):
         drawn = 1 if self.shared_latents else self.generators
         latents = torch.randn(drawn, per_generator, self.latent_dim, device=self.device, generator=rng)
         fake = self.generator_trunk(self.generator_heads(latents.expand(self.generators, -1, -1)))
-        made_by = torch.arange(self.generators, device=self.device).repeat_interleave(per_generator)
+        made_by = torch.arange(self.generators, device=self.device)[:, None].expand(-1, per_generator).flatten()
         return fake, made_by
 
     def generate(

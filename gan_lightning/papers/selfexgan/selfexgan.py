@@ -43,9 +43,10 @@ from gan_lightning.nets.resizing import resized
 from gan_lightning.nets.table_rows import UNIT, network
 from gan_lightning.papers.selfexgan.selfexgan_tables import TABLES, TableName
 from gan_lightning.system.processes import moments
-from gan_lightning.training.adversarial import AdversarialModule, check_betas, full_precision, precise_sigmoid
+from gan_lightning.training.adversarial import AdversarialModule, check_betas
 from gan_lightning.training.generator_updates import Direct, GeneratorLoss, GeneratorUpdate
 from gan_lightning.training.latents import UniformLatents
+from gan_lightning.training.precision import full_precision, precise_sigmoid
 
 Generated = Float[Tensor, "fakes channels height width"]
 """Images of both kinds, x̂ and x_n."""
@@ -167,13 +168,18 @@ class SelfExGAN(UniformLatents, AdversarialModule):
                 data,
             )
 
-    def training_step(self, batch: Batch, batch_idx: int) -> None:
-        """Step D1 and D2 on E's and G's outputs for x, then G and E on the same outputs against the new D1 and D2."""
+    def learn(self, batch: Batch) -> Mapping[str, Tensor]:
+        """Step D1 and D2 on E's and G's outputs for x, then G and E on the same outputs against the new D1 and D2.
+
+        Raises:
+            DataError: There is one image in the batch.
+        """
         real, _ = batch
         if len(real) < 2:
+            index = self.trainer.fit_loop.epoch_loop.batch_idx
             raise DataError(
-                f"Every batch must hold at least 2 images for SelfExGAN, got {len(real)} in batch {batch_idx}: the "
-                "variance over one image is not defined. Use drop_last=True in the data loader, or another batch size."
+                f"Every batch must hold at least 2 images for SelfExGAN, got {len(real)} in batch {index}: the variance "
+                "over one image is not defined. Use drop_last=True in the data loader, or another batch size."
             )
         step_d1, step_d2, step_g, step_e = self.optimizer_list()
         made = self.infer(real)
@@ -186,11 +192,10 @@ class SelfExGAN(UniformLatents, AdversarialModule):
         generator_loss = self.generator_loss(real, made, matching_loss)
         generator_losses = {"generator_encoder_loss": generator_loss.others[0], "matching_loss": matching_loss}
         self.check_finite({f"train/{name}": loss for name, loss in generator_losses.items()})
-        self.step({step_g: generator_loss, step_e: generator_loss.value}, counts=True)
+        self.step({step_g: generator_loss, step_e: generator_loss.value}, last=True)
 
         self.count(real, d_steps=1, g_steps=1)
-        named = {**discriminator_losses, **generator_losses}
-        self.log_dict({f"train/{name}": loss for name, loss in named.items()}, prog_bar=True)
+        return {**discriminator_losses, **generator_losses}
 
     def infer(self, real: Images, rng: torch.Generator | None = None) -> Inferred:
         """Return the outputs of E and G for x, and G's images of latents drawn with `rng`."""

@@ -94,6 +94,10 @@ class SubproblemMonitor(Callback):
         if isinstance(pl_module, UpdatesGenerator):
             pl_module.generator_observer = None
 
+    def looks_at_batch(self, trainer: Trainer, number: int) -> bool:
+        """Return whether this batch is measured; the last ones, which may be drawn, have their hooks in any case."""
+        return self.every_n_batches > 0 and (number - 1) % self.every_n_batches == 0
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure the inductive bias, if it is due after this epoch."""
         if not self._due(trainer) or is_dry_run(trainer) or not isinstance(pl_module, GeneratesImages):

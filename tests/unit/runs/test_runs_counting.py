@@ -104,20 +104,20 @@ def test_optimizers_that_step_unseen_end_the_training_at_the_first_batch_with_th
     with pytest.raises(
         SettingError,
         match=r"Raw\.training_step must step an optimizer that Lightning counts .*, got 2 step\(s\) in batch 1 and "
-        r"trainer\.global_step still 0: .*self\.optimizers\(\) returns.*counts=True",
+        r"trainer\.global_step still 0: .*self\.optimizers\(\) returns, not those that configure_optimizers made\.",
     ):
         fit(Raw(2), StepCount())
     assert not _global_optimizer_post_hooks, "and nobody counts any longer"
 
 
-def test_a_model_of_ours_that_forgets_to_count_is_told_so():
+def test_a_model_of_ours_that_does_not_say_which_step_is_the_last_is_told_so():
     class Forgetful(MGAN):
-        def step(self, losses, *, counts=False):
+        def step(self, losses, *, last=False):
             super().step(losses)
 
     images = [(torch.rand(1, 32, 32), 0) for _ in range(4)]
     small = {"base_width": 2, "feature_dim": 4, "generators": 2, "fake_batch_size": 4}
-    with pytest.raises(SettingError, match=r"Forgetful\.training_step must .*self\.step\(\.\.\., counts=True\)"):
+    with pytest.raises(SettingError, match=r"Forgetful\.learn must end with self\.step\(\.\.\., last=True\)"):
         fit(Forgetful(1, 32, **small), loader=DataLoader(images, batch_size=2))
 
 

@@ -1,0 +1,183 @@
+"""Losses that are not finite, noticed on the device: no weight moves on one, and the host does not wait for them.
+
+Optimizers that step in one pass over the weights (torch's `fused`) can read a flag on the device. If it is set,
+weights, moments and step counts stay as they are. Torch's GradScaler stops steps in this way, too. Here the flag is set
+by the first loss that is NaN or infinite, and it stays set. The host reads it when it reads losses anyway.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from torch import Tensor
+from torch.optim import Optimizer
+
+from gan_lightning.errors import NonFiniteError
+from gan_lightning.runs.stopping import stopped_at
+from gan_lightning.system.private_names import copy_all
+
+
+class FiniteWatch:
+    """Notes the first loss that is not finite; from then on the watched optimizers stand still.
+
+    Args:
+        optimizers: All of them are `fused`. Until `end` they have their learning rates on the device.
+        device: Of the weights.
+        batches: Trained batches so far.
+    """
+
+    def __init__(self, optimizers: Iterable[Optimizer], device: torch.device, batches: int) -> None:
+        self.found = torch.zeros((), device=device)
+        """1 after a loss that is not finite, else 0."""
+        self._batches = torch.tensor(batches, device=device)
+        """Trained batches until then."""
+        self._values: dict[tuple[str, ...], Tensor] = {}
+        """The losses that were noted together, under their names: the last ones until then."""
+        self._rates: list[tuple[dict[str, Any], Tensor]] = []
+        for optimizer in optimizers:
+            optimizer.found_inf = self.found  # type: ignore[attr-defined]  # as GradScaler sets it
+            for group in optimizer.param_groups:
+                # Fused optimizers read float32 on a GPU; on the CPU they read any number.
+                dtype = torch.float64 if device.type == "cpu" else torch.float32
+                self._rates.append((group, torch.tensor(float(group["lr"]), dtype=dtype, device=device)))
+        self.refresh_rates()
+
+    def refresh_rates(self) -> None:
+        """Take up learning rates that somebody has set as numbers."""
+        for group, rate in self._rates:
+            if group["lr"] is not rate:
+                rate.fill_(float(group["lr"]))
+                group["lr"] = rate
+
+    def end(self, optimizers: Iterable[Optimizer]) -> None:
+        """Give the optimizers back, with learning rates as numbers."""
+        for optimizer in optimizers:
+            vars(optimizer).pop("found_inf", None)
+        for group, _ in self._rates:
+            group["lr"] = as_number(group["lr"])
+
+    @torch.no_grad()
+    def note(self, losses: Mapping[str, Tensor]) -> None:
+        """Set the flag if a loss is NaN or infinite."""
+        values = torch.stack([loss.detach() for loss in losses.values()])
+        kept = self._values.setdefault(tuple(losses), torch.zeros_like(values))
+        kept.copy_(torch.where(self.found == 0, values, kept))
+        finite = (values * 0).sum() == 0
+        self.found.copy_(torch.where(finite, self.found, 1))
+
+    def unless_found(self, change: Tensor) -> Tensor:
+        """Return a change of weights, or zeros after a loss that is not finite."""
+        return torch.where(self.found == 0, change, 0)
+
+    @torch.no_grad()
+    def end_batch(self, moved: "Snapshot") -> None:
+        """Count a batch, or undo what it has moved if a loss was not finite."""
+        moved.restore_unless(self.found == 0)
+        self._batches += (self.found == 0).long()
+
+    def check(self, trainer: Trainer) -> None:
+        """Read the flag.
+
+        Raises:
+            NonFiniteError: A loss was not finite; names the first one, its value and its batch.
+        """
+        if self.found.item():
+            values = {
+                name: v for names, kept in self._values.items() for name, v in zip(names, kept.tolist(), strict=True)
+            }
+            name, value = next((name, value) for name, value in values.items() if not math.isfinite(value))
+            raise NonFiniteError(stopped_at(trainer, f"{name} became {value}", int(self._batches)))
+
+
+class Snapshot:
+    """Copies of some tensors, to set them back; one copy for all of one type, since they are many and small.
+
+    Args:
+        tensors: Statistics and counters, which a batch moves.
+    """
+
+    def __init__(self, tensors: Iterable[Tensor]) -> None:
+        self._groups: dict[torch.dtype, list[Tensor]] = {}
+        for tensor in tensors:
+            self._groups.setdefault(tensor.dtype, []).append(tensor)
+        self._copies = [_flat(group) for group in self._groups.values()]
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Set the tensors back."""
+        for group, copy in zip(self._groups.values(), self._copies, strict=True):
+            _set(group, copy)
+
+    @torch.no_grad()
+    def restore_unless(self, keep: Tensor) -> None:
+        """Set the tensors back if `keep` is false. Nothing waits for its value."""
+        for group, copy in zip(self._groups.values(), self._copies, strict=True):
+            _set(group, torch.where(keep, _flat(group), copy))
+
+
+def _flat(tensors: Sequence[Tensor]) -> Tensor:
+    return torch.cat([tensor.detach().flatten() for tensor in tensors])
+
+
+def _set(tensors: Sequence[Tensor], values: Tensor) -> None:
+    parts = values.split([tensor.numel() for tensor in tensors])
+    copy_all(tensors, [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)])
+
+
+def watching(optimizers: Sequence[Optimizer], device: torch.device, batches: int) -> FiniteWatch | None:
+    """Return a watch over a model's optimizers, on a GPU.
+
+    Optimizers that could step in one pass are set to do so, unless `fused` is false.
+
+    Args:
+        optimizers: Of the model.
+        device: Of its weights.
+        batches: Trained batches so far.
+
+    Returns:
+        The watch. None on the CPU, where reading a loss costs nothing, and if an optimizer cannot read the flag: the
+        host then reads each loss before the step.
+    """
+    if not watches(device) or not optimizers:
+        return None
+    if not all(group.get("fused", False) in (None, True) for each in optimizers for group in each.param_groups):
+        return None
+    for optimizer in optimizers:
+        set_fused(optimizer, fused=True)
+    return FiniteWatch(optimizers, device, batches)
+
+
+def watches(device: torch.device) -> bool:
+    """Return whether the host would wait for losses on such a device."""
+    return device.type == "cuda"
+
+
+def set_fused(optimizer: Optimizer, fused: bool) -> None:
+    """Let an optimizer step in one pass over the weights, or in torch's default way; its states follow."""
+    for group in optimizer.param_groups:
+        group["fused"] = fused
+        group["foreach"] = False if fused else None
+        for weight in group["params"]:
+            state = optimizer.state.get(weight, {})
+            if "step" in state:
+                device = weight.device if fused else torch.device("cpu")
+                state["step"] = state["step"].to(device, torch.float32)
+
+
+def rates_as_numbers(checkpoint: dict[str, Any]) -> None:
+    """Replace learning rates on a device by numbers, in a checkpoint of Lightning's layout."""
+    for state in checkpoint.get("optimizer_states", []):
+        for group in state["param_groups"]:
+            group["lr"] = as_number(group["lr"])
+    for state in checkpoint.get("lr_schedulers", []):
+        if "_last_lr" in state:
+            state["_last_lr"] = [as_number(rate) for rate in state["_last_lr"]]
+
+
+def as_number(rate: float | Tensor) -> float:
+    """Return a learning rate as a number; one in float32 becomes the shortest number that rounds to it."""
+    if not isinstance(rate, Tensor):
+        return rate
+    return float(str(rate.cpu().numpy())) if rate.dtype == torch.float32 else float(rate)
