@@ -5,12 +5,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jaxtyping
 import torch
 from torch import Tensor
 
 from gan_lightning.system.private_names import DispatchMode
 
-TORCH = Path(torch.__file__).parent
+OTHERS = (Path(torch.__file__).parent, Path(jaxtyping.__file__).parent)
+"""Packages between a line and what it does."""
+
 HERE = Path(__file__)
 
 aten = torch.ops.aten
@@ -59,10 +62,10 @@ def waits(operation: Any, arguments: Sequence[Any], result: Any) -> bool:
 
 
 def _place() -> str:
-    """Return file and line of the innermost frame that is neither torch's nor this file's."""
+    """Return file and line of the innermost frame outside of this file and of other packages."""
     for frame in reversed(traceback.extract_stack()):
         file = Path(frame.filename)
-        if file != HERE and TORCH not in file.parents:
+        if file != HERE and not frame.filename.startswith("<") and not any(each in file.parents for each in OTHERS):
             return f"{frame.filename}:{frame.lineno}"
     return "an unknown place"
 

@@ -178,8 +178,8 @@ class SelfExGAN(UniformLatents, AdversarialModule):
         if len(real) < 2:
             index = self.trainer.fit_loop.epoch_loop.batch_idx
             raise DataError(
-                f"Every batch must hold at least 2 images for SelfExGAN, got {len(real)} in batch {index}: the variance "
-                "over one image is not defined. Use drop_last=True in the data loader, or another batch size."
+                f"Every batch must hold at least 2 images for SelfExGAN, got {len(real)} in batch {index}: the "
+                "variance over one image is not defined. Use drop_last=True in the data loader, or another batch size."
             )
         step_d1, step_d2, step_g, step_e = self.optimizer_list()
         made = self.infer(real)
