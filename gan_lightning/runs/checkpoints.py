@@ -15,7 +15,7 @@ from gan_lightning.runs.checkpoint_files import WholeCheckpointIO
 from gan_lightning.runs.counting import batches_done, is_last_epoch
 from gan_lightning.runs.interruption import Interrupted, interruption
 from gan_lightning.system.files import writing_folder
-from gan_lightning.system.private_names import validation_follows
+from gan_lightning.system.private_names import steps_between_saves, validation_follows
 
 NEWEST = "newest"
 """File to go on from, if checkpoints are chosen by a metric, hold weights alone, or none are kept."""
@@ -57,7 +57,7 @@ class Checkpoints(ModelCheckpoint):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save if the number of batches asks for it, if a validation asked before, or if the run has to end."""
-        every = self._every_n_train_steps
+        every = steps_between_saves(self)
         asked = every > 0 and trainer.global_step % every == 0 and self._may_save(trainer)
         told = self._told(trainer)
         self._due |= asked
@@ -71,7 +71,7 @@ class Checkpoints(ModelCheckpoint):
 
     def looks_at_batch(self, trainer: Trainer, number: int) -> bool:
         """Return whether a save is due in this batch."""
-        every, done = self._every_n_train_steps, batches_done(trainer)
+        every, done = steps_between_saves(self), batches_done(trainer)
         # In `training_step` the batch has stepped, but Lightning counts it later.
         return self._due or (every > 0 and (trainer.global_step + number - done - 1) % every == 0)
 

@@ -1,8 +1,8 @@
 """The private names of other packages that we rely on, each with its reason; no other file uses one.
 
 An upgrade may change any of them without a word; `tests/unit/system/test_system_private_names.py` has a test for each,
-and one that finds those that stand elsewhere. There are 33: 7 of torch, 3 of pickled arrays, 23 of Lightning, of which
-11 are methods and attributes of classes that ours derive from (`INHERITED`).
+and one that finds those that stand elsewhere. There are 33: 8 of torch, 3 of pickled arrays, 22 of Lightning, of which
+10 are methods and attributes of classes that ours derive from (`INHERITED`).
 
 Lightning is imported by whoever hands its objects over: evaluation and measurements start without it.
 """
@@ -34,7 +34,6 @@ INHERITED = {
         "_parse_ckpt_path": "Overridden: a checkpoint would override the command line; no argument turns that off.",
     },
     "lightning.pytorch.callbacks.ModelCheckpoint": {
-        "_every_n_train_steps": "Read: has no property, as `every_n_epochs` has one.",
         "_train_time_interval": "Read: has no property; a run cannot go on from where it would save.",
         "_last_global_step_saved": "Read and set: whether this step has been saved, which hooks alone cannot know.",
         "_last_checkpoint_saved": "Read and set: what `last.ckpt` points to; a resumed run has saved nothing itself.",
@@ -62,6 +61,10 @@ BatchNorm = _BatchNorm
 
 DispatchMode = TorchDispatchMode
 """Sees every operation of torch, sums over processes included; of that, no public name does. For the benchmarks."""
+
+
+DEVICE_COPIES = (torch.ops.aten._to_copy, torch.ops.aten.copy_)
+"""The operations, without their overloads, by which values go to another device; `Tensor.to` is the first of them."""
 
 
 def writes_into(tensor: Tensor) -> int:

@@ -9,7 +9,7 @@ import jaxtyping
 import torch
 from torch import Tensor
 
-from gan_lightning.system.private_names import DispatchMode
+from gan_lightning.system.private_names import DEVICE_COPIES, DispatchMode
 
 OTHERS = (Path(torch.__file__).parent, Path(jaxtyping.__file__).parent)
 """Packages between a line and what it does."""
@@ -19,7 +19,6 @@ HERE = Path(__file__)
 aten = torch.ops.aten
 MASKED = (aten.index, aten.index_put, aten.index_put_)
 """Operations that read a mask of booleans, to know how many values it selects."""
-COPIES = (aten._to_copy, aten.copy_)
 
 
 class HostReads(DispatchMode):
@@ -54,7 +53,7 @@ def waits(operation: Any, arguments: Sequence[Any], result: Any) -> bool:
     kind = operation.overloadpacket
     if kind in MASKED:
         return any(isinstance(i, Tensor) and i.dtype in (torch.bool, torch.uint8) for i in arguments[1] or ())
-    if kind in COPIES:
+    if kind in DEVICE_COPIES:
         return len({a.device for a in (*arguments, result) if isinstance(a, Tensor)}) > 1
     if kind is aten.lift_fresh:  # `torch.tensor(...)` of values of the host
         return arguments[0].device.type != "cpu"

@@ -39,13 +39,18 @@ from gan_lightning.data.cifar10 import ArrayUnpickler
 from gan_lightning.papers.subproblem.inductive_bias import DROPOUT
 from gan_lightning.system import private_names
 from gan_lightning.system.private_names import (
+    DEVICE_COPIES,
     INHERITED,
     PICKLED_ARRAYS,
     BatchNorm,
     DispatchMode,
     cluster_environment,
     compiling_for_shared_graphs,
+    copy_all,
+    data_fetcher,
+    end_batch,
     find_cpp_compiler,
+    logged_batch,
     logger_connector,
     look_at_epoch_end,
     looks_at_epoch_end,
@@ -53,6 +58,7 @@ from gan_lightning.system.private_names import (
     relieve_child_process_observer,
     replace_layer_sync,
     set_wandb_run,
+    steps_between_saves,
     validation_follows,
     writes_into,
 )
@@ -125,6 +131,29 @@ def test_writing_into_a_tensor_or_a_view_of_it_is_counted_and_reading_is_not():
     assert writes_into(tensor) == before + 1
     tensor.view(3, 1).mul_(2)
     assert writes_into(tensor) == before + 2
+
+
+def test_many_tensors_are_copied_into_others_at_once():
+    targets, sources = [torch.zeros(2), torch.zeros(1, 3)], [torch.ones(2), torch.full((1, 3), 2.0)]
+    places = [target.data_ptr() for target in targets]
+    copy_all(targets, sources)
+    torch.testing.assert_close(targets, sources)
+    assert [target.data_ptr() for target in targets] == places
+
+
+def test_the_way_to_another_device_is_known():
+    seen = []
+
+    class Watch(DispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            seen.append(func.overloadpacket)
+            return func(*args, **(kwargs or {}))
+
+    one, other = torch.zeros(2), torch.zeros(2, device="meta")
+    with Watch():
+        one.to("meta")
+        other.copy_(one)
+    assert seen == list(DEVICE_COPIES)
 
 
 def graphs_of_one_function(calls: int) -> int:
@@ -328,6 +357,32 @@ def test_a_validation_is_known_before_it_is_made(every, expected):
     found, made = [], []
     trainer(Asks(), val_check_interval=every).fit(Model(), batches(4), batches(1))
     assert found == made == expected
+
+
+def test_a_further_batch_can_be_taken_and_the_one_before_counted_as_lightning_counts():
+    class Takes(Callback):
+        seen = ()
+
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            fetcher, progress = data_fetcher(trainer), trainer.fit_loop.epoch_loop.batch_progress
+            self.seen += ((logged_batch(trainer), progress.total.processed, fetcher.done, batch.tolist()),)
+            if logged_batch(trainer) == 2:
+                trainer.fit_loop.epoch_loop.batch_progress.increment_by(-1)
+                end_batch(trainer)
+                self.taken, *_ = next(fetcher)
+                progress.increment_ready()
+                progress.increment_started()
+                progress.increment_processed()
+
+    takes = Takes()
+    trainer(takes).fit(Model(), batches(4))
+    assert takes.seen == ((1, 1, False, [[0], [1]]), (2, 2, False, [[2], [3]]), (4, 4, True, [[6], [7]]))
+    assert takes.taken.tolist() == [[4], [5]]
+
+
+def test_a_checkpoint_says_how_many_steps_are_between_its_saves():
+    assert steps_between_saves(ModelCheckpoint(every_n_train_steps=7)) == 7
+    assert steps_between_saves(ModelCheckpoint(every_n_epochs=1)) == 0
 
 
 @pytest.mark.parametrize("at_epoch_end", [True, False, None])
