@@ -4,6 +4,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import KW_ONLY, dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -182,7 +183,7 @@ class ImageData(LightningDataModule, ABC):
 
     def train_dataloader(self) -> ShuffledBatches:
         """Return this process's part of the training split, in a new order each epoch."""
-        return ShuffledBatches(self.store("train"), self.batch_size, self.seed, self.epoch)
+        return ShuffledBatches(partial(self.store, "train"), self.batch_size, self.seed, self.epoch)
 
     def epoch(self) -> int:
         """Return the epoch whose order is due; always the first one under Lightning's `overfit_batches`.
@@ -195,7 +196,7 @@ class ImageData(LightningDataModule, ABC):
 
     def val_dataloader(self) -> OrderedBatches:
         """Return this process's share of the test split, in stored order."""
-        return OrderedBatches(self.store("test"), self.evaluation_batch_size)
+        return OrderedBatches(partial(self.store, "test"), self.evaluation_batch_size)
 
     def test_dataloader(self) -> OrderedBatches:
         """Return this process's share of the test split, in stored order."""
@@ -225,7 +226,7 @@ class ImageData(LightningDataModule, ABC):
 
         If several processes run, each gets a contiguous share; the shares in rank order are the split.
         """
-        batches = OrderedBatches(self.store(split), self.evaluation_batch_size)
+        batches = OrderedBatches(partial(self.store, split), self.evaluation_batch_size)
         return DeviceBatches(batches, device, self.to_images)
 
     def to_images(self, pixels: Pixels) -> Images:
