@@ -29,8 +29,8 @@ PIXELS, CHANCE = "pixels", "chance"
 HEAD_EPOCH = "head epoch"
 """The x axis of a probe's curve."""
 
-PLUMBING = {"root", "cache_dir", "download", "verify", "evaluation_batch_size"}
-"""Settings of a data set that concern its source, without influence on its content."""
+PLUMBING = {"root", "cache_dir", "download", "verify", "evaluation_batch_size", "device"}
+"""Settings of a data set that concern its source and its place, without influence on its content."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,8 @@ import gc
 import importlib
 import importlib.metadata
 
+import pytest
+import torch
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
@@ -31,6 +33,14 @@ install_import_hook("gan_lightning", "beartype.beartype")
 # The first example pays for imports, and a busy machine is no failure.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+def pytest_collection_modifyitems(items):
+    """Pass over tests that need a CUDA card, if there is none."""
+    without = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card")
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(without)
 
 
 def pytest_collection_finish():

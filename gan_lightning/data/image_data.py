@@ -4,15 +4,18 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import KW_ONLY, dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import torch
 from lightning.pytorch import LightningDataModule
 
+from gan_lightning.data.card import CardCopies, DataDevice, moved
 from gan_lightning.data.reading import expanded, reason, shown
 from gan_lightning.data.store import Batch, OrderedBatches, Pixels, RectangleStore, ShuffledBatches, Store
 from gan_lightning.data.transforms import Enlarge, centre_crop, flip_half, random_crop, to_images
-from gan_lightning.errors import DataError, UserError, at_least, refused, settings_of
+from gan_lightning.errors import DataError, UserError, at_least, one_of, refused, settings_of
 from gan_lightning.interfaces import Images, LabelKind, Labels, Split
 
 logger = logging.getLogger(__name__)
@@ -30,8 +33,9 @@ class DeviceBatches:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[tuple[Images, Labels]]:
-        for pixels, labels in self.batches:
-            yield self.to_images(pixels.to(self.device)), labels.to(self.device)
+        for batch in self.batches:
+            pixels, labels = moved(batch, self.device)
+            yield self.to_images(pixels), labels
 
 
 @dataclass(eq=False)
@@ -54,6 +58,9 @@ class ImageData(LightningDataModule, ABC):
             ones.
         download: Fetch the files if they are missing.
         verify: Demand the published files; `false` accepts a subset, with a warning.
+        device: Where the images lie while a Trainer runs. `host` is the host's memory, and each batch is copied to the
+            card. `card` is the memory of each process's own CUDA card: batches are gathered there, the same ones.
+            `auto` is the card for what fits into half of its free memory, else the host.
     """
 
     root: str | Path = "data"
@@ -67,6 +74,7 @@ class ImageData(LightningDataModule, ABC):
     seed: int = 0
     download: bool = False
     verify: bool = True
+    device: DataDevice = "auto"
 
     # A data set's declarations: see `gan_lightning.interfaces.LabelledImages`.
     name: str = field(init=False, repr=False)
@@ -83,6 +91,7 @@ class ImageData(LightningDataModule, ABC):
         with settings_of(self):
             self.root = expanded(self.root, "root")
         self._stores: dict[Split, Store] = {}
+        self._copies = CardCopies()
         self._accepted: set[str] = set()
         at_least(self, 1, batch_size=self.batch_size, evaluation_batch_size=self.evaluation_batch_size)
         at_least(self, 1, image_size=self.image_size)
@@ -92,6 +101,7 @@ class ImageData(LightningDataModule, ABC):
             condition = f"be at least image_size, {self.image_size}"
             raise refused(self, "crop_from", condition, self.crop_from, "Leave it out to crop nothing.")
         at_least(self, 0, seed=self.seed)
+        one_of(self, get_args(DataDevice), device=self.device)
 
     def __str__(self) -> str:
         # Lightning's own version expects a torch DataLoader.
@@ -134,17 +144,35 @@ class ImageData(LightningDataModule, ABC):
                 raise DataError(
                     f"{self.name} could not be fetched into '{shown(self.root)}' ({reason(error)})."
                 ) from error
-        self.setup("fit")
+        self.read_for("fit")
 
     def setup(self, stage: str) -> None:
-        """Read the splits that a stage needs, unless they are read already.
+        """Read the splits that a stage needs, unless they are read already, and copy them to the card.
+
+        Raises:
+            DataError: The files could not be read.
+            SettingError: `device` is `card`, and there is no card, or a split does not fit.
+        """
+        stores = self.read_for(stage)
+        if self.trainer is not None:
+            self._copies.make(self, self.device, stores, self.trainer.strategy.root_device)
+
+    def teardown(self, stage: str) -> None:
+        """Free the card's memory."""
+        self._copies.drop()
+
+    def on_exception(self, exception: BaseException) -> None:
+        """Free the card's memory."""
+        self._copies.drop()
+
+    def read_for(self, stage: str) -> dict[Split, Store]:
+        """Return the splits that a stage needs, the training split first.
 
         Raises:
             DataError: The files could not be read.
         """
-        self.store("test")
-        if stage == "fit":
-            self.store("train")
+        test = self.store("test")
+        return {"train": self.store("train"), "test": test} if stage == "fit" else {"test": test}
 
     def store(self, split: Split) -> Store:
         """Return a split as stored, read at the first call.
@@ -157,6 +185,11 @@ class ImageData(LightningDataModule, ABC):
             self.check_labels(split, store)
             self._stores[split] = store.head(self.limit)
         return self._stores[split]
+
+    def placed(self, split: Split, device: torch.device | None = None) -> Store:
+        """Return a split's copy on a card, by default on any; the split as stored if there is no copy."""
+        copy = self._copies.find(split, device)
+        return self.store(split) if copy is None else copy
 
     def check_labels(self, split: Split, store: Store) -> None:
         """Check that a split has images, and that all its labels exist.
@@ -182,7 +215,7 @@ class ImageData(LightningDataModule, ABC):
 
     def train_dataloader(self) -> ShuffledBatches:
         """Return this process's part of the training split, in a new order each epoch."""
-        return ShuffledBatches(self.store("train"), self.batch_size, self.seed, self.epoch)
+        return ShuffledBatches(partial(self.placed, "train"), self.batch_size, self.seed, self.epoch)
 
     def epoch(self) -> int:
         """Return the epoch whose order is due; always the first one under Lightning's `overfit_batches`.
@@ -195,7 +228,7 @@ class ImageData(LightningDataModule, ABC):
 
     def val_dataloader(self) -> OrderedBatches:
         """Return this process's share of the test split, in stored order."""
-        return OrderedBatches(self.store("test"), self.evaluation_batch_size)
+        return OrderedBatches(partial(self.placed, "test"), self.evaluation_batch_size)
 
     def test_dataloader(self) -> OrderedBatches:
         """Return this process's share of the test split, in stored order."""
@@ -204,6 +237,10 @@ class ImageData(LightningDataModule, ABC):
     def predict_dataloader(self) -> OrderedBatches:
         """Return this process's share of the test split, in stored order."""
         return self.val_dataloader()
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Move a batch to the Trainer's device, unless it was gathered there."""
+        return moved(batch, device)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> tuple[Images, Labels]:
         """Turn bytes into images. In training they are cut out and mirrored at random if the settings say so."""
@@ -225,7 +262,7 @@ class ImageData(LightningDataModule, ABC):
 
         If several processes run, each gets a contiguous share; the shares in rank order are the split.
         """
-        batches = OrderedBatches(self.store(split), self.evaluation_batch_size)
+        batches = OrderedBatches(partial(self.placed, split, device), self.evaluation_batch_size)
         return DeviceBatches(batches, device, self.to_images)
 
     def to_images(self, pixels: Pixels) -> Images:

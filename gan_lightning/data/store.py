@@ -1,8 +1,8 @@
-"""Decoded images in memory, and the batches that each process takes from them.
+"""Decoded images in the memory of the host or of a card, and the batches that each process takes from them.
 
 A pure function decides each image's place in the batches, and the part cut out of it. Its arguments are the number of
-images, the batch size, the seed, the epoch, the rank and the number of processes. Batches are gathered by index,
-without worker processes.
+images, the batch size, the seed, the epoch, the rank and the number of processes. Batches are gathered by index where
+the images lie, without worker processes. The host draws the places once an epoch, and reads nothing back from a card.
 """
 
 from collections.abc import Callable, Iterator
@@ -47,6 +47,20 @@ class ImageStore:
         # On bytes several times as fast as indexing with a tensor.
         return self.images.index_select(0, indices), self.labels.index_select(0, indices)
 
+    @property
+    def device(self) -> torch.device:
+        """Device of the images, and of the indices of a batch."""
+        return self.images.device
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the images and labels."""
+        return self.images.nbytes + self.labels.nbytes
+
+    def on(self, device: torch.device) -> "ImageStore":
+        """Return the same images and labels on a device."""
+        return ImageStore(self.images.to(device), self.labels.to(device))
+
     def head(self, limit: int | None) -> "ImageStore":
         """Return the first `limit` images, or all of them, without copying."""
         return ImageStore(self.images[:limit], self.labels[:limit])
@@ -81,49 +95,79 @@ class RectangleStore:
         return len(self.sizes)
 
     def __getitem__(self, indices: Int64[Tensor, " batch"]) -> Batch:
-        edge = int(self.sizes[0].min())
-        middle = np.rint((self.sizes[indices.numpy()] - edge) / 2).astype(np.int64)
-        return self.squares(indices, edge, middle), self.labels.index_select(0, indices)
+        return self.squares(indices, self.common_edge, self.middles), self.labels.index_select(0, indices)
 
     def for_training(self, seed: int, epoch: int) -> Callable[[Int64[Tensor, " batch"]], Batch]:
         """Return a function that gives batches of an epoch: squares, all places of an image equally likely."""
         # An image's place is the same in any batch and process.
         drawn = np.random.default_rng((seed, epoch, PLACES)).random((len(self), 2))
-        places = (drawn * (self.sizes - self.training_edge + 1)).astype(np.int64)
+        places = torch.from_numpy((drawn * (self.sizes - self.training_edge + 1)).astype(np.int64)).to(self.device)
 
         def batch(indices: Int64[Tensor, " batch"]) -> Batch:
-            squares = self.squares(indices, self.training_edge, places[indices.numpy()])
-            return squares, self.labels.index_select(0, indices)
+            return self.squares(indices, self.training_edge, places), self.labels.index_select(0, indices)
 
         return batch
 
     def squares(
-        self, indices: Int64[Tensor, " batch"], edge: int, corners: Int64[np.ndarray, "batch 2"]
+        self, indices: Int64[Tensor, " batch"], edge: int, corners: Int64[Tensor, "count 2"]
     ) -> UInt8[Tensor, "batch {self.channels} {edge} {edge}"]:
-        """Return a square of each image; `corners` has the row and column of its upper left pixel."""
-        pixels = self.pixels.numpy()
-        cut = np.empty((len(indices), self.channels, edge, edge), np.uint8)
-        for square, index, (top, left) in zip(cut, indices.tolist(), corners, strict=True):
-            height, width = self.sizes[index]
-            start = self.starts[index]
-            image = pixels[start : start + self.channels * height * width].reshape(self.channels, height, width)
-            square[:] = image[:, top : top + edge, left : left + edge]
-        return torch.from_numpy(cut)
+        """Return a square of each of some images.
+
+        Args:
+            indices: Numbers of the images.
+            edge: Of the squares, pixels.
+            corners: Row and column of the upper left pixel, for every image of the store.
+        """
+        start, height, width = self.layout.index_select(0, indices).unbind(1)
+        top, left = corners.index_select(0, indices).unbind(1)
+        plane = torch.arange(self.channels, device=self.device)[:, None] * (height * width)[:, None, None]
+        line = torch.arange(edge, device=self.device) * width[:, None, None]
+        lines = (start + top * width + left)[:, None, None] + plane + line
+        # Every run of `edge` values, as a view without a copy: an index for each line of a square, not for each pixel.
+        runs = self.pixels.unfold(0, edge, 1)
+        return runs.index_select(0, lines.flatten()).view(len(indices), self.channels, edge, edge)
+
+    @property
+    def common_edge(self) -> int:
+        """The edge that all images have, pixels."""
+        return int(self.sizes[0].min())
 
     @cached_property
-    def starts(self) -> Int64[np.ndarray, " count"]:
-        """Index of each image's first pixel value."""
+    def layout(self) -> Int64[Tensor, "count 3"]:
+        """Index of each image's first pixel value, its height and its width."""
         lengths = self.channels * self.sizes.prod(axis=1)
-        return np.cumsum(lengths) - lengths
+        starts = np.cumsum(lengths) - lengths
+        return torch.from_numpy(np.column_stack([starts, self.sizes])).to(self.device)
+
+    @cached_property
+    def middles(self) -> Int64[Tensor, "count 2"]:
+        """Row and column of the upper left pixel of each image's square in the middle."""
+        return torch.from_numpy(np.rint((self.sizes - self.common_edge) / 2).astype(np.int64)).to(self.device)
 
     @property
     def images(self) -> Pixels:
         """The squares in the middle, of all images."""
-        return self[torch.arange(len(self))][0]
+        return self[torch.arange(len(self), device=self.device)][0]
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the images, and of the indices of a batch."""
+        return self.pixels.device
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the images, of the labels, and of the places in them that batches need."""
+        return self.pixels.nbytes + self.labels.nbytes + self.layout.nbytes + 2 * self.middles.nbytes
+
+    def on(self, device: torch.device) -> "RectangleStore":
+        """Return the same images and labels on a device."""
+        return replace(self, pixels=self.pixels.to(device), labels=self.labels.to(device))
 
     def head(self, limit: int | None) -> "RectangleStore":
         """Return the first `limit` images, or all of them, without copying."""
-        return replace(self, sizes=self.sizes[:limit], labels=self.labels[:limit])
+        sizes = self.sizes[:limit]
+        length = self.channels * int(sizes.prod(axis=1).sum())
+        return replace(self, pixels=self.pixels[:length], sizes=sizes, labels=self.labels[:limit])
 
 
 Store = ImageStore | RectangleStore
@@ -178,13 +222,13 @@ class ShuffledBatches:
     saves and restores the position within the epoch.
 
     Args:
-        store: The training split.
+        store: Returns the training split; asked at the first batch of an iteration.
         batch_size: Images per step and process.
         seed: Decides the order, with the epoch.
         epoch: Returns the epoch; asked at the first batch of an iteration.
     """
 
-    def __init__(self, store: Store, batch_size: int, seed: int, epoch: Callable[[], int]) -> None:
+    def __init__(self, store: Callable[[], Store], batch_size: int, seed: int, epoch: Callable[[], int]) -> None:
         self.store = store
         self.batch_size = batch_size
         self.seed = seed
@@ -193,14 +237,15 @@ class ShuffledBatches:
         self._resume_at = (0, 0)
 
     def __len__(self) -> int:
-        return len(training_steps(len(self.store), self.batch_size, process_count()))
+        return len(training_steps(len(self.store()), self.batch_size, process_count()))
 
     def __iter__(self) -> Iterator[Batch]:
         # Lightning calls `iter` before it knows the epoch: a generator starts at the first `next`.
-        epoch = self.epoch()
+        epoch, store = self.epoch(), self.store()
         rank, world_size = process_rank(), process_count()
-        order, gathered = shuffled(len(self.store), self.seed, epoch), self.store.for_training(self.seed, epoch)
-        steps = training_steps(len(self.store), self.batch_size, world_size)
+        order = shuffled(len(store), self.seed, epoch).to(store.device)
+        gathered = store.for_training(self.seed, epoch)
+        steps = training_steps(len(store), self.batch_size, world_size)
         resumed_epoch, taken = self._resume_at
         self._resume_at = (0, 0)
         for number in range(taken if epoch == resumed_epoch else 0, len(steps)):
@@ -219,15 +264,21 @@ class ShuffledBatches:
 
 
 class OrderedBatches:
-    """Evaluation batches: this process's contiguous share of the stored order."""
+    """Evaluation batches: this process's contiguous share of the stored order.
 
-    def __init__(self, store: Store, batch_size: int) -> None:
+    Args:
+        store: Returns the split; asked at the first batch of an iteration.
+        batch_size: Images per step and process.
+    """
+
+    def __init__(self, store: Callable[[], Store], batch_size: int) -> None:
         self.store = store
         self.batch_size = batch_size
 
     def __len__(self) -> int:
-        return len(evaluation_steps(len(self.store), self.batch_size, process_rank(), process_count()))
+        return len(evaluation_steps(len(self.store()), self.batch_size, process_rank(), process_count()))
 
     def __iter__(self) -> Iterator[Batch]:
-        for step in evaluation_steps(len(self.store), self.batch_size, process_rank(), process_count()):
-            yield self.store[torch.arange(step.start, step.stop)]
+        store = self.store()
+        for step in evaluation_steps(len(store), self.batch_size, process_rank(), process_count()):
+            yield store[torch.arange(step.start, step.stop, device=store.device)]

@@ -102,7 +102,7 @@ def test_orders_differ_between_epochs_and_seeds_and_do_not_repeat_across_them():
 
 
 def test_shuffling_neither_reads_nor_moves_a_global_generator():
-    batches = ShuffledBatches(numbered(30), 7, seed=3, epoch=lambda: 2)
+    batches = ShuffledBatches(lambda: numbered(30), 7, seed=3, epoch=lambda: 2)
     torch.manual_seed(0)
     first = labels_of(batches)
     torch.manual_seed(5)
@@ -116,22 +116,22 @@ def test_each_process_takes_its_part_of_the_step(monkeypatch, world_size):
     parts = []
     for rank in range(world_size):
         pretend(monkeypatch, rank, world_size)
-        batches = ShuffledBatches(numbered(60), 12 // world_size, seed=0, epoch=lambda: 1)
+        batches = ShuffledBatches(lambda: numbered(60), 12 // world_size, seed=0, epoch=lambda: 1)
         assert len(batches) == 5
         parts.append(labels_of(batches))
     pretend(monkeypatch, 0, 1)
-    alone = labels_of(ShuffledBatches(numbered(60), 12, seed=0, epoch=lambda: 1))
+    alone = labels_of(ShuffledBatches(lambda: numbered(60), 12, seed=0, epoch=lambda: 1))
     assert [list(chain(*step)) for step in zip(*parts, strict=True)] == alone
 
 
 def test_images_stay_with_their_labels():
-    for images, labels in ShuffledBatches(numbered(200), 16, seed=0, epoch=lambda: 0):
+    for images, labels in ShuffledBatches(lambda: numbered(200), 16, seed=0, epoch=lambda: 0):
         torch.testing.assert_close(images[:, 0, 0, 0].long(), labels)
 
 
 def test_the_epoch_is_asked_for_at_the_first_batch_not_when_the_iterator_is_made():
     epoch = 6
-    batches = ShuffledBatches(numbered(20), 20, seed=0, epoch=lambda: epoch)
+    batches = ShuffledBatches(lambda: numbered(20), 20, seed=0, epoch=lambda: epoch)
     iterator = iter(batches)
     epoch = 7
     torch.testing.assert_close(next(iterator)[1], shuffled(20, seed=0, epoch=7))
@@ -140,18 +140,18 @@ def test_the_epoch_is_asked_for_at_the_first_batch_not_when_the_iterator_is_made
 @settings(max_examples=30)
 @given(st.integers(5, 60), st.integers(1, 9), st.data())
 def test_training_goes_on_after_the_batch_that_was_saved(count, batch_size, data):
-    whole = ShuffledBatches(numbered(count), batch_size, seed=1, epoch=lambda: 4)
+    whole = ShuffledBatches(lambda: numbered(count), batch_size, seed=1, epoch=lambda: 4)
     taken = data.draw(st.integers(1, len(whole)))
     iterator = iter(whole)
     before = [next(iterator)[1].tolist() for _ in range(taken)]
-    resumed = ShuffledBatches(numbered(count), batch_size, seed=1, epoch=lambda: 4)
+    resumed = ShuffledBatches(lambda: numbered(count), batch_size, seed=1, epoch=lambda: 4)
     resumed.load_state_dict(whole.state_dict())
     assert before + labels_of(resumed) == labels_of(whole)
     assert labels_of(resumed) == labels_of(whole), "only the first iteration is resumed"
 
 
 def test_a_position_saved_in_another_epoch_is_not_used():
-    batches = ShuffledBatches(numbered(20), 5, seed=0, epoch=lambda: 3)
+    batches = ShuffledBatches(lambda: numbered(20), 5, seed=0, epoch=lambda: 3)
     batches.load_state_dict({"epoch": 2, "steps_taken": 4})
     assert len(labels_of(batches)) == 4
 
@@ -159,7 +159,7 @@ def test_a_position_saved_in_another_epoch_is_not_used():
 def test_more_processes_than_images_is_an_error(monkeypatch):
     pretend(monkeypatch, 0, 4)
     message = r"^devices must be at most 3, the number of images to share, got 4\. Use fewer devices or more images\.$"
-    for batches in (OrderedBatches(numbered(3), 2), ShuffledBatches(numbered(3), 2, 0, lambda: 0)):
+    for batches in (OrderedBatches(lambda: numbered(3), 2), ShuffledBatches(lambda: numbered(3), 2, 0, lambda: 0)):
         with pytest.raises(SettingError, match=message):
             list(batches)
 
@@ -215,10 +215,10 @@ def test_several_processes_cut_the_squares_that_one_does(monkeypatch, world_size
     store_of_rectangles, parts = rectangles([(6, 6 + index) for index in range(24)], 4), []
     for rank in range(world_size):
         pretend(monkeypatch, rank, world_size)
-        batches = ShuffledBatches(store_of_rectangles, 6 // world_size, seed=0, epoch=lambda: 1)
+        batches = ShuffledBatches(lambda: store_of_rectangles, 6 // world_size, seed=0, epoch=lambda: 1)
         parts.append([images for images, _ in batches])
     pretend(monkeypatch, 0, 1)
-    alone = [images for images, _ in ShuffledBatches(store_of_rectangles, 6, seed=0, epoch=lambda: 1)]
+    alone = [images for images, _ in ShuffledBatches(lambda: store_of_rectangles, 6, seed=0, epoch=lambda: 1)]
     assert torch.equal(torch.cat([torch.cat(step) for step in zip(*parts, strict=True)]), torch.cat(alone))
 
 

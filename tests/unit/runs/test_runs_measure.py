@@ -488,7 +488,9 @@ def test_an_earlier_epoch_of_a_finished_run_is_measured_beside_the_last_one_and_
         made = trainer(tmp_path, keeper, Measure(WeightNorm()), kind=OurTrainer)
         made.measure(Own(), data, ckpt_path=str(run / "checkpoints/epoch=0.ckpt"))
 
-    measure(digits())
+    elsewhere = digits()
+    elsewhere.device = "host"  # their place makes them no other data
+    measure(elsewhere)
     found = read_figures(run / "figures.json")
     assert sorted(figure.epoch for figure in found.figures) == [1, 2]
     assert {"weight_norm", "weight_norm, epoch 1"} <= set(found.sections)
