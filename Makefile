@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-slow test-gpu lint clean
 
 demo: $(VENV)/.base
 	$(BIN)/gan-lightning fit --config configs/quickstart.yaml
@@ -13,6 +13,10 @@ test: $(VENV)/.test
 
 test-slow: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow --durations=10
+
+# Needs a CUDA card, and passes over every test without one.
+test-gpu: $(VENV)/.test
+	$(BIN)/python -m pytest -m gpu --durations=10
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

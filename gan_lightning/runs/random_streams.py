@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from gan_lightning.system.processes import gather_objects
 
@@ -52,6 +53,12 @@ class RandomStreams(Callback):
         if saved is None:
             return
         device = trainer.strategy.root_device
+        if device.type == "cuda" and not torch.are_deterministic_algorithms_enabled():
+            rank_zero_info(
+                "The run goes on with the random numbers of an uninterrupted one, but a GPU may sum in another order: "
+                "figures may differ from the uninterrupted run's as between two runs of one seed. With "
+                "trainer.deterministic=true it goes on bit for bit."
+            )
         if len(saved) == trainer.world_size:
             set_streams(saved[trainer.global_rank], device)
             return

@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from gan_lightning.figures import final_figures, read_figures
+from gan_lightning.runs import finite, finite_watch
+from gan_lightning.training import step_graph
 
 ROOT = Path(__file__).parents[2]
 USERS = ROOT / "tests/extending/user_package"
@@ -146,3 +148,35 @@ def test_the_messages_that_the_page_shows_are_those_that_a_mistake_gives():
         with pytest.raises(SettingError) as raised:
             check_model(kind(1, 16), Stripes())
         assert f"\n{str(raised.value).replace(kind.__name__, 'SmallGAN')}\n" in shown
+
+
+def test_a_model_of_a_users_own_trains_by_one_graph_as_without_it(gan_lightning, monkeypatch, tmp_path):
+    class StandIn:
+        replayed = 0
+
+        def warm_up(self, step):
+            return step()
+
+        def record(self, step):
+            def replay():
+                self.replayed += 1
+                return step()
+
+            return replay
+
+    for module in (finite, finite_watch):
+        monkeypatch.setattr(module, "watches", lambda device: True)
+    stand_in = StandIn()
+    monkeypatch.setattr(step_graph, "recorder_for", lambda device: stand_in)
+    plain = ["fit", "--model=my_package.GraphGAN", "--data=Digits", *QUIET, *QUICK, "--trainer.max_epochs=2"]
+    faster = ["--speed.graph=true", "--speed.steps_per_call=4", "--trainer.log_every_n_steps=20"]
+    weights = []
+    for settings in (["--speed.fused=true"], faster):
+        status, _, errors = gan_lightning(*plain, "--data.batch_size=8", *settings)
+        assert status == 0, errors
+        assert "speed." not in errors
+        run = max(tmp_path.glob("runs/graphgan-digits/*"))
+        weights.append(torch.load(run / "checkpoints/last.ckpt", weights_only=True)["state_dict"])
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert stand_in.replayed > 8

@@ -94,9 +94,9 @@ def fit(name: str, *callbacks: Callback, checkpoint=None, seed: int = 0, model=N
     model = MODELS[name]() if model is None else model
     data = Digits(batch_size=16, limit=70, image_size=getattr(model, "image_size", 32))
     trainer = Trainer(
-        accelerator="cpu", callbacks=[Acceleration(**speed, **({} if speed else {"fused": True})), *callbacks],
-        **{"max_epochs": 2, "logger": False, "enable_checkpointing": False, "enable_progress_bar": False,
-           "enable_model_summary": False, "limit_val_batches": 0, **settings},
+        callbacks=[Acceleration(**speed, **({} if speed else {"fused": True})), *callbacks],
+        **{"accelerator": "cpu", "max_epochs": 2, "logger": False, "enable_checkpointing": False,
+           "enable_progress_bar": False, "enable_model_summary": False, "limit_val_batches": 0, **settings},
     )  # fmt: skip
     trainer.fit(model, data, ckpt_path=checkpoint)
     return model, trainer
@@ -386,3 +386,76 @@ def test_a_graph_that_cannot_be_recorded_is_said_and_training_goes_on(recorder, 
 def test_settings_that_do_not_fit_together_are_refused(settings, expected):
     with pytest.raises(SettingError, match=expected):
         Acceleration(**settings)
+
+
+# On a card: the same with real graphs.
+
+
+def fit_on_card(name: str, *callbacks: Callback, **settings) -> tuple[LightningModule, Trainer]:
+    """Train as `fit` does, on a card, in sums of one order."""
+    on_card = {"accelerator": "gpu", "devices": 1, "deterministic": True}
+    return fit(name, *callbacks, **on_card, **settings)
+
+
+@pytest.fixture
+def one_order(monkeypatch):
+    """Let matrix products on a card sum in one order."""
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("name", MODELS)
+def test_training_with_a_graph_on_a_card_is_training_without_it_bit_for_bit(name, precision, one_order, caplog):
+    plain, _ = fit_on_card(name, precision=precision, max_epochs=3)
+    model, trainer = fit_on_card(name, precision=precision, max_epochs=3, graph=True)
+    assert_equal(model, plain)
+    assert trainer.global_step == 15
+    assert "speed.graph" not in caplog.text
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("steps_per_call", [3, 20])
+def test_several_batches_a_call_on_a_card_are_as_single_ones(steps_per_call, one_order):
+    plain, _ = fit_on_card("bigan", max_epochs=3)
+    model, trainer = fit_on_card("bigan", max_epochs=3, graph=True, steps_per_call=steps_per_call)
+    assert_equal(model, plain)
+    assert trainer.global_step == 15
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("graph", [False, True])
+def test_a_run_on_a_card_goes_on_where_it_was_bit_for_bit(graph, one_order, tmp_path):
+    straight, _ = fit_on_card("mgan", graph=graph)
+    saves = ModelCheckpoint(tmp_path, filename="some", every_n_train_steps=4, save_top_k=-1)
+    fit_on_card("mgan", saves, graph=graph, max_steps=4, enable_checkpointing=True)
+    on, _ = fit_on_card("mgan", checkpoint=tmp_path / "some.ckpt", seed=1, graph=graph)
+    assert_equal(on, straight)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("graph", [False, True])
+def test_on_a_card_nothing_moves_after_a_loss_that_is_not_finite(graph):
+    spoils, model = Spoils(5), MODELS["selfexgan"]()
+    with pytest.raises(NonFiniteError, match=r"^train/\w*discriminator_loss became nan after 5 batches, in epoch 1; "):
+        fit_on_card("selfexgan", spoils, model=model, graph=graph, log_every_n_steps=8)
+    now = model.state_dict()
+    assert len(spoils.states) == 8
+    assert [key for key, value in spoils.states[5].items() if not torch.equal(value.cpu(), now[key].cpu())] == []
+
+
+@pytest.mark.gpu
+def test_a_step_on_a_card_waits_for_nothing():
+    class Strict(Callback):
+        """Lets torch raise an error where the host waits for the card."""
+
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            torch.cuda.set_sync_debug_mode("error" if batch_idx in (1, 2) else "default")
+
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            torch.cuda.set_sync_debug_mode("default")
+
+    _, trainer = fit_on_card("mgan", Strict(), max_epochs=1, log_every_n_steps=0)
+    assert trainer.global_step == 5
