@@ -198,7 +198,7 @@ def tiny(command: str, data_root: Path) -> list[str]:
 def test_a_command_of_the_pages_runs(gan_lightning, earlier_run, data_root, tmp_path, command):
     if "pictures/" in command:
         own_pictures(tmp_path, data_root)
-    groups = named(command) - {"trainer", "model", "data", "checkpoint", "density_ratio", "subproblem"}
+    groups = named(command) - {"trainer", "model", "data", "checkpoint", "density_ratio", "subproblem", "speed"}
     if "RUN" in command:
         of_codes = any(name in command for name in OF_CODES)
         own = COMMANDS[command].startswith("docs/extending")
