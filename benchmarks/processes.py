@@ -81,7 +81,7 @@ class Ways(Callback):
         self.seconds: dict[str, list[float]] = defaultdict(list)
         self.processor_seconds: dict[str, list[float]] = defaultdict(list)
         self.values: dict[str, list[int]] = {}
-        self.average = base._average
+        self.average = base.average_gradients
         self.searching: DistributedDataParallel | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -93,7 +93,7 @@ class Ways(Callback):
             frozenset(weights): DistributedDataParallel(nn.ParameterList(weights), broadcast_buffers=False)
             for weights in ([p for g in one.param_groups for p in g["params"]] for one in trainer.optimizers)
         }
-        base._average = lambda gradients, statistics: self._average(gradients, statistics)
+        base.average_gradients = lambda gradients, statistics: self._average(gradients, statistics)
         object.__setattr__(pl_module, "_gradients", self._gradients)
         object.__setattr__(pl_module, "training_step", self._step)
 
@@ -141,7 +141,7 @@ class Ways(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the framework's own back."""
-        base._average = self.average
+        base.average_gradients = self.average
 
 
 def model_of(name: str, width: int, batch_size: int) -> tuple[AdversarialModule, int, int]:

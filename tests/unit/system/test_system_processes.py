@@ -38,7 +38,7 @@ from gan_lightning.papers.mgan.density_ratio import AlarmRule
 from gan_lightning.papers.subproblem.inverse_examples import InverseExamples
 from gan_lightning.runs import Measure, RunFolder
 from gan_lightning.system.processes import average_over_processes, moments
-from gan_lightning.training.adversarial import _average
+from gan_lightning.training.averaging import average_gradients
 from gan_lightning.training.generator_updates import Direct, GeneratorUpdate
 from gan_lightning.training.joined_batch_norm import JoinedBatchNorm
 
@@ -97,7 +97,7 @@ def averaged(rank: int) -> dict:
     average_over_processes(several)
     theirs, nobodys, everyones = (nn.Parameter(torch.ones(2)) for _ in range(3))
     gradients = {theirs: torch.ones(2) if rank == 1 else None, nobodys: None, everyones: torch.full((2,), 2.0 * rank)}
-    _average([gradients], [])
+    average_gradients([gradients], [])
     return {"tensors": several, "gradients": [gradients[weight] for weight in (theirs, nobodys, everyones)]}
 
 
