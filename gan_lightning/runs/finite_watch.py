@@ -62,14 +62,20 @@ class FiniteWatch:
     def note(self, losses: Mapping[str, Tensor]) -> None:
         """Set the flag if a loss is NaN or infinite."""
         values = torch.stack([loss.detach() for loss in losses.values()])
-        kept = self._values.setdefault(tuple(losses), torch.zeros_like(values))
+        if (names := tuple(losses)) not in self._values:
+            self._values[names] = torch.zeros_like(values)
+        kept = self._values[names]
         kept.copy_(torch.where(self.found == 0, values, kept))
-        finite = (values * 0).sum() == 0
-        self.found.copy_(torch.where(finite, self.found, 1))
+        self.found.masked_fill_((values * 0).sum() != 0, 1)  # 0 times NaN or infinity is NaN
+
+    @torch.no_grad()
+    def mean_found(self) -> None:
+        """Set the flag if it is the mean of the flags of several processes, of which one is set."""
+        self.found.masked_fill_(self.found != 0, 1)
 
     def unless_found(self, change: Tensor) -> Tensor:
         """Return a change of weights, or zeros after a loss that is not finite."""
-        return torch.where(self.found == 0, change, 0)
+        return change.masked_fill(self.found != 0, 0)
 
     @torch.no_grad()
     def end_batch(self, moved: "Snapshot") -> None:
@@ -87,8 +93,9 @@ class FiniteWatch:
             values = {
                 name: v for names, kept in self._values.items() for name, v in zip(names, kept.tolist(), strict=True)
             }
-            name, value = next((name, value) for name, value in values.items() if not math.isfinite(value))
-            raise NonFiniteError(stopped_at(trainer, f"{name} became {value}", int(self._batches)))
+            found = [f"{name} became {value}" for name, value in values.items() if not math.isfinite(value)]
+            what = found[0] if found else "A loss of another process is not finite"
+            raise NonFiniteError(stopped_at(trainer, what, int(self._batches)))
 
 
 class Snapshot:

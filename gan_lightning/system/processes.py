@@ -90,7 +90,7 @@ def moments(rows: Float[Tensor, "rows feature"]) -> tuple[Float[Tensor, " featur
 
     The variance is divided by the number of rows. Processes may have different numbers of them.
     """
-    count = total_with_gradient(torch.tensor(float(len(rows)), device=rows.device))
+    count = total_with_gradient(rows.new_full((), len(rows)))
     mean = total_with_gradient(rows.sum(dim=0)) / count
     return mean, total_with_gradient((rows - mean).square().sum(dim=0)) / count
 

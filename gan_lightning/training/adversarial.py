@@ -246,7 +246,10 @@ class AdversarialModule(LightningModule, ABC):
                     other: {weight: found[weight] for weight in weights} for other, weights in sharing.items()
                 }
         if process_count() > 1:
-            average_gradients(list(gradients.values()), self._statistics() if last else [])
+            watched = [] if self.finite_watch is None else [self.finite_watch.found]
+            average_gradients(list(gradients.values()), [*watched, *(self._statistics() if last else [])])
+            if self.finite_watch is not None:
+                self.finite_watch.mean_found()
         for optimizer, loss in losses.items():
             for parameter, gradient in gradients[optimizer].items():
                 parameter.grad = gradient

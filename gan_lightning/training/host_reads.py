@@ -24,12 +24,16 @@ MASKED = (aten.index, aten.index_put, aten.index_put_)
 class HostReads(DispatchMode):
     """Notes the first operation whose result the host waits for, or that copies between devices, and where it stands.
 
+    Args:
+        as_on_gpu: Whether to take the CPU's tensors for a GPU's: then `torch.tensor(...)` copies, too.
+
     Attributes:
         found: `operation at file:line`; None as long as there is none.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, as_on_gpu: bool = False) -> None:
         super().__init__()
+        self.as_on_gpu = as_on_gpu
         self.found: str | None = None
 
     def __torch_dispatch__(
@@ -37,18 +41,19 @@ class HostReads(DispatchMode):
     ) -> Any:
         """Do the operation, and look at it."""
         result = func(*args, **(kwargs or {}))
-        if self.found is None and waits(func, args, result):
+        if self.found is None and waits(func, args, result, as_on_gpu=self.as_on_gpu):
             self.found = f"{func.overloadpacket.__name__} at {_place()}"
         return result
 
 
-def waits(operation: Any, arguments: Sequence[Any], result: Any) -> bool:
+def waits(operation: Any, arguments: Sequence[Any], result: Any, as_on_gpu: bool = False) -> bool:
     """Return whether the host waits for an operation, which a graph cannot hold.
 
     Args:
         operation: One of torch's, with its overload.
         arguments: Its arguments.
         result: Its result.
+        as_on_gpu: Whether the CPU's tensors are taken for a GPU's.
     """
     kind = operation.overloadpacket
     if kind in MASKED:
@@ -56,7 +61,7 @@ def waits(operation: Any, arguments: Sequence[Any], result: Any) -> bool:
     if kind in DEVICE_COPIES:
         return len({a.device for a in (*arguments, result) if isinstance(a, Tensor)}) > 1
     if kind is aten.lift_fresh:  # `torch.tensor(...)` of values of the host
-        return arguments[0].device.type != "cpu"
+        return as_on_gpu or arguments[0].device.type != "cpu"
     return torch.Tag.data_dependent_output in operation.tags or torch.Tag.dynamic_output_shape in operation.tags
 
 

@@ -20,7 +20,7 @@ from gan_lightning.training.host_reads import host_reads
 logger = logging.getLogger(__name__)
 
 WARM_UP = 2
-"""Batches before the recording. The first one is searched for values that the host reads."""
+"""Batches before the recording. The last one is searched for values that the host reads; the first one may load."""
 
 INSIDE = ("on_before_zero_grad", "on_before_backward", "on_after_backward", "on_before_optimizer_step")
 """Hooks within a step; a replayed graph calls none."""
@@ -125,7 +125,7 @@ class StepGraph:
 
     def _warm_up(self) -> Mapping[str, Tensor]:
         self._warm += 1
-        if self._warm == 1:
+        if self._warm == WARM_UP:
             values, found = host_reads(lambda: self.recorder.warm_up(self._step))
             if found is not None:
                 self._give_up(f"{type(self.model).__name__}.learn reads a tensor on the host: {found}")
@@ -140,6 +140,7 @@ class StepGraph:
         try:
             self._replay = self.recorder.record(self._step)
         except RuntimeError as error:  # an operation that a graph cannot hold
+            self.model.zero_grad(set_to_none=True)
             self._give_up(f"the step could not be recorded ({str(error).splitlines()[0]})")
         finally:
             for group in groups:

@@ -196,7 +196,9 @@ class InverseExamples(GeneratorUpdate):
     def _optimizer(self, displacement: Tensor) -> torch.optim.Optimizer:
         if self.inversion_optimizer == "adam":
             # torch's ε of 1e-8 is about as large as the gradient of a mean loss with respect to one value of an image.
-            return torch.optim.Adam([displacement], lr=self.inversion_rate, eps=1e-16)
+            recorded = displacement.is_cuda and torch.cuda.is_current_stream_capturing()
+            # In one pass, which a graph can hold.
+            return torch.optim.Adam([displacement], self.inversion_rate, eps=1e-16, fused=True, capturable=recorded)
         return torch.optim.SGD([displacement], lr=self.inversion_rate, momentum=self.inversion_momentum)
 
     def _regularisers_gradient(self, start: Images, displacement: Images) -> Tensor:

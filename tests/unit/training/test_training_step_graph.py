@@ -35,6 +35,7 @@ MLP = PermutationInvariantNetworks(latent_dim=3, width=8)
 TUTORIAL = TutorialNetworks(latent_dim=4, base_width=2)
 CONSTANT = DecayedAdam(final_share=1.0)
 PLAIN_DESCENT = InverseExamples(regression_optimizer="sgd", regression_rate=1e-3)
+BY_ADAM = InverseExamples(inversion_optimizer="adam", regression="l1")
 SEVERAL = InverseExamples(inversion_steps=2, inversion_momentum=0.5, clamp=True, total_variation=0.1)
 
 
@@ -52,6 +53,7 @@ MODELS = {
     "gan": lambda: GAN(1, 28, MLP),
     "dcgan": lambda: GAN(1, 64, TUTORIAL, CONSTANT, simultaneous=False, latent_prior="normal"),
     "dcgan_several": lambda: GAN(1, 64, TUTORIAL, CONSTANT, simultaneous=False, generator_update=SEVERAL),
+    "dcgan_adam": lambda: GAN(1, 64, TUTORIAL, CONSTANT, simultaneous=False, generator_update=BY_ADAM),
     "regressor": lambda: LatentRegressor(1, 28, MLP, joint_weight=0.25),
     "autoencoder": lambda: Autoencoder(1, 28, MLP),
     "selfexgan": lambda: SelfExGAN(1, 32, "mnist", base_width=2),
@@ -115,7 +117,7 @@ def test_a_step_reads_nothing_on_the_host(name, recorder):
             learn, self.found = pl_module.learn, []
 
             def watched(batch):
-                with HostReads() as reads:
+                with HostReads(as_on_gpu=True) as reads:
                     losses = learn(batch)
                 self.found.append(reads.found)
                 return losses
