@@ -5,6 +5,7 @@ import hashlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from jaxtyping import UInt8
 
 from gan_lightning.data.image_data import ImageData
 from gan_lightning.data.reading import reading, shown
-from gan_lightning.data.store import ImageStore
+from gan_lightning.data.store import ImageStore, shuffled
 from gan_lightning.data.transforms import Enlarge
 from gan_lightning.errors import DataError, refused
 from gan_lightning.interfaces import Split
@@ -30,6 +31,9 @@ UNPACKED_MD5 = {
 }
 """Checksums of the files inside the archives that torchvision lists."""
 
+DRAW = 0
+"""Seed of the draw of validation images."""
+
 PUBLISHED_COUNT: dict[Split, int] = {"train": 60_000, "test": 10_000}
 
 
@@ -41,12 +45,15 @@ class MNIST(ImageData):
 
     Args:
         enlarge: From 28 pixels to `image_size`: `pad` keeps the pixels and adds black, `resize` interpolates.
+        evaluate_on: The images that are not trained on: the 10,000 of `test`, or for `validation` 10,000 of the
+            training images, drawn at random, always the same ones. Training then has the other 50,000.
 
     Source:
         LeCun et al. 1998, "Gradient-based learning applied to document recognition".
     """
 
     enlarge: Enlarge = "pad"
+    evaluate_on: Literal["test", "validation"] = "test"
 
     name = "mnist"
     channels = 1
@@ -76,6 +83,19 @@ class MNIST(ImageData):
 
     def read(self, split: Split) -> ImageStore:
         """Return the images in the files' order.
+
+        Raises:
+            DataError: Files are missing, damaged, or not the published ones.
+        """
+        if self.evaluate_on == "validation":
+            store = self.read_files("train")
+            order, trained = shuffled(len(store), DRAW, 0), len(store) * 5 // 6
+            chosen = (order[:trained] if split == "train" else order[trained:]).sort().values
+            return ImageStore(*store[chosen])
+        return self.read_files(split)
+
+    def read_files(self, split: Split) -> ImageStore:
+        """Return a split as published.
 
         Raises:
             DataError: Files are missing, damaged, or not the published ones.

@@ -59,18 +59,41 @@ class JointDiscriminator(nn.Module):
         self, images: Float[Tensor, "batch channels height width"], latents: Float[Tensor, "batch latent"]
     ) -> Float[Tensor, " batch"]:
         """Return the logits of the pairs, before the sigmoid."""
-        x: Tensor = images
-        for name, row in self.rows.named_children():
-            if name in self.latent_maps:
-                layer, *rest = row.children()
-                x = layer(x)
-                added = self.latent_maps[name](latents)
-                x = x + added.reshape(*added.shape, *(1,) * (x.ndim - 2))
-                for part in rest:
-                    x = part(x)
-            else:
-                x = row(x)
-        return x.squeeze(1)
+        return through_rows(self.rows, self.latent_maps, images, latents).squeeze(1)
+
+
+class LatentsAgain(nn.Module):
+    """G(z), of which some rows add a learned linear map of z to their layer's output, as `JointDiscriminator` does.
+
+    Args:
+        rows: Named rows of `nets.blocks` from latents to images.
+        latent_dim: Length of z.
+        injected: Names of the rows that z enters again.
+    """
+
+    def __init__(self, rows: nn.Sequential, latent_dim: int, injected: Sequence[str]) -> None:
+        super().__init__()
+        self.rows = rows
+        self.latent_maps = nn.ModuleDict({name: latent_map(rows.get_submodule(name), latent_dim) for name in injected})
+
+    def forward(self, latents: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch channels height width"]:
+        """Return the images."""
+        return through_rows(self.rows, self.latent_maps, latents, latents)
+
+
+def through_rows(rows: nn.Sequential, latent_maps: nn.ModuleDict, x: Tensor, latents: Tensor) -> Tensor:
+    """Return the rows' output for x, with the maps of the latents added before a row's batch norm and nonlinearity."""
+    for name, row in rows.named_children():
+        if name in latent_maps:
+            layer, *rest = row.children()
+            x = layer(x)
+            added = latent_maps[name](latents)
+            x = x + added.reshape(*added.shape, *(1,) * (x.ndim - 2))
+            for part in rest:
+                x = part(x)
+        else:
+            x = row(x)
+    return x
 
 
 def latent_map(row: nn.Module, latent_dim: int) -> nn.Linear:

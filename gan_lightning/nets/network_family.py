@@ -30,7 +30,7 @@ class Networks(ABC):
         """Return height and width of G's images for data of `image_size`, pixels."""
 
     @abstractmethod
-    def generator(self, channels: int, size: int) -> nn.Sequential:
+    def generator(self, channels: int, size: int) -> nn.Module:
         """Return G: latents to images in [-1, 1]."""
 
     @abstractmethod

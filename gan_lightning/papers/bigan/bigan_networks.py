@@ -16,7 +16,7 @@ from torch import nn
 
 from gan_lightning.errors import at_least, multiple_of, refused
 from gan_lightning.nets.blocks import conv, fully_connected, transposed_conv
-from gan_lightning.nets.layers import Affine, JointDiscriminator
+from gan_lightning.nets.layers import Affine, JointDiscriminator, LatentsAgain
 from gan_lightning.nets.network_family import DCGAN_SIZE, Networks
 
 # Appendix C.1: "D, G, and E each consist of two hidden layers with 1024 units. The first hidden layer is followed by a
@@ -24,12 +24,20 @@ from gan_lightning.nets.network_family import DCGAN_SIZE, Networks
 # a leaky ReLU non-linearity with a 'leak' of 0.2 is used; in G, a standard ReLU."
 
 
-def mlp_generator(latent_dim: int, width: int, channels: int, size: int) -> nn.Sequential:
-    """Return G of appendix C.1; the sigmoid's [0, 1] becomes [-1, 1] at the end."""
+def mlp_generator(latent_dim: int, width: int, channels: int, size: int, first_norm: bool = False) -> nn.Sequential:
+    """Return G of appendix C.1; the sigmoid's [0, 1] becomes [-1, 1] at the end.
+
+    Args:
+        latent_dim: Length of a latent.
+        width: Units of a hidden layer.
+        channels: Channels of the images.
+        size: Height and width of the images, pixels.
+        first_norm: Whether the first layer has batch norm, too.
+    """
     relu, sigmoid, pixels = nn.ReLU(), nn.Sigmoid(), channels * size * size
     linear = partial(fully_connected, bias=False, learned_norm=False)
     return nn.Sequential(OrderedDict(
-        hidden1=linear(latent_dim, width,  batch_norm=False, nonlinearity=relu),
+        hidden1=linear(latent_dim, width,  batch_norm=first_norm, nonlinearity=relu),
         hidden2=linear(width,      width,  batch_norm=True,  nonlinearity=relu),
         pixels=linear(width,       pixels, batch_norm=False, nonlinearity=sigmoid),
         unflatten=nn.Unflatten(1, (channels, size, size)),
@@ -58,6 +66,9 @@ class PermutationInvariantNetworks(Networks):
         latent_dim: Length of a latent.
         width: Units of each of the two hidden layers.
         latents_enter: Rows of BiGAN's D that z enters, of `hidden1`, `hidden2` and `output`.
+        latents_enter_generator: Rows of G that z enters again, of `hidden2` and `pixels`.
+        first_norm: Whether G has batch norm after its first layer, too.
+        zero_output: Whether D's output weights start at 0.
 
     Source:
         Donahue et al. 2017, section 4.2 and appendix C.1.
@@ -67,26 +78,35 @@ class PermutationInvariantNetworks(Networks):
         - D and E take pixels in [0, 1], and a sigmoid ends G. Data sets and everything else in this package have
           [-1, 1]: the networks convert on their way in and out.
         - z enters at every linear layer after the first, as section 4 says; the authors' code has it at the second
-          only: `latents_enter=[hidden2]`. It adds z to G's second layer too, and has batch norm after G's first: not
-          here.
+          only: `latents_enter=[hidden2]`. Three further settings are of that code, and off by default:
+          `latents_enter_generator=[hidden2]`, `first_norm=true` and `zero_output=true`. All four are in
+          `configs/bigan/authors_code.yaml`.
+        - D sees real and generated images in passes of their own, as in that code.
     """
 
     latent_dim: int = 50
     width: int = 1024
     latents_enter: tuple[str, ...] = ("hidden2", "output")
+    latents_enter_generator: tuple[str, ...] = ()
+    first_norm: bool = False
+    zero_output: bool = False
 
     def __post_init__(self) -> None:
         """Check the settings."""
         at_least(self, 1, latent_dim=self.latent_dim, width=self.width)
-        _check_rows(self, self.latents_enter, ("hidden1", "hidden2", "output"))
+        _check_rows(self, "latents_enter", ("hidden1", "hidden2", "output"), least=1)
+        _check_rows(self, "latents_enter_generator", ("hidden2", "pixels"))
 
     def generated_size(self, image_size: int) -> int:
         """Return the data's own size."""
         return image_size
 
-    def generator(self, channels: int, size: int) -> nn.Sequential:
+    def generator(self, channels: int, size: int) -> nn.Module:
         """Return G."""
-        return mlp_generator(self.latent_dim, self.width, channels, size)
+        rows = mlp_generator(self.latent_dim, self.width, channels, size, self.first_norm)
+        if not self.latents_enter_generator:
+            return rows
+        return LatentsAgain(rows, self.latent_dim, self.latents_enter_generator)
 
     def encoder(self, channels: int, size: int) -> nn.Sequential:
         """Return E."""
@@ -94,7 +114,10 @@ class PermutationInvariantNetworks(Networks):
 
     def discriminator(self, channels: int, size: int) -> nn.Sequential:
         """Return D(x)."""
-        return mlp_extractor(channels, size, self.width, 1)
+        rows = mlp_extractor(channels, size, self.width, 1)
+        if self.zero_output:
+            nn.init.zeros_(rows.get_submodule("output.0").get_parameter("weight"))
+        return rows
 
     def joint_discriminator(self, channels: int, size: int) -> nn.Module:
         """Return D(x, z)."""
@@ -193,7 +216,7 @@ class ImageNetworks(Networks):
     def __post_init__(self) -> None:
         """Check the settings."""
         at_least(self, 1, latent_dim=self.latent_dim, base_width=self.base_width, encoder_width=self.encoder_width)
-        _check_rows(self, self.latents_enter, ("conv1", "conv2", "conv3", "conv4", "output"))
+        _check_rows(self, "latents_enter", ("conv1", "conv2", "conv3", "conv4", "output"), least=1)
         multiple_of(
             self, 6, "6 (AlexNet has 96 maps in two groups, then 8/3 as many)", encoder_width=self.encoder_width
         )
@@ -221,7 +244,8 @@ class ImageNetworks(Networks):
         return JointDiscriminator(dcgan_discriminator(channels, self.base_width), self.latent_dim, self.latents_enter)
 
 
-def _check_rows(owner: Networks, chosen: tuple[str, ...], rows: tuple[str, ...]) -> None:
-    if not chosen or set(chosen) - set(rows):
-        remedy = "Name at least one: a D that never sees z is no joint discriminator."
-        raise refused(owner, "latents_enter", f"name rows of D ({', '.join(rows)})", list(chosen), remedy)
+def _check_rows(owner: Networks, field: str, rows: tuple[str, ...], least: int = 0) -> None:
+    chosen = getattr(owner, field)
+    if len(chosen) < least or set(chosen) - set(rows):
+        remedy = "Name at least one: a D that never sees z is no joint discriminator." if least else "Or name none."
+        raise refused(owner, field, f"name rows of {', '.join(rows)}", list(chosen), remedy)

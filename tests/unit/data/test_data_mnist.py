@@ -160,6 +160,18 @@ def test_28_pixels_become_32(root, arrays, enlarge):
     assert torch.equal(images[:, 0, 2:30, 2:30], exact) == (enlarge == "pad")
 
 
+def test_a_sixth_of_the_training_images_is_held_out_for_validation_always_the_same_one(root, arrays):
+    data, again = (MNIST(root, verify=False, evaluate_on="validation", seed=seed) for seed in (0, 1))
+    images, labels = arrays["train"]
+    trained, held_out = data.store("train"), data.store("test")
+    assert (len(trained), len(held_out)) == (5, 2)
+    found = torch.cat([trained.images, held_out.images])[:, 0].numpy()
+    places = [next(i for i, image in enumerate(images) if np.array_equal(image, each)) for each in found]
+    assert sorted(places) == list(range(7))
+    assert torch.cat([trained.labels, held_out.labels]).tolist() == labels[places].tolist()
+    assert torch.equal(again.store("test").images, held_out.images)
+
+
 def test_padding_cannot_make_images_smaller():
     message = r"^image_size must be at least 28 with enlarge=pad, got 16\. Set enlarge to resize\.$"
     with pytest.raises(SettingError, match=message):

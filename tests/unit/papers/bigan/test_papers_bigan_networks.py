@@ -71,6 +71,25 @@ def test_the_perceptrons_sizes_and_parameter_counts_are_those_of_appendix_c_1():
     )
 
 
+def test_the_generator_of_the_authors_code_is_the_formula_written_out():
+    torch.manual_seed(0)
+    networks = PermutationInvariantNetworks(3, 8, latents_enter_generator=("hidden2",), first_norm=True)
+    generator, z = networks.generator(1, 4), torch.rand(6, 3) * 2 - 1
+
+    def normal(x):
+        return (x - x.mean(0)) / (x.var(0, unbiased=False) + 1e-5).sqrt()
+
+    w1, w2, w3 = (generator.rows.get_submodule(name)[0].weight for name in ("hidden1", "hidden2", "pixels"))
+    hidden = normal(z @ w1.T).relu()
+    hidden = normal(hidden @ w2.T + z @ generator.latent_maps["hidden2"].weight.T).relu()
+    assert_close(generator(z), 2 * torch.sigmoid(hidden @ w3.T).view(6, 1, 4, 4) - 1)
+
+
+def test_an_output_of_zeros_calls_every_pair_real_with_one_half():
+    discriminator = PermutationInvariantNetworks(3, 8, ("hidden2",), zero_output=True).joint_discriminator(1, 4)
+    assert discriminator(torch.randn(5, 1, 4, 4), torch.randn(5, 3)).tolist() == [0.0] * 5
+
+
 def test_the_perceptrons_see_pixels_from_0_to_1_and_the_rest_of_the_package_from_minus_1_to_1():
     encoder, generator = MLP.encoder(1, 28), MLP.generator(1, 28).eval()
     assert_close(encoder.unsigned(torch.tensor([-1.0, 0.0, 1.0])), torch.tensor([0.0, 0.5, 1.0]))
@@ -207,8 +226,12 @@ def test_latents_are_added_before_batch_norm():
     [
         (lambda: PermutationInvariantNetworks(width=0), r"width must be at least 1, got 0"),
         (lambda: PermutationInvariantNetworks(latent_dim=0), r"latent_dim must be at least 1, got 0"),
-        (lambda: PermutationInvariantNetworks(latents_enter=("conv2",)), r"rows of D \(hidden1, .*got \['conv2'\]"),
-        (lambda: ImageNetworks(latents_enter=()), r"latents_enter must name rows of D .*got \[\].*never sees z"),
+        (lambda: PermutationInvariantNetworks(latents_enter=("conv2",)), r"name rows of hidden1, .*got \['conv2'\]"),
+        (lambda: ImageNetworks(latents_enter=()), r"latents_enter must name rows of conv1, .*got \[\].*never sees z"),
+        (
+            lambda: PermutationInvariantNetworks(latents_enter_generator=("output",)),
+            r"latents_enter_generator must name rows of hidden2, pixels, got \['output'\]\. Or name none",
+        ),
         (lambda: ImageNetworks(base_width=0), r"base_width must be at least 1, got 0"),
         (lambda: ImageNetworks(encoder_width=32), r"encoder_width must be a multiple of 6 .*got 32\. Use 30 or 36"),
     ],
