@@ -104,12 +104,12 @@ def _estimated(group: Group, found: Mapping[int | None, Figure]) -> Iterable[tup
     values = {seed: each.value for seed, each in found.items()}
     for seed, chosen in _each_seed(values):
         of_all = estimate(list(chosen.values()))
-        if figure.weights != "trained" and _is_common(group, figure, chosen):
+        if figure.weights != "trained" and is_common(group, figure, chosen):
             of_all = Estimate(of_all.mean, None, None, 1)
         yield figure, {**group.fields, "seed": seed, **_row(of_all), **paper}
 
 
-def _is_common(group: Group, figure: Figure, values: BySeed) -> bool:
+def is_common(group: Group, figure: Figure, values: BySeed) -> bool:
     """Return whether a control's values are one measurement, common to all seeds.
 
     The controls of the features follow from the measurement's own seed. If this seed is the same, their values differ
