@@ -4,9 +4,11 @@ import re
 from collections.abc import Mapping, Sequence
 
 from benchmarks.results.layouts import WORDS
-from benchmarks.results.records import MINUS, Measured, Record, Runs
+from benchmarks.results.records import MINUS, NOT_RECORDED, Measured, Record, Runs
 from benchmarks.results.tables import NONE, Table, in_words
 from gan_lightning.figures import PIXELS, Figure
+
+SHOWN_COMMANDS = 2
 
 COMMIT = re.compile(r"\b([0-9a-f]{10})[0-9a-f]{30}\b")
 """A commit's full name, of which the list shows the beginning."""
@@ -63,7 +65,7 @@ def about(record: Record) -> Table:
         ["data", record.images],
         ["width", record.width],
         ["epochs", record.epochs],
-        ["command", "; ".join(f"`{command}`" for command in record.commands) or "not recorded"],
+        ["command", _commands(record.commands)],
         ["commit", record.commit],
         ["versions", record.versions],
         ["precision", record.precision],
@@ -72,6 +74,14 @@ def about(record: Record) -> Table:
         *(["note", note] for note in record.notes),
     ]
     return [["", ""], *rows]
+
+
+def _commands(commands: Sequence[str]) -> str:
+    if not commands:
+        return NOT_RECORDED
+    shown = "; ".join(f"`{command}`" for command in commands[:SHOWN_COMMANDS])
+    more = len(commands) - SHOWN_COMMANDS
+    return f"{shown} and {more} more in the record" if more > 0 else shown
 
 
 def list_of_records(records: Mapping[str, Record]) -> Table:
