@@ -178,7 +178,7 @@ def write_figures(path: Path, run: RunFigures) -> None:
         "measurements": {name: vars(section) for name, section in run.sections.items()},
     }
     text = json.dumps(finite(head), indent=2, allow_nan=False)
-    rows = ",\n".join(f"    {json.dumps(_row(figure), allow_nan=False)}" for figure in run.figures)
+    rows = ",\n".join(f"    {json.dumps(figure_row(figure), allow_nan=False)}" for figure in run.figures)
     write_text(path, f'{text.removesuffix(chr(10) + "}")},\n  "figures": [\n{rows}\n  ]\n}}\n')
 
 
@@ -195,7 +195,7 @@ def finite(value: Any) -> Any:
     return finite(plain(value))
 
 
-def _row(figure: Figure) -> dict[str, Any]:
+def figure_row(figure: Figure) -> dict[str, Any]:
     """Return the figure's name, then its values that differ from the defaults."""
     defaults = {each.name: each.default for each in fields(Figure) if each.default is not MISSING}
     values = {name: value for name, value in asdict(figure).items() if value != defaults.get(name, MISSING)}
@@ -215,7 +215,7 @@ def read_figures(path: Path) -> RunFigures:
             f"'{path}' has schema version {version}, and this version of the package reads {SCHEMA_VERSION}."
         )
     try:
-        figures = [_figure(row) for row in content.pop("figures")]
+        figures = [figure_of(row) for row in content.pop("figures")]
         sections = {name: Section(**section) for name, section in content.pop("measurements").items()}
         published, passed_over = dict(content.pop("published")), dict(content.pop("passed_over"))
     except (DataError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -256,7 +256,12 @@ def _plain_part(part: str, value: Any) -> Any:
     raise DataError(f"a figure's {part} must be {kind}, got {value!r}.")
 
 
-def _figure(row: Mapping[str, Any]) -> Figure:
+def figure_of(row: Mapping[str, Any]) -> Figure:
+    """Return the figure of a row, as `figure_row` writes it.
+
+    Raises:
+        DataError: The row has a part that a figure does not have, or one of another type; says which.
+    """
     parts = {each.name for each in fields(Figure)}
     if unknown := sorted(row.keys() - parts - {"name"}):
         raise DataError(f"a figure has no {unknown[0]!r}.")

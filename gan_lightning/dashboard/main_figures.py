@@ -8,6 +8,7 @@ from gan_lightning.dashboard.charts import Chart, against_x, curve_chart, differ
 from gan_lightning.dashboard.comparison import Comparison, Row
 from gan_lightning.dashboard.markup import boxes, csv_button, details, marks, section, setting_columns, table
 from gan_lightning.dashboard.rows import ACCURACY, ALL_SEEDS, Tables
+from gan_lightning.dashboard.statistics import CONFIDENCE, Estimate, holm
 from gan_lightning.figures import CHANCE, HEAD_EPOCH, PIXELS
 
 ACCURACIES, DIFFERENCES, CURVES = "accuracy.csv", "difference.csv", "epochs.csv"
@@ -21,35 +22,47 @@ def glance(comparison: Comparison, tables: Tables) -> str:
     first, second = map(escape, tables.pair)
     several = len({row["probe"] for row in tables.differences}) > 1
     sentences = []
-    for row in tables.differences:
-        if row["seed"] != ALL_SEEDS:
-            continue
+    rows = [row for row in tables.differences if row["seed"] == ALL_SEEDS]
+    p_values = [Estimate(row["mean"], row["low"], row["high"], row["n"]).p_value() for row in rows]
+    adjusted = iter(holm([p for p in p_values if p is not None]))
+    for row, p in zip(rows, p_values, strict=True):
         probe = f"probe {row['probe']}" if several else ""
         where = ", ".join(filter(None, [f"{comparison.x} = {row['x']}", row["variant"], probe]))
         sentence = f"{escape(where)}: {first} - {second} = <b>{row['mean']:+.4f}</b>"
         interval = row["low"] is not None
+        said = _verdict(row, first, second, None if p is None else next(adjusted))
         sentence += f" [{row['low']:+.4f}, {row['high']:+.4f}]" if interval else ""
-        sentence += f" (n = {row['n']}{'' if interval else ': no interval'}); {_verdict(row, first, second)}"
+        sentence += f" (n = {row['n']}{'' if interval else ': no interval'}); {said}"
         if row["paper"] is not None:
             sentence += f"; the paper has {row['paper']:+.4f}"
             if interval:
                 inside = row["low"] <= row["paper"] <= row["high"]
                 sentence += ", inside our interval" if inside else ", outside our interval"
         sentences.append(f'<li data-shown="{marks(row, without=("seed",))}">{sentence}.</li>')
-    return section("At a glance", f'<ul class="glance">{"".join(sentences)}</ul>')
+    tests = sum(p is not None for p in p_values)
+    more = f"Verdicts are corrected for {tests} comparisons (Holm); intervals are not." if tests > 1 else ""
+    return section("At a glance", f'<ul class="glance">{"".join(sentences)}</ul>', more)
 
 
-def _verdict(row: Row, first: str, second: str) -> str:
+def _verdict(row: Row, first: str, second: str, adjusted: float | None) -> str:
+    """Return which extractor is better, if any.
+
+    Args:
+        row: The difference, first minus second.
+        first: Name of the extractor.
+        second: Name of the other one.
+        adjusted: p, corrected for all differences on the page.
+    """
     if row["n"] == 1:
         return "one seed decides nothing"
     if row["low"] is None:
         same = "the same in each" if row["mean"] == 0 else "equal in all"
         return f"{same} of {row['n']} seeds, so that there is no spread to judge by"
-    if row["low"] > 0:
-        return f"<b>{first} is better</b>"
-    if row["high"] < 0:
-        return f"<b>{second} is better</b>"
-    return "no difference shown"
+    if row["low"] <= 0 <= row["high"]:
+        return "no difference shown"
+    if adjusted is None or adjusted >= 1 - CONFIDENCE:
+        return "a difference if it stood alone, none among all on this page"
+    return f"<b>{first if row['mean'] > 0 else second} is better</b>"
 
 
 def unequal(comparison: Comparison) -> str:

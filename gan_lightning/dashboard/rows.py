@@ -104,19 +104,20 @@ def _estimated(group: Group, found: Mapping[int | None, Figure]) -> Iterable[tup
     values = {seed: each.value for seed, each in found.items()}
     for seed, chosen in _each_seed(values):
         of_all = estimate(list(chosen.values()))
-        if figure.weights != "trained" and _is_common(group, figure, chosen):
+        if figure.weights != "trained" and is_common(group, figure, chosen):
             of_all = Estimate(of_all.mean, None, None, 1)
         yield figure, {**group.fields, "seed": seed, **_row(of_all), **paper}
 
 
-def _is_common(group: Group, figure: Figure, values: BySeed) -> bool:
+def is_common(group: Group, figure: Figure, values: BySeed) -> bool:
     """Return whether a control's values are one measurement, common to all seeds.
 
-    The controls of the features follow from the measurement's own seed. If this seed is the same, their values differ
-    by rounding alone.
+    The controls of the features follow from the measurement's own seed. If this seed is stated and the same, their
+    values differ by rounding alone. Without one they follow from the run's seed.
     """
-    seeds = {text_of(run.measuring.get(f"{TRANSFER}.seed")) for run in group.runs}
-    return (figure.measurement == TRANSFER and len(seeds) == 1) or len(set(values.values())) == 1
+    seeds = {run.measuring.get(f"{TRANSFER}.seed") for run in group.runs}
+    is_one = len(seeds) == 1 and None not in seeds
+    return (figure.measurement == TRANSFER and is_one) or len(set(values.values())) == 1
 
 
 def _each_seed(values: BySeed) -> list[tuple[str, BySeed]]:

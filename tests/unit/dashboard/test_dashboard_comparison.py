@@ -164,6 +164,14 @@ def test_a_control_that_all_seeds_have_in_common_is_one_measurement(tmp_path, wr
     assert row["n"] == 1
 
 
+def test_controls_that_follow_the_seed_of_each_run_have_a_spread(tmp_path, write_run):
+    for seed in range(3):
+        write_run(tmp_path, f"r{seed}", {"discriminator": 0.9 + seed / 100}, seed=seed,
+                  sections={"transfer": {"seed": None}})  # fmt: skip
+    counts = {row["weights"]: row["n"] for row in rows(compare(read_folder(tmp_path).runs), "accuracies", seed="all")}
+    assert counts == {"trained": 3, "random": 3}
+
+
 def test_conditions_that_differ_between_methods_are_named(tmp_path, write_run, ablation):
     assert compare(read_folder(ablation).runs).unequal == []
     for model, epochs, width in (("BiGAN", 400, None), ("GAN", 25, None), ("MGAN", 25, 32)):

@@ -65,6 +65,18 @@ def test_the_page_says_which_extractor_is_better_how_sure_that_is_and_what_the_p
     assert "<b>classifier is better</b>; the paper has +0.0269, outside our interval" in page_of(ablation)
 
 
+def test_verdicts_are_corrected_for_all_comparisons_of_the_page(tmp_path, write_run):
+    differences = (0.02, 0.015, 0.025)  # p = .020: below .05 alone and among two, not among three
+    for settings in (1, 2, 3):
+        for seed, difference in enumerate(differences):
+            accuracies = {"discriminator": 0.9, "classifier": 0.9 + difference}
+            write_run(tmp_path, f"{settings}-{seed}", accuracies, seed=seed, shares_removed=settings)
+        page = page_of(tmp_path)
+        assert page.count("<b>classifier is better</b>") == (settings if settings < 3 else 0)
+        assert page.count("a difference if it stood alone, none among all on this page") == (3 if settings == 3 else 0)
+        assert (f"corrected for {settings} comparisons (Holm)" in page) == (settings > 1)
+
+
 def test_equal_differences_decide_nothing(tmp_path, write_run):
     for seed in range(2):
         write_run(tmp_path, f"a{seed}", {"discriminator": 0.9, "classifier": 0.95}, seed=seed)

@@ -1,0 +1,226 @@
+"""The layouts of the tables in docs/results: which figures stand in which column.
+
+A cell is `[what: ]figure[@epoch][ .digits]`. Without `what` it is the figure with its 95% interval. `paper:` is the
+paper's figure, `n:` the number of seeds, `p:` Student's p corrected by Holm over the table, `count:` a count with the
+exact interval of its share, and `margin:` the figure less that of random weights. `*` in a figure's name stands for any
+text, and `{part}` for the row's value of a part of figures; `{weights}` is empty, or `random_weights/`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What stands in the columns of a table.
+
+    Attributes:
+        columns: Cells by their headings.
+        of: First part of the names of the figures that make rows.
+        over: Parts of figures with a row for each of their values.
+        headings: Of these parts.
+        only: Their values that make rows, if not all do.
+        digits: After the point, where a cell names no number.
+        turned: Whether rows and columns change places.
+    """
+
+    columns: Mapping[str, str]
+    of: str = ""
+    over: Sequence[str] = ()
+    headings: Sequence[str] = ()
+    only: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    digits: int = 4
+    turned: bool = False
+
+
+WORDS = {
+    "discriminator": "D",
+    "classifier": "C",
+    "encoder": "E(x)",
+    "encoder_hidden": "E, hidden layer",
+    "random": "random weights",
+}
+"""What stands in a table for a part of a figure."""
+
+_D, _C = "transfer/discriminator/{protocol}", "transfer/classifier/{protocol}"
+_DIFFERENCE = "transfer/classifier - discriminator/{protocol}/accuracy"
+_NEAREST = "transfer/{subject}/nearest"
+
+
+def _anatomy(extractor: str) -> dict[str, str]:
+    of = f"anatomy/{extractor}/{{weights}}"
+    return {
+        "n": f"n: {of}real/row_share",
+        "f_row's share of the variance": f"{of}real/row_share .3",
+        "a random subspace's": f"{of}rank_share .3",
+        "probe on f": f"{of}real/accuracy_whole .3",
+        "on f_row": f"{of}real/accuracy_row .3",
+        "on f_null": f"{of}real/accuracy_null .3",
+    }
+
+
+LAYOUTS = {
+    "sharing": Layout(
+        {
+            "D": f"{_D}/accuracy",
+            "C": f"{_C}/accuracy",
+            "n": f"n: {_D}/accuracy",
+            "C - D": _DIFFERENCE,
+            "p": f"p: {_DIFFERENCE}",
+            "paper's D": f"paper: {_D}/accuracy",
+            "paper's C": f"paper: {_C}/accuracy",
+            "paper's C - D": f"paper: {_DIFFERENCE}",
+            "random weights, D": f"{_D}/random_weights/accuracy",
+            "random weights, C": f"{_C}/random_weights/accuracy",
+            "raw pixels": "transfer/pixels/{protocol}/accuracy",
+        },
+        "transfer/", ("protocol",), ("probe",), {"protocol": ["paper", "tuned", "nearest"]},
+    ),
+    "quality": Layout(
+        {
+            "n": "n: quality/*/fid",
+            "FID": "quality/*/fid .3",
+            "KID": "quality/*/kid .4",
+            "precision": "quality/*/precision",
+            "recall": "quality/*/recall",
+            "density": "quality/*/density",
+            "coverage": "quality/*/coverage",
+            "entropy of the classes, nats": "quality/*/class_entropy",
+        },
+        digits=3,
+    ),
+    "quality_in_brief": Layout(
+        {
+            "n": "n: quality/*/fid",
+            "FID": "quality/*/fid .1",
+            "entropy of the classes, nats": "quality/*/class_entropy .2",
+            "rank correlation of FID with accuracy: D": "quality/discriminator/tuned/rank_correlation_of_fid .2",
+            "C": "quality/classifier/tuned/rank_correlation_of_fid .2",
+        },
+    ),
+    "quality_and_features": Layout(
+        {
+            "n": "n: quality/*/fid@{epoch}",
+            "FID": "quality/*/fid@{epoch} .2",
+            "D, paper's probe": "transfer/discriminator/paper/accuracy@{epoch}",
+            "C, paper's probe": "transfer/classifier/paper/accuracy@{epoch}",
+            "D, tuned probe": "transfer/discriminator/tuned/accuracy@{epoch}",
+            "C, tuned probe": "transfer/classifier/tuned/accuracy@{epoch}",
+        },
+        "quality/", ("epoch",), ("epoch",),
+    ),
+    "anatomy_of_d": Layout(_anatomy("discriminator"), "anatomy/discriminator/", ("weights",), ("weights",)),
+    "anatomy_of_c": Layout(
+        {
+            **_anatomy("classifier"),
+            "naming the generator from f_row": "anatomy/classifier/{weights}generated/accuracy_row .3",
+            "from f_null": "anatomy/classifier/{weights}generated/accuracy_null .3",
+        },
+        "anatomy/classifier/", ("weights",), ("weights",),
+    ),
+    "row_share_over_training": Layout(
+        {str(epoch): f"anatomy/discriminator/real/row_share@{epoch} .3" for epoch in (20, 40, 60, 80, 100)},
+    ),
+    "density_ratio": Layout(
+        {
+            "n": "n: density_ratio/distance",
+            "root mean square of log α": "density_ratio/distance",
+            "spread": "density_ratio/spread",
+            "5% quantile": "density_ratio/q05",
+            "95% quantile": "density_ratio/q95",
+            "correlation with the check before": "density_ratio/correlation",
+        },
+        digits=2,
+    ),
+    "alarm": Layout(
+        {
+            "fell": "count: density_ratio/fell",
+            "alarm": "count: density_ratio/alarm",
+            "false": "count: density_ratio/false",
+            "missed": "count: density_ratio/missed",
+            "alarms without a fall": "count: density_ratio/without_a_fall",
+            "median lead, steps": "density_ratio/median/lead .0",
+            "leads, steps": "density_ratio/range/lead .0",
+        },
+    ),
+    "false_alarms": Layout(
+        {
+            "checks of a run": "density_ratio/checks .0",
+            "runs with a false alarm, one check": "count: density_ratio/one_check/false",
+            "two checks in a row": "count: density_ratio/two_checks/false",
+        },
+    ),
+    "nearest": Layout(
+        {
+            "ours": f"{_NEAREST}/accuracy",
+            "n": f"n: {_NEAREST}/accuracy",
+            "paper (400 epochs)": f"paper: {_NEAREST}/accuracy",
+            "random weights": f"{_NEAREST}/random_weights/accuracy",
+            "margin": f"margin: {_NEAREST}/accuracy",
+            "raw pixels": "transfer/pixels/nearest/accuracy",
+        },
+        "transfer/", ("subject",), ("features",), {"subject": ["encoder_hidden", "encoder", "discriminator"]},
+    ),
+    "reconstruction": Layout(
+        {
+            "n": "n: reconstruction/image/distance",
+            "‖x - G(E(x))‖": "reconstruction/image/distance",
+            "to another image": "reconstruction/image/distance_to_another",
+            "share": "reconstruction/image/share",
+            "‖z - E(G(z))‖": "reconstruction/latent/distance",
+            "to another latent": "reconstruction/latent/distance_to_another",
+            "share of that": "reconstruction/latent/share",
+        },
+        digits=2,
+    ),
+    "gradients": Layout(
+        {
+            "n": "n: subproblem/gradient_angle",
+            "checks": "subproblem/checks .0",
+            "gradient ratio": "subproblem/gradient_ratio .5",
+            "angle, degrees": "subproblem/gradient_angle .2",
+            "G's loss": "train/generator_loss .2",
+            "D's loss": "train/discriminator_loss .2",
+        },
+    ),
+    "applications": Layout(
+        {
+            "n": "n: transfer/encoder/tuned/accuracy",
+            "‖x - G(E(x))‖": "reconstruction/image/distance .2",
+            "the same to another image's reconstruction": "reconstruction/image/distance_to_another .2",
+            "‖z - E(G(z))‖": "reconstruction/latent/distance .2",
+            "the same to another latent's": "reconstruction/latent/distance_to_another .2",
+            "tuned probe on E(x) before its sigmoid": "transfer/encoder/tuned/accuracy",
+            "random weights": "transfer/encoder/tuned/random_weights/accuracy",
+            "tuned probe on the layer before it": "transfer/encoder_hidden/tuned/accuracy",
+            "random weights of that": "transfer/encoder_hidden/tuned/random_weights/accuracy",
+            "tuned probe on D1": "transfer/discriminator/tuned/accuracy",
+            "random weights of D1": "transfer/discriminator/tuned/random_weights/accuracy",
+            "tuned probe on raw pixels": "transfer/pixels/tuned/accuracy",
+            "similarity: ROC AUC by codes": "similarity/codes/roc_auc .3",
+            "by angle": "similarity/centred_codes_by_angle/roc_auc .3",
+            "by neighbourhoods": "similarity/neighbourhoods/roc_auc .3",
+            "by raw pixels": "similarity/pixels/roc_auc .3",
+            "nearest image is of the same class: by codes": "embedding/codes/same_class_as_the_nearest .3",
+            "in the plane of t-SNE": "embedding/plane/same_class_as_the_nearest .3",
+            "by pixels": "embedding/pixels/same_class_as_the_nearest .3",
+            "feeding: distance moved in round 1": "feeding/moved@1 .1",
+            "in round 2": "feeding/moved@2 .1",
+            "in round 5": "feeding/moved@5 .1",
+            "in round 10": "feeding/moved@10 .3",
+            "matching loss at the end, nats": "train/matching_loss .1",
+            "variations at noise 0.3: diversity": "variations/noise-0.3/diversity .2",
+            "fidelity": "variations/noise-0.3/fidelity .3",
+        },
+        turned=True,
+    ),
+    "synthetic_data": Layout(
+        {
+            "n": "n: synthetic_data/real/{condition}/accuracy",
+            "trained on real images": "synthetic_data/real/{condition}/accuracy",
+            "on synthetic ones": "synthetic_data/synthetic/{condition}/accuracy",
+            "on both": "synthetic_data/both/{condition}/accuracy",
+        },
+        "synthetic_data/", ("condition",), ("labels",), digits=3,
+    ),
+}  # fmt: skip

@@ -1,0 +1,110 @@
+"""Makes a record of run folders."""
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.results.records import NOT_RECORDED, Measured, Record, Runs
+from gan_lightning.dashboard.comparison import METHOD, Comparison, Group, compare
+from gan_lightning.dashboard.rows import is_common
+from gan_lightning.dashboard.run_folders import Run, read_folder
+from gan_lightning.dashboard.statistics import estimate
+from gan_lightning.errors import SettingError
+from gan_lightning.figures import HEAD_EPOCH, PLUMBING, Figure
+
+
+def record_of(folders: Sequence[Path], **more: Any) -> tuple[Record, list[str]]:
+    """Return the record of all runs below some folders, and why other folders were left out.
+
+    Args:
+        folders: Of runs, or of a sweep's trials.
+        more: Parts of the record that no run knows or that should be said in other words, such as `device`.
+
+    Raises:
+        SettingError: There is no run, or the runs have several data sets.
+    """
+    found = [read_folder(folder) for folder in folders]
+    left_out = [f"{out.name}: {out.reason}" for each in found for out in each.left_out]
+    runs = [run for each in found for run in each.runs]
+    if not runs:
+        raise SettingError(f"folders must have finished runs, got none in {', '.join(map(str, folders))}.")
+    if len(names := sorted({run.data for run in runs})) > 1:
+        raise SettingError(f"runs of a record must have one data set, got {', '.join(names)}.")
+    comparison = compare(runs)
+    about = [run.about for run in runs]
+    record = Record(
+        method=_joined(run.model for run in runs),
+        data=runs[0].data,
+        images=_joined(_data_settings(run) for run in runs),
+        width=_joined(run.settings.get("base_width", run.settings.get("networks.width")) for run in runs),
+        epochs=_joined(run.settings.get("epochs") for run in runs),
+        precision=_joined(each.get("precision") for each in about),
+        settings=_common([{**run.settings, **run.measuring} for run in runs]),
+        commands=list(dict.fromkeys(shlex.join(each["command"]) for each in about if each.get("command"))),
+        commit=_joined(each.get("git_commit") for each in about),
+        versions=_joined(each.get("versions") for each in about),
+        device=_joined(f"{each.get('processes')} x {each.get('accelerator')}" for each in about),
+        wall_time=_span([each["seconds"] for each in about if each.get("seconds") is not None]),
+        runs=[_runs(comparison, group) for group in comparison.groups],
+    )
+    return replace(record, **{name: value for name, value in more.items() if value}), left_out
+
+
+def _common(settings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    first, *others = settings
+    return {name: value for name, value in first.items() if all(name in o and o[name] == value for o in others)}
+
+
+def _data_settings(run: Run) -> Mapping[str, Any]:
+    own = {**run.measured.about.get("data_settings", {}), **(run.about.get("data") or {})}
+    return {name: value for name, value in own.items() if name not in PLUMBING}
+
+
+def _joined(values: Iterable[Any]) -> str:
+    """Return all different values, in words."""
+    return "; ".join(dict.fromkeys(_words(value) for value in values if value is not None)) or NOT_RECORDED
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_words(each)}" for name, each in value.items() if each is not None)
+    return str(value)
+
+
+def _span(seconds: Sequence[float]) -> str:
+    if not seconds:
+        return NOT_RECORDED
+    least, most = min(seconds), max(seconds)
+    return f"{least:.0f} seconds" if round(least) == round(most) else f"{least:.0f} to {most:.0f} seconds a run"
+
+
+def _runs(comparison: Comparison, group: Group) -> Runs:
+    several = len({run.model for run in comparison.runs}) > 1
+    names = [name for name in (comparison.x, *comparison.others) if several or name != METHOD]
+    published = {name: dict(each) for run in group.runs for name, each in run.published.items()}
+    return Runs(
+        settings={name: group.fields[name] for name in names},
+        seeds=[run.seed for run in group.runs if run.seed is not None],
+        published=published,
+        measured=[_measured(group, found) for found in _by_figure(group.runs)],
+    )
+
+
+def _by_figure(runs: Sequence[Run]) -> list[dict[int | None, Figure]]:
+    """Return the figures of each name, epoch and place by seed. A probe's curves are left to the runs' own files."""
+    found: dict[tuple[str, int | None, float | None], dict[int | None, Figure]] = {}
+    for run in runs:
+        for figure in run.measured.figures:
+            if figure.axis != HEAD_EPOCH:
+                found.setdefault((figure.name, figure.epoch, figure.at), {})[run.seed] = figure
+    return list(found.values())
+
+
+def _measured(group: Group, found: Mapping[int | None, Figure]) -> Measured:
+    values = {seed: figure.value for seed, figure in found.items()}
+    figure = replace(next(iter(found.values())), value=estimate(list(values.values())).mean, seconds=None)
+    if figure.weights != "trained" and is_common(group, figure, values):
+        return Measured(figure=figure)
+    return Measured(figure=figure, by_seed={str(seed): value for seed, value in values.items()})
