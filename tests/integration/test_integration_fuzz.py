@@ -28,7 +28,7 @@ DCGAN = ("subproblem/dcgan_celeba.yaml", "subproblem/dcgan_digits.yaml")
 RUNS = {
     "quickstart.yaml": ["quickstart.yaml"],
     **{f"mgan on {data.name}": ["mgan/base.yaml", f"data/{data.name}"] for data in sorted(CONFIGS.glob("data/*.yaml"))},
-    "width32.yaml": ["mgan/base.yaml", "data/digits.yaml", "overrides/width32.yaml"],
+    **{name: ["mgan/base.yaml", "data/digits.yaml", f"overrides/{name}"] for name in ("width32.yaml", "gpu.yaml")},
     **{f"bigan/{file.name}": [f"bigan/{file.name}"] for file in sorted(CONFIGS.glob("bigan/[!d]*.yaml"))},
     "bigan/discriminator.yaml": ["bigan/discriminator.yaml", "bigan/digits.yaml"],
     **{f"bigan/images/{file.name}": [f"bigan/images/{file.name}", "bigan/data/celeba64.yaml"]
