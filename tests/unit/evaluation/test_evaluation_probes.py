@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from card_stand_in import Reads, Tape
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 from torch.testing import assert_close
@@ -21,6 +22,7 @@ from gan_lightning.evaluation import (
     logistic_probe,
     sgd_heads,
 )
+from gan_lightning.evaluation.probes import paper
 from gan_lightning.evaluation.probes.paper import INITIAL_STD
 from gan_lightning.evaluation.probes.probe import accuracy, cross_entropy, majority_accuracy
 
@@ -91,22 +93,65 @@ def test_cached_features_train_the_head_that_a_forward_pass_in_every_epoch_train
     assert cached.accuracies == pytest.approx(accuracies)
 
 
-def test_a_head_is_bit_for_bit_what_it_would_be_alone():
+def several_heads(attributes=False, **settings):
+    """Train heads on sets of two widths; the last of the five batches of an epoch is short."""
     (train, labels), (test, test_labels) = blobs(), blobs(30, seed=1)
     (other, _), (other_test, _) = blobs(width=7, seed=2), blobs(30, width=7, seed=3)
+    if attributes:
+        labels, test_labels = (F.one_hot(each, CLASSES) for each in (labels, test_labels))
+        labels[::3, 0] = -1
     protocol = PaperProbe(learning_rate=0.1, epochs=2, batch_size=20)
-    alone = heads({"f": train}, labels, {"f": test}, test_labels, protocol=protocol)["f"]
-    beside = heads(
-        {"other": other, "f": train, "twin": train},
-        labels,
-        {"other": other_test, "f": test, "twin": test},
-        test_labels,
-        protocol=protocol,
-    )
-    assert torch.equal(beside["f"].weight, alone.weight)
-    assert torch.equal(beside["twin"].weight, alone.weight)
-    assert beside["f"].accuracies == alone.accuracies
-    assert len(beside["other"].accuracies) == 2
+    sets = {"other": (other, other_test), "f": (train, test), "twin": (train, test), "half": (train / 2, test / 2)}
+    names = settings.pop("names", sets)
+    return heads(
+        {name: sets[name][0] for name in names}, labels, {name: sets[name][1] for name in names}, test_labels,
+        protocol=settings.pop("protocol", protocol), **settings,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("attributes", [False, True], ids=["classes", "attributes"])
+def test_a_head_is_what_it_would_be_alone(attributes):
+    together = several_heads(attributes)
+    assert list(together) == ["other", "f", "twin", "half"]
+    for name, head in together.items():
+        alone = several_heads(attributes, names=[name])[name]
+        assert_close(head.weight, alone.weight, atol=1e-5, rtol=1e-5)
+        assert head.accuracies == alone.accuracies
+    assert torch.equal(together["f"].weight, together["twin"].weight)
+    assert not torch.equal(together["f"].weight, together["half"].weight)
+
+
+@pytest.mark.parametrize("attributes", [False, True], ids=["classes", "attributes"])
+def test_heads_of_a_replayed_step_are_those_of_the_step_bit_for_bit(attributes, monkeypatch):
+    plain, tape = several_heads(attributes), Tape()
+    monkeypatch.setattr(paper, "recorder_for", lambda device: tape)
+    replayed = several_heads(attributes)
+    assert (tape.recorded, tape.replayed) == (1, 8)
+    for name, head in replayed.items():
+        assert torch.equal(head.weight, plain[name].weight)
+        assert head.accuracies == plain[name].accuracies
+
+
+def test_the_processor_waits_for_heads_as_often_whatever_the_number_of_steps():
+    counts = []
+    for epochs in (1, 4):
+        with Reads() as reads:
+            several_heads(protocol=PaperProbe(epochs=epochs, batch_size=20))
+        counts.append(reads.counts)
+    assert counts[0] == counts[1]
+
+
+@pytest.mark.gpu
+def test_heads_on_a_gpu_are_those_on_the_cpu():
+    (train, labels), (test, test_labels) = blobs(), blobs(30, seed=1)
+    protocol = PaperProbe(learning_rate=0.1, epochs=3, batch_size=20)
+    here, there = (
+        heads({"f": train.to(d), "twin": train.to(d)}, labels.to(d), {"f": test.to(d), "twin": test.to(d)},
+              test_labels.to(d), protocol=protocol)
+        for d in ("cpu", "cuda")
+    )  # fmt: skip
+    assert_close(there["f"].weight.cpu(), here["f"].weight, atol=1e-5, rtol=1e-4)
+    assert there["f"].accuracies == here["f"].accuracies
 
 
 def test_another_seed_gives_another_head_and_the_global_random_state_is_not_used():
