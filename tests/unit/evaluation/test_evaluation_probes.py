@@ -19,10 +19,12 @@ from gan_lightning.evaluation import (
     TunedProbe,
     extract_features,
     fit_logistic,
+    lbfgs,
     logistic_probe,
+    logistic_probes,
     sgd_heads,
 )
-from gan_lightning.evaluation.probes import paper
+from gan_lightning.evaluation.probes import logistic, paper, tuned
 from gan_lightning.evaluation.probes.paper import INITIAL_STD
 from gan_lightning.evaluation.probes.probe import accuracy, cross_entropy, majority_accuracy
 
@@ -286,19 +288,98 @@ def test_of_strengths_that_do_equally_well_the_strongest_is_taken():
 
 
 def test_the_search_stops_when_two_strengths_have_been_worse(monkeypatch):
-    import gan_lightning.evaluation.probes.tuned as tuned
-
     tried, scores = [], iter([0.5, 0.7, 0.6, 0.7, 0.6, 0.9, 0.4])
-    fit = tuned.fit_logistic
+    fit = tuned.fit_together
     monkeypatch.setattr(
-        tuned, "fit_logistic", lambda x, y, strength, *rest: tried.append(strength) or fit(x, y, strength, *rest)
+        tuned,
+        "fit_together",
+        lambda x, y, strengths, *rest, **more: tried.extend(strengths) or fit(x, y, strengths, *rest, **more),
     )
-    monkeypatch.setattr(tuned, "accuracy", lambda logits, labels: next(scores))
+    monkeypatch.setattr(tuned, "_accuracies", lambda models, features, labels: [next(scores)])
     train, labels = blobs(30)
     protocol = TunedProbe(strengths=(1.0, 0.5, 0.2, 0.1, 0.05, 0.02))
     probe = logistic_probe(train, labels, train, labels, num_classes=CLASSES, protocol=protocol)
     assert tried == [1.0, 0.5, 0.2, 0.1, 0.05, 0.5]  # the last is the refit of the best
     assert (probe.strength, probe.validation_accuracy, probe.accuracy) == (0.5, 0.7, 0.9)
+
+
+def several_sets():
+    """Sets of features of one width that differ in what the labels can be told from."""
+    sets = {}
+    for seed, spread in enumerate((1.5, 3.0, 6.0)):
+        (train, labels), (test, test_labels) = blobs(150, 20, 5, spread), blobs(60, 20, 6, spread)
+        sets[f"set {seed}"] = train * 10**seed, test * 10**seed
+    return (
+        {name: each[0] for name, each in sets.items()},
+        labels,
+        {name: each[1] for name, each in sets.items()},
+        test_labels,
+    )
+
+
+@pytest.mark.parametrize("attributes", [False, True], ids=["classes", "attributes"])
+def test_probes_fitted_together_are_what_each_is_alone(attributes):
+    train, labels, test, test_labels = several_sets()
+    if attributes:
+        labels, test_labels = (F.one_hot(each, CLASSES) for each in (labels, test_labels))
+        labels[::3, 0] = -1
+    settings = {"num_classes": CLASSES, "protocol": TunedProbe(strengths=(1.0, 0.1, 0.01), gradient_tolerance=1e-3)}
+    together = logistic_probes(train, labels, test, test_labels, **settings)
+    for name, probe in together.items():
+        alone = logistic_probe(train[name], labels, test[name], test_labels, **settings)
+        assert probe.accuracy == alone.accuracy
+        assert (probe.strength, probe.validation_accuracy) == (alone.strength, alone.validation_accuracy)
+        assert probe.iterations == pytest.approx(alone.iterations, rel=0.1)
+    assert len({probe.iterations for probe in together.values()}) > 1
+
+
+def test_a_judgement_is_the_same_however_many_sets_are_fitted_together(monkeypatch):
+    train, labels, test, test_labels = several_sets()
+    settings = {"num_classes": CLASSES, "seed": 0}
+    calls, probe = [], TunedProbe(strengths=(0.1, 0.01), gradient_tolerance=1e-3)
+    alone = probe.judge(train, labels, test, test_labels, report=lambda *call: calls.append(call), **settings)
+    monkeypatch.setattr(tuned, "fitted_together", lambda sets: [["set 0", "set 2"], ["set 1"]])
+    together = probe.judge(train, labels, test, test_labels, report=lambda *call: calls.append(call), **settings)
+    assert [each[1] for each in calls] == [1, 2, 3, 2, 3]
+    assert list(together) == list(alone)
+    for name, found in together.items():
+        assert (found.accuracy, found.details) == (alone[name].accuracy, alone[name].details)
+
+
+def test_a_set_is_fitted_alone_on_the_cpu_and_a_gpu_fits_as_many_of_one_width_as_have_room(monkeypatch):
+    sets = {"a": torch.ones(4, 3), "b": torch.ones(4, 2), "c": torch.ones(4, 3), "d": torch.ones(4, 3)}
+    assert tuned.fitted_together(sets) == [["a"], ["c"], ["d"], ["b"]]
+
+    monkeypatch.setattr(tuned, "TOGETHER", 2 * 4 * 3 * 4)
+    elsewhere = {name: each.to("meta") for name, each in sets.items()}
+    assert tuned.fitted_together(elsewhere) == [["a", "c"], ["d"], ["b"]]
+
+
+def test_the_processor_waits_for_a_fit_in_its_reads_alone(monkeypatch):
+    features, labels = blobs()
+    read, evaluated = [], []
+    own, entropy = lbfgs._read, logistic.cross_entropy
+    monkeypatch.setattr(lbfgs, "_read", lambda *columns: read.append(1) or own(*columns))
+    monkeypatch.setattr(logistic, "cross_entropy", lambda *given: evaluated.append(1) or entropy(*given))
+    with Reads() as reads:
+        model = fit_logistic(features, labels, 0.001, zeros(5, dtype=torch.float32))
+    assert not reads.counts
+    assert model.iterations < len(read) == len(evaluated)
+
+
+@pytest.mark.gpu
+def test_probes_on_a_gpu_are_those_on_the_cpu():
+    train, labels, test, test_labels = several_sets()
+    found = [
+        TunedProbe().judge(
+            {name: each.to(device) for name, each in train.items()}, labels.to(device),
+            {name: each.to(device) for name, each in test.items()}, test_labels.to(device),
+            num_classes=CLASSES, seed=0, report=lambda *call: None,
+        )
+        for device in ("cpu", "cuda")
+    ]  # fmt: skip
+    for name in train:
+        assert found[1][name].accuracy == pytest.approx(found[0][name].accuracy, abs=1 / 60)
 
 
 def test_a_fit_that_runs_out_of_iterations_is_reported(caplog):
