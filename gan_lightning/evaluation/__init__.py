@@ -46,6 +46,7 @@ from gan_lightning.evaluation.probes import (
     TunedProbe,
     fit_logistic,
     logistic_probe,
+    logistic_probes,
     nearest_accuracy,
     sgd_heads,
 )
@@ -98,6 +99,7 @@ __all__ = [
     "kernel_distance",
     "latent_reconstruction",
     "logistic_probe",
+    "logistic_probes",
     "manifold_figures",
     "measure_quality",
     "nearest_accuracy",

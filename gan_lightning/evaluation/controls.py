@@ -71,6 +71,8 @@ def control_of(
                     remarks.append(
                         f"The random-weights control of {name!r} has the same {_few(fixed)} for every seed: {fixes}"
                     )
+            here = _extractors(pair[0].to(_device_of(model)))  # compared first: a GPU's weights would be read back
+            found = {name: here[name] for name in found}
             if isinstance(pair[0], HasHeads):
                 found_heads = {name: head for name, head in pair[0].heads().items() if name in heads and name in found}
         copied = "The random-weights control is a copy whose layers are reset to torch's defaults."
@@ -81,14 +83,14 @@ def control_of(
         if not has_weights(network):
             remarks.append(f"The extractor {name!r} has no weights, and so no random-weights control.")
             continue
-        copies = [random_copy(network, each, name) for each in (seed, seed + 1)]
+        copies = [_reset_copy(network, each, name) for each in (seed, seed + 1)]
         if (fixed := fixed_weights(*copies)) or same_weights(*copies):
             remarks.append(
                 f"The extractor {name!r} has no random-weights control: reset_parameters() leaves "
                 f"{_few(fixed) or 'all weights'} as they are. Let the model build it from saved hyper-parameters."
             )
             continue
-        found[name] = copies[0]
+        found[name] = copies[0].to(_device_of(network))
         if name in heads:
             found_heads[name] = random_head(heads[name], seed)
     return Control(
@@ -109,9 +111,10 @@ def _extractors(model: nn.Module) -> Mapping[str, nn.Module]:
 
 
 def rebuilt(model: nn.Module, seed: int) -> tuple[tuple[nn.Module, nn.Module] | None, str | None]:
-    """Return the model built anew from its saved hyper-parameters, in eval mode; or None and why not, as a sentence.
+    """Return the model built anew from its saved hyper-parameters, or None and why not, as a sentence.
 
-    It is built twice, with this seed and with the next one. The two show which weights depend on the seed.
+    It is built twice, in eval mode on the CPU, with this seed and with the next one. The two show which weights depend
+    on the seed.
 
     Args:
         model: With `hparams`, as Lightning's modules have them.
@@ -141,8 +144,7 @@ def rebuilt(model: nn.Module, seed: int) -> tuple[tuple[nn.Module, nn.Module] | 
         )
     if has_weights(fresh) and same_weights(fresh, other):
         return None, f"The weights of {kind} do not depend on the seed: its __init__ loads or fixes them."
-    device = next((weight.device for weight in model.parameters()), torch.device("cpu"))
-    return (fresh.to(device), other), None
+    return (fresh, other), None
 
 
 def _built(kind: type[nn.Module], arguments: Mapping[str, Any], seed: int) -> nn.Module:
@@ -162,7 +164,7 @@ def has_weights(module: nn.Module) -> bool:
 
 def same_weights(one: nn.Module, other: nn.Module) -> bool:
     """Return whether all parameters of two networks are equal bit for bit."""
-    return all(torch.equal(a.cpu(), b.cpu()) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+    return all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
 
 
 def fixed_weights(one: nn.Module, other: nn.Module) -> list[str]:
@@ -171,7 +173,7 @@ def fixed_weights(one: nn.Module, other: nn.Module) -> list[str]:
     Parameters of one value throughout are left out: batch norm starts with such values for every seed.
     """
     pairs = zip(one.named_parameters(), other.parameters(), strict=True)
-    return [name for (name, a), b in pairs if torch.equal(a.cpu(), b.cpu()) and len(a.unique()) > 1]
+    return [name for (name, a), b in pairs if torch.equal(a, b) and len(a.unique()) > 1]
 
 
 def random_head(head: LinearHead, seed: int) -> LinearHead:
@@ -195,7 +197,15 @@ def random_copy(module: nn.Module, seed: int, name: str = "module") -> nn.Module
     Raises:
         SettingError: It cannot be copied, or a layer has parameters of its own and cannot reset them.
     """
-    device = next((weight.device for weight in module.parameters()), torch.device("cpu"))
+    return _reset_copy(module, seed, name).to(_device_of(module))
+
+
+def _device_of(module: nn.Module) -> torch.device:
+    return next((weight.device for weight in module.parameters()), torch.device("cpu"))
+
+
+def _reset_copy(module: nn.Module, seed: int, name: str) -> nn.Module:
+    """Return the copy of `random_copy` on the CPU."""
     remedy = (
         "Build the network anew instead: call self.save_hyperparameters() in the model's __init__, or give "
         "random_networks to the Bench."
@@ -218,4 +228,4 @@ def random_copy(module: nn.Module, seed: int, name: str = "module") -> nn.Module
                     f"{name!r} must be able to reset itself, for its random-weights control, got the layer "
                     f"{layer_name or type(layer).__name__!r} with parameters but without reset_parameters(). {remedy}"
                 )
-    return fresh.to(device)
+    return fresh

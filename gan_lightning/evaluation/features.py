@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from gan_lightning.errors import DataError, SettingError
 from gan_lightning.interfaces import EncodesImages, ImageBatches, Images
@@ -44,13 +45,11 @@ def frozen(modules: Mapping[str, nn.Module]) -> Iterator[None]:
         for module in modules.values():
             module.eval().requires_grad_(False)
         yield
-        after = _state(modules)
-        for name in sorted(before.keys() | after.keys()):
-            if name not in before or name not in after or not _same_bits(before[name], after[name]):
-                raise RuntimeError(
-                    f"{name!r} must stay as it is while its module is frozen, but it changed; "
-                    "change parameters and buffers in train mode only."
-                )
+        if changed := _changed(before, _state(modules)):
+            raise RuntimeError(
+                f"{changed[0]!r} must stay as it is while its module is frozen, but it changed; "
+                "change parameters and buffers in train mode only."
+            )
     finally:
         for layer, training in modes.items():
             layer.training = training
@@ -68,11 +67,28 @@ def _state(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
     }
 
 
-def _same_bits(a: Tensor, b: Tensor) -> bool:
-    """Compare as bytes: a NaN equals itself, and 0.0 is not -0.0."""
-    if (a.shape, a.dtype, a.device) != (b.shape, b.dtype, b.device):
-        return False
-    return torch.equal(a.reshape(-1).view(torch.uint8), b.detach().reshape(-1).view(torch.uint8))
+def _changed(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> list[str]:
+    """Return the names of the tensors that are not the same bit for bit: a NaN equals itself, and 0.0 is not -0.0."""
+    names = sorted(before.keys() | after.keys())
+    pairs = {name: (before[name], after[name]) for name in names if name in before and name in after}
+    alike = [name for name, (one, other) in pairs.items() if _form(one) == _form(other)]
+    # All are compared before the answers are read: a GPU would wait for each read.
+    flags = [(_bits(before[name]) == _bits(after[name])).all() for name in alike]
+    same = torch.stack([flag.to(flags[0].device) for flag in flags]).tolist() if flags else []
+    unchanged = {name for name, flag in zip(alike, same, strict=True) if flag}
+    return [name for name in names if name not in unchanged]
+
+
+def _form(tensor: Tensor) -> tuple[torch.Size, torch.dtype, torch.device]:
+    return tensor.shape, tensor.dtype, tensor.device
+
+
+INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+"""Types for the bits of a value, by its bytes."""
+
+
+def _bits(tensor: Tensor) -> Tensor:
+    return tensor.detach().reshape(-1).view(INTEGERS.get(tensor.element_size(), torch.uint8))
 
 
 class FunctionExtractor(nn.Module):
@@ -219,7 +235,11 @@ def _line(error: BaseException) -> str:
 # Tensors of inference_mode could not train heads.
 @torch.no_grad()
 def extract_features(
-    extractors: Mapping[str, nn.Module], batches: ImageBatches, *, pool: int | None = None
+    extractors: Mapping[str, nn.Module],
+    batches: ImageBatches,
+    *,
+    pool: int | None = None,
+    device: torch.device | None = None,
 ) -> tuple[
     dict[str, Float[Tensor, "images _feature"]],
     Integer[Tensor, " images"] | Integer[Tensor, "images attributes"],
@@ -231,10 +251,11 @@ def extract_features(
             image.
         batches: All batches; if several processes run, this process's share.
         pool: As `features_of` takes it.
+        device: Where features and labels are kept; by default the images' device.
 
     Returns:
-        Features in float32 under their extractor's name, and the labels, both in stored order, on the device of the
-        images. Every process gets the features and labels of all processes.
+        Features in float32 under their extractor's name, and the labels, both in stored order. Every process gets the
+        features and labels of all processes.
 
     Raises:
         SettingError: An extractor does not give a row of features per image.
@@ -249,12 +270,13 @@ def extract_features(
             for name, extractor in extractors.items():
                 output = features_of(name, extractor, images, pool)
                 if name not in features:
-                    features[name] = output.new_empty(len(batches) * len(images), output.shape[1])
+                    length = len(batches) * len(images)
+                    features[name] = output.new_empty(length, output.shape[1], device=device)
                 if rows.stop > len(features[name]):  # several processes share the rest: a later batch may be larger
-                    more = output.new_empty(rows.stop - len(features[name]), output.shape[1])
+                    more = output.new_empty(rows.stop - len(features[name]), output.shape[1], device=device)
                     features[name] = torch.cat([features[name], more])
                 features[name][rows] = output
-            labels.append(batch_labels.to(images.device))
+            labels.append(batch_labels.to(device or images.device))
             count = rows.stop
     counts = gather_objects(count)
     if not all(counts):
@@ -301,19 +323,30 @@ def estimate_batch_norm_statistics(module: nn.Module, batches: ImageBatches, max
         return
     modes = {layer: layer.training for layer in module.modules()}
     momenta = {layer: layer.momentum for layer in layers}
+    seen = dict.fromkeys(layers, 0)
+    hooks: list[RemovableHandle] = []
     count = 0
+
+    def averaging(layer: nn.Module, arguments: object) -> None:
+        # With momentum None torch averages too, but reads the number of batches back from the device each time.
+        assert isinstance(layer, BatchNorm)
+        seen[layer] += 1
+        layer.momentum = 1 / seen[layer]
+
     try:
         module.eval()
         for layer in layers:
             layer.reset_running_stats()
             layer.train()
-            layer.momentum = None  # torch's name for a cumulative average
+            hooks.append(layer.register_forward_pre_hook(averaging))
         with batch_norm_alone(module):
             for images, _ in islice(batches, max_batches):
                 if len(images) > 1:
                     module(images.to(dtype_of(module)))
                     count += 1
     finally:
+        for hook in hooks:
+            hook.remove()
         for submodule, training in modes.items():
             submodule.training = training
         for layer, momentum in momenta.items():

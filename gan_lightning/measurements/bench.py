@@ -130,7 +130,7 @@ class Bench:
         )
         self._progress = progress
         self._lasting = {} if lasting is None else lasting
-        self._extraction = Extraction(self.batches, cache_bytes)
+        self._extraction = Extraction(self.batches, cache_bytes, self._lasting)
         self._checked: set[str] = set()
 
     @classmethod
@@ -201,7 +201,7 @@ class Bench:
     def run(self, measurement: Measurement) -> Outcome:
         """Make a measurement that has been checked."""
         with self.undisturbed():
-            found = measurement.run(self)
+            found = self._extraction.with_room(measurement, lambda: measurement.run(self))
         check_outcome(measurement.name, found)
         self._extraction.check_untouched(measurement.name)
         figures = [replace(figure, epoch=self.epoch, batches=self.batches_trained) for figure in found.figures]

@@ -1,11 +1,13 @@
 """Features of whole splits, extracted once for all measurements that want them."""
 
+import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -15,13 +17,21 @@ from gan_lightning.evaluation.probes.probe import Progress
 from gan_lightning.evaluation.tensors import is_known
 from gan_lightning.figures import Weights
 from gan_lightning.interfaces import ImageBatches, Images, Labels, Split
+from gan_lightning.measurements.measurement import Measurement
 from gan_lightning.system.private_names import writes_into
+from gan_lightning.system.processes import process_count
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 BatchNorm = Literal["running", "real"]
 """Statistics of batch norm: the network's own, or the training images'."""
 
 CACHE = 2 * 2**30
 """Bytes of kept features."""
+
+HOST = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -38,10 +48,10 @@ class Features:
 
     def known(self) -> "Features":
         """Return the features and labels of images with a known label."""
-        known = is_known(self.labels)
-        if known.all():
+        rows = is_known(self.labels).nonzero()[:, 0]
+        if len(rows) == len(self.labels):
             return self
-        return Features({name: matrix[known] for name, matrix in self.matrices.items()}, self.labels[known])
+        return Features({name: matrix[rows] for name, matrix in self.matrices.items()}, self.labels[rows])
 
 
 @dataclass(frozen=True)
@@ -84,10 +94,18 @@ class Extraction:
     Args:
         batches: Gives this process's share of a split in stored order, and reports the reading under a description.
         most_bytes: Bytes of kept features; the longest unused ones give way.
+        lasting: Notes which measurements need the host's memory; extractions of one training may share it.
     """
 
-    def __init__(self, batches: Callable[[Split, str], ImageBatches], most_bytes: int = CACHE) -> None:
+    def __init__(
+        self,
+        batches: Callable[[Split, str], ImageBatches],
+        most_bytes: int = CACHE,
+        lasting: dict[Hashable, Any] | None = None,
+    ) -> None:
         self.batches, self.most_bytes = batches, most_bytes
+        self._lasting = {} if lasting is None else lasting
+        self._device: torch.device | None = None  # where features are kept; by default where they are computed
         self.labels: dict[Split, Labels] = {}
         """Labels of the splits read so far, of all processes."""
         self._kept: OrderedDict[Key, Tensor] = OrderedDict()
@@ -110,7 +128,7 @@ class Extraction:
         if missing := {name: network for name, network in networks.items() if name not in found}:
             with self.statistics(missing, source):
                 batches = self.batches(split, f"features of {split} images, {source}")
-                extracted, self.labels[split] = extract_features(missing, batches, pool=pool)
+                extracted, self.labels[split] = extract_features(missing, batches, pool=pool, device=self._device)
             found |= extracted
             for name, matrix in extracted.items():
                 self._keep(keys[name], matrix)
@@ -118,6 +136,43 @@ class Extraction:
             if key in self._kept:
                 self._kept.move_to_end(key)
         return {name: found[name] for name in networks}
+
+    def with_room(self, measurement: Measurement, run: Callable[[], T]) -> T:
+        """Return a measurement's result; if features and probes do not fit into a GPU's memory, use the host's.
+
+        The measurement is then made once more. The probes run on the processor, and so they do whenever the measurement
+        is made again in the same training.
+
+        Args:
+            measurement: Tried on the GPU alone unless it is `of_features_alone`.
+            run: Makes the measurement.
+        """
+        if (HOST, measurement.name) not in self._lasting:
+            try:
+                return run()
+            except torch.OutOfMemoryError as error:
+                # Other processes would not know that they have to do everything once more.
+                if not measurement.of_features_alone or process_count() > 1:
+                    raise
+                reason = str(error).split(". ")[0]
+            self._lasting[HOST, measurement.name] = True
+            logger.warning(
+                "%s does not fit into the GPU's memory (%s). From here on its features lie in the host's memory, and "
+                "its probes run on the processor, which is slower.",
+                measurement.name,
+                reason,
+            )
+        self._forget()
+        self._device = HOST
+        try:
+            return run()
+        finally:
+            self._forget()
+            self._device = None
+
+    def _forget(self) -> None:
+        for each in (self._kept, self.labels, self._versions):
+            each.clear()
 
     @contextmanager
     def statistics(self, networks: Mapping[str, nn.Module], source: Source) -> Iterator[None]:
@@ -150,8 +205,7 @@ class Extraction:
         """
         tensors = [*self._kept.values(), *self.labels.values()]
         if any(self._versions.get(id(tensor), writes_into(tensor)) != writes_into(tensor) for tensor in tensors):
-            self._kept.clear()
-            self.labels.clear()
+            self._forget()
             raise SettingError(f"{by} must leave features and labels as they are, but wrote into them. Work on a copy.")
         self._versions = {id(tensor): writes_into(tensor) for tensor in tensors}
 

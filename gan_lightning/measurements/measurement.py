@@ -103,6 +103,9 @@ class Measurement(ABC):
     follows: ClassVar[tuple[str, ...]] = ()
     """Names of measurements that it runs after, if they run, too. It may read their outcomes."""
 
+    of_features_alone: ClassVar[bool] = False
+    """Whether it computes with features and labels alone. They may then lie in another memory than the networks."""
+
     enabled: bool = True
     every_n_epochs: int = 0
 

@@ -69,6 +69,7 @@ class Transfer(Measurement):
 
     name: ClassVar[str] = "transfer"
     needs: ClassVar[tuple[type, ...]] = (HasExtractors,)
+    of_features_alone: ClassVar[bool] = True
 
     enabled: bool = True
     paper: PaperProbe | None = PAPER

@@ -5,8 +5,8 @@ leaves weights, states and random numbers as they are. So a run with a graph tak
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -14,6 +14,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 
 from gan_lightning.interfaces import Batch
+from gan_lightning.system.cuda_graph import Recorder, Step, recorder_for
 from gan_lightning.training.adversarial import AdversarialModule
 from gan_lightning.training.host_reads import host_reads
 
@@ -24,52 +25,6 @@ WARM_UP = 2
 
 INSIDE = ("on_before_zero_grad", "on_before_backward", "on_after_backward", "on_before_optimizer_step")
 """Hooks within a step; a replayed graph calls none."""
-
-Step = Callable[[], Tensor]
-"""A training step, on inputs that stay at their place. Returns the losses (loss,)."""
-
-
-@runtime_checkable
-class Recorder(Protocol):
-    """Records a step."""
-
-    def warm_up(self, step: Step) -> Tensor:
-        """Do a step as it is, where recorded steps run."""
-
-    def record(self, step: Step) -> Step:
-        """Return the step as a graph, without doing it."""
-
-
-class CudaRecorder:
-    """Records a step as a CUDA graph.
-
-    Args:
-        device: A GPU.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self.stream = torch.cuda.Stream(device)
-
-    def warm_up(self, step: Step) -> Tensor:
-        """Do a step on the stream that also records."""
-        self.stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(self.stream):
-            values = step()
-        torch.cuda.current_stream().wait_stream(self.stream)
-        return values
-
-    def record(self, step: Step) -> Step:
-        """Return the step as a graph, without doing it."""
-        graph = torch.cuda.CUDAGraph()
-        # Other threads may use the GPU meanwhile.
-        with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
-            values = step()
-
-        def replay() -> Tensor:
-            graph.replay()
-            return values
-
-        return replay
 
 
 class StepGraph:
@@ -163,11 +118,6 @@ class StepGraph:
             *(module.training for module in self.model.modules()),
             *({name: value for name, value in group.items() if name not in ("params", "lr")} for group in groups),
         ]
-
-
-def recorder_for(device: torch.device) -> Recorder | None:
-    """Return what records graphs on a device, or None if nothing does."""
-    return CudaRecorder(device) if device.type == "cuda" else None
 
 
 def step_graph(trainer: Trainer, model: LightningModule) -> StepGraph | None:

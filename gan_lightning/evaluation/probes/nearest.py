@@ -84,12 +84,15 @@ def nearest_accuracy(
     right = torch.zeros((), dtype=torch.int64, device=truth.device)
     # Attributes known of the same training images share a search; mostly all attributes do.
     masks, kinds = torch.unique(known, dim=1, return_inverse=True)
-    for kind in range(masks.shape[1]):
-        rows, columns = masks[:, kind], kinds == kind
-        if not rows.any():
+    counts, kind_of = masks.sum(dim=0).tolist(), kinds.tolist()
+    for kind, count in enumerate(counts):
+        if not count:
             continue  # Nothing is known: every answer is wrong.
-        searched, looked_up = (train, answers) if rows.all() else (train[rows], answers[rows])
+        rows = masks[:, kind].nonzero()[:, 0] if count < len(answers) else slice(None)
+        columns = [column for column, each in enumerate(kind_of) if each == kind]
         names = f"test features of {name!r}", f"train features of {name!r}"
-        nearest = nearest_neighbours(test, searched, metric=metric, names=names)[:, 0]
-        right += (looked_up[nearest][:, columns] == truth[:, columns])[truth[:, columns] >= 0].sum()
-    return right.item() / int((truth >= 0).sum())
+        nearest = nearest_neighbours(test, train[rows], metric=metric, names=names)[:, 0]
+        asked, given = truth[:, columns], answers[rows][nearest][:, columns]
+        right += ((given == asked) & (asked >= 0)).sum()
+    found, every = torch.stack([right, (truth >= 0).sum()]).tolist()
+    return found / every

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Integer
+from jaxtyping import Float, Int64, Integer
 from torch import Tensor
 
 from gan_lightning.errors import DataError, SettingError
@@ -127,24 +127,37 @@ class Probe(ABC):
         return found
 
 
-def cross_entropy(logits: Float[Tensor, "images classes"], labels: ImageLabels) -> Float[Tensor, ""]:
+def cross_entropy(logits: Float[Tensor, "*heads images classes"], labels: ImageLabels) -> Float[Tensor, "*heads"]:
     """Return the mean cross entropy in nats: the softmax's for classes, the sum of the sigmoids' for attributes.
 
     Each attribute's mean is over the images with this attribute known, so attributes are independent of each other.
+
+    Args:
+        logits: Of one head, or of several heads for the same images. It is fastest for several heads if a class's
+            logits lie side by side in memory.
+        labels: A class per image; or 0/1 per attribute, with -1 for an unknown one.
     """
-    if labels.ndim == 1:
+    if labels.ndim == 1 and logits.ndim == 2:
         return F.cross_entropy(logits, labels)
+    if labels.ndim == 1:
+        each = labels.expand(len(logits), -1)
+        return F.cross_entropy(logits.mT, each, reduction="none").mean(dim=-1)  # torch wants classes before images
     known = labels >= 0
-    targets = labels.clamp(min=0).to(logits.dtype)
+    targets = labels.clamp(min=0).to(logits.dtype).expand_as(logits)
     losses = F.binary_cross_entropy_with_logits(logits, targets, reduction="none") * known
-    return (losses.sum(dim=0) / known.sum(dim=0).clamp(min=1)).sum()
+    return (losses.sum(dim=-2) / known.sum(dim=0).clamp(min=1)).sum(dim=-1)
+
+
+def right_answers(logits: Float[Tensor, "images classes"], labels: ImageLabels) -> Int64[Tensor, ""]:
+    """Return the number of images, or of known attributes, that are classified correctly; on the logits' device."""
+    predictions = logits.argmax(dim=1) if labels.ndim == 1 else (logits > 0).long()
+    return ((predictions == labels) & (labels >= 0)).sum()
 
 
 def accuracy(logits: Float[Tensor, "images classes"], labels: ImageLabels) -> float:
     """Return the share of images, or of known attributes, that are classified correctly."""
-    predictions = logits.argmax(dim=1) if labels.ndim == 1 else (logits > 0).long()
-    known = labels >= 0
-    return (predictions == labels)[known].sum().item() / int(known.sum())
+    right, known = torch.stack([right_answers(logits, labels), (labels >= 0).sum()]).tolist()
+    return right / known
 
 
 def majority_accuracy(train_labels: TrainLabels, test_labels: TestLabels) -> float:
@@ -157,6 +170,14 @@ def majority_accuracy(train_labels: TrainLabels, test_labels: TestLabels) -> flo
     ones = (train_labels.clamp(min=0) * known_train).sum(dim=0)
     answers = (2 * ones > known_train.sum(dim=0)).long()
     return (test_labels == answers)[known_test].double().mean().item()
+
+
+def names_by_kind(features: Mapping[str, Tensor]) -> dict[tuple[int, torch.dtype], list[str]]:
+    """Return the names of the sets of features that can be stacked: those of one width and one type."""
+    names: dict[tuple[int, torch.dtype], list[str]] = {}
+    for name, matrix in features.items():
+        names.setdefault((matrix.shape[1], matrix.dtype), []).append(name)
+    return names
 
 
 def checked_labels(
@@ -178,21 +199,21 @@ def checked_labels(
             "extract both splits with the same extractors."
         )
     for split, features, labels in (("train", train, train_labels), ("test", test, test_labels)):
-        unknown_images = ~is_known(labels)
-        if len(labels) == 0 or unknown_images.any():
+        unknown, lowest, largest = _facts(labels)
+        if len(labels) == 0 or unknown:
             raise SettingError(
                 f"{split}_labels must be of one image or more, each with a known label, got {len(labels)} "
-                f"images, {int(unknown_images.sum())} of them without; leave those out."
+                f"images, {unknown} of them without; leave those out."
             )
         highest = num_classes - 1 if labels.ndim == 1 else 1
-        if labels.max() > highest or (labels.ndim == 2 and labels.shape[1] != num_classes):
+        if largest > highest or (labels.ndim == 2 and labels.shape[1] != num_classes):
             raise SettingError(
-                f"{split}_labels must fit num_classes={num_classes}, got values up to {int(labels.max())} "
+                f"{split}_labels must fit num_classes={num_classes}, got values up to {largest} "
                 f"in shape {tuple(labels.shape)}; give the number of classes or of attributes."
             )
-        if split == "train" and labels.ndim == 1 and len(labels.unique()) < 2:
+        if split == "train" and labels.ndim == 1 and lowest == largest:
             raise SettingError(
-                f"train_labels must be of two classes or more, got one, {int(labels[0])}: every accuracy would be 1. "
+                f"train_labels must be of two classes or more, got one, {lowest}: every accuracy would be 1. "
                 "Use images of more classes."
             )
         for name, matrix in features.items():
@@ -201,9 +222,19 @@ def checked_labels(
                     f"{split} features of {name!r} must have one row for each of {len(labels)} labels, got "
                     f"{len(matrix)}; extract features and labels in the same pass."
                 )
-            if not matrix.isfinite().all():
-                raise DataError(
-                    f"{split} features of {name!r} must be finite, got NaN or infinity; "
-                    "look for a diverged training run or damaged images."
-                )
+        # All sets are looked at before the answers are read: a GPU would wait for each read.
+        finite = torch.stack([matrix.isfinite().all() for matrix in features.values()]).tolist()
+        if broken := [name for name, sound in zip(features, finite, strict=True) if not sound]:
+            raise DataError(
+                f"{split} features of {broken[0]!r} must be finite, got NaN or infinity; "
+                "look for a diverged training run or damaged images."
+            )
     return train_labels.long(), test_labels.long()
+
+
+def _facts(labels: ImageLabels) -> tuple[int, int, int]:
+    """Return the number of images without a known label, the lowest label and the largest one, in one read."""
+    if not labels.numel():
+        return 0, 0, 0
+    unknown, lowest, largest = torch.stack([(~is_known(labels)).sum(), *labels.long().aminmax()]).tolist()
+    return unknown, lowest, largest

@@ -3,33 +3,34 @@
 It standardises the features, so their scale has no influence. The test split is looked at once.
 """
 
-import logging
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from gan_lightning.errors import DataError, above, at_least, refused
+from gan_lightning.evaluation.probes.logistic import LogisticModel, fit_together
 from gan_lightning.evaluation.probes.probe import (
     Judgement,
     Probe,
     Progress,
     TestLabels,
     TrainLabels,
-    accuracy,
     checked_labels,
-    cross_entropy,
+    names_by_kind,
+    right_answers,
 )
-
-logger = logging.getLogger(__name__)
 
 MOST_AXES = 2048
 """Most features whose principal axes are found before the fit; many more would take minutes."""
+
+TOGETHER = 2 * 2**30
+"""Bytes of features of the training split that a GPU fits at once; it needs a few times as much."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,25 @@ class TunedProbe(Probe):
         at_least(self, 1, "500 is usual.", max_iterations=self.max_iterations)
         above(self, 0, "Try 0.0001.", gradient_tolerance=self.gradient_tolerance)
 
+    def fits(
+        self,
+        features: Float[Tensor, "sets train feature"],
+        labels: TrainLabels,
+        strengths: Sequence[float],
+        starts: Sequence[LogisticModel],
+        names: Sequence[str],
+    ) -> list[LogisticModel]:
+        """Return the fit of each set of features, found together; the arguments are as in `fit_together`."""
+        return fit_together(
+            features,
+            labels,
+            strengths,
+            starts,
+            max_iterations=self.max_iterations,
+            gradient_tolerance=self.gradient_tolerance,
+            names=names,
+        )
+
     def accuracy(
         self,
         train: Float[Tensor, "train feature"],
@@ -89,41 +109,28 @@ class TunedProbe(Probe):
         report: Progress,
     ) -> dict[str, Judgement]:
         """Return the judgement of each set of features, with its chosen strength."""
-
-        def judge_one(name: str) -> tuple[float, Mapping[str, float]]:
-            found = logistic_probe(
-                train[name],
+        found: dict[str, Judgement] = {}
+        for names in fitted_together(train):
+            started = time.perf_counter()
+            probes = logistic_probes(
+                {name: train[name] for name in names},
                 train_labels,
-                test[name],
+                {name: test[name] for name in names},
                 test_labels,
                 num_classes=num_classes,
                 protocol=self,
                 seed=seed,
-                name=name,
             )
-            return found.accuracy, {"strength": found.strength}
-
-        return self.one_by_one(train, judge_one, report)
+            seconds = (time.perf_counter() - started) / len(names)
+            found |= {
+                name: Judgement(probe.accuracy, seconds, details={"strength": probe.strength})
+                for name, probe in probes.items()
+            }
+            report("probes: tuned", len(found), len(train))
+        return {name: found[name] for name in train}
 
 
 TUNED = TunedProbe()
-
-
-@dataclass(frozen=True)
-class LogisticModel:
-    """A fitted logistic regression.
-
-    Attributes:
-        iterations: Number of L-BFGS iterations.
-    """
-
-    weight: Float[Tensor, "classes feature"]
-    bias: Float[Tensor, " classes"]
-    iterations: int
-
-    def __call__(self, features: Float[Tensor, "images feature"]) -> Float[Tensor, "images classes"]:
-        """Return the logits."""
-        return F.linear(features, self.weight, self.bias)
 
 
 @dataclass(frozen=True)
@@ -143,6 +150,20 @@ class LogisticProbe:
     iterations: int
 
 
+def fitted_together(features: Mapping[str, Tensor]) -> list[list[str]]:
+    """Return the names of the sets in groups that are fitted together.
+
+    A GPU gets as many sets of one width at once as take up to `TOGETHER` bytes: one small set leaves it waiting. On
+    the CPU a set that is done would only cost time beside the others, so each is fitted alone.
+    """
+    groups = []
+    for names in names_by_kind(features).values():
+        matrix = features[names[0]]
+        most = 1 if matrix.device.type == "cpu" else max(1, TOGETHER // matrix.nbytes)
+        groups += [names[start : start + most] for start in range(0, len(names), most)]
+    return groups
+
+
 def logistic_probe(
     train: Float[Tensor, "train feature"],
     train_labels: TrainLabels,
@@ -156,10 +177,6 @@ def logistic_probe(
 ) -> LogisticProbe:
     """Return the test accuracy of a logistic regression with a strength chosen on training images.
 
-    The candidates run from strong to weak. Each starts from the fit of the one before. The search stops when two have
-    been worse than the best so far. If two are equally good, the stronger is taken. The chosen one is fitted again to
-    the whole training split. Each fit standardises with the mean and deviation of the images it is fitted to.
-
     Args:
         train: Features of the training split.
         train_labels: A class per image; or 0/1 per attribute, with -1 for an unknown one.
@@ -171,35 +188,68 @@ def logistic_probe(
         name: The features' name in an error.
 
     Raises:
-        SettingError: Rows or labels do not fit together.
+        As `logistic_probes`.
+    """
+    return logistic_probes(
+        {name: train}, train_labels, {name: test}, test_labels, num_classes=num_classes, protocol=protocol, seed=seed
+    )[name]
+
+
+def logistic_probes(
+    train: Mapping[str, Float[Tensor, "train feature"]],
+    train_labels: TrainLabels,
+    test: Mapping[str, Float[Tensor, "test feature"]],
+    test_labels: TestLabels,
+    *,
+    num_classes: int,
+    protocol: TunedProbe = TUNED,
+    seed: int = 0,
+) -> dict[str, LogisticProbe]:
+    """Return the result of the tuned probe for sets of features of one width, all fitted at once.
+
+    The candidates run from strong to weak. Each starts from the fit of the one before. The search stops when two have
+    been worse than the best so far. If two are equally good, the stronger is taken. The chosen one is fitted again to
+    the whole training split. Each fit standardises with the mean and deviation of the images it is fitted to. A set's
+    result is the same as alone, up to rounding.
+
+    Args:
+        train: Features of the training split under their extractor's name.
+        train_labels: A class per image; or 0/1 per attribute, with -1 for an unknown one.
+        test: Features of the test split under the same names.
+        test_labels: As `train_labels`.
+        num_classes: Number of classes, or of attributes.
+        protocol: Settings of the choice and the fit.
+        seed: For the choice of the held-out images.
+
+    Raises:
+        SettingError: Names, rows or labels do not fit together.
         DataError: Features are not finite, or there are fewer than two training images.
     """
-    train_labels, test_labels = checked_labels({name: train}, train_labels, {name: test}, test_labels, num_classes)
-    if len(train) < 2:
-        raise DataError(f"The tuned probe needs at least 2 labelled training images, got {len(train)}; add images.")
-    shuffled = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed)).to(train.device)
-    held_out = min(max(round(protocol.held_out * len(train)), 1), len(train) - 1)
-    validation, fitting = shuffled[:held_out], shuffled[held_out:]
-    features, validation_features = _standardised(train[fitting], train[validation])
-    turn = _to_principal_axes(features)
-    path = _strength_path(
-        turn(features),
-        train_labels[fitting],
-        turn(validation_features),
-        train_labels[validation],
-        num_classes,
-        protocol,
-        name,
-    )
-    best = max(path, key=lambda candidate: candidate.accuracy)  # max keeps the first of equals: the stronger
-    features, test_features = _standardised(train, test)
-    refitted = fit_logistic(turn(features), train_labels, best.strength, best.model, protocol, name)
-    return LogisticProbe(
-        accuracy=accuracy(refitted(turn(test_features)), test_labels),
-        strength=best.strength,
-        validation_accuracy=best.accuracy,
-        iterations=sum(candidate.model.iterations for candidate in path) + refitted.iterations,
-    )
+    train_labels, test_labels = checked_labels(train, train_labels, test, test_labels, num_classes)
+    count, names = len(train_labels), list(train)
+    if count < 2:
+        raise DataError(f"The tuned probe needs at least 2 labelled training images, got {count}; add images.")
+    shuffled = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).to(train_labels.device)
+    held_out = min(max(round(protocol.held_out * count), 1), count - 1)
+    turns, paths = _search(train, train_labels, shuffled[held_out:], shuffled[:held_out], num_classes, protocol)
+    best = [max(path, key=lambda candidate: candidate.accuracy) for path in paths]  # the first of equals: the stronger
+
+    def turned(name: str, turn: Turn) -> list[Tensor]:
+        return [turn(each) for each in _standardised(train[name], test[name])]
+
+    features, test_features = _stacked([turned(*each) for each in zip(names, turns, strict=True)])
+    strengths, starts = [each.strength for each in best], [each.model for each in best]
+    models = protocol.fits(features, train_labels, strengths, starts, names)
+    accuracies = _accuracies(models, test_features, test_labels)
+    return {
+        name: LogisticProbe(
+            accuracy=accuracy,
+            strength=candidate.strength,
+            validation_accuracy=candidate.accuracy,
+            iterations=sum(each.model.iterations for each in path) + model.iterations,
+        )
+        for name, accuracy, candidate, path, model in zip(names, accuracies, best, paths, models, strict=True)
+    }
 
 
 @dataclass(frozen=True)
@@ -209,32 +259,74 @@ class _Candidate:
     accuracy: float
 
 
-def _strength_path(
-    features: Tensor,
+Turn = Callable[[Tensor], Tensor]
+
+
+def _search(
+    train: Mapping[str, Tensor],
     labels: Tensor,
-    validation_features: Tensor,
-    validation_labels: Tensor,
+    fitting: Tensor,
+    validation: Tensor,
     num_classes: int,
     protocol: TunedProbe,
-    name: str,
-) -> list[_Candidate]:
-    """Fit from strong to weak until two have been worse than the best so far."""
-    model = LogisticModel(features.new_zeros(num_classes, features.shape[1]), features.new_zeros(num_classes), 0)
-    path: list[_Candidate] = []
-    best, worse = 0.0, 0
+) -> tuple[list[Turn], list[list[_Candidate]]]:
+    """Fit each set from strong to weak until two candidates have been worse than its best so far.
+
+    Returns:
+        The turn of each set to its principal axes, and its candidates.
+    """
+    turns, pairs = [], []
+    for matrix in train.values():
+        pair = _standardised(matrix[fitting], matrix[validation])
+        turns.append(_to_principal_axes(pair[0]))
+        pairs.append([turns[-1](each) for each in pair])
+    features, validation_features = _stacked(pairs)
+    del pair, pairs
+    searching, width = list(train), features.shape[2]
+    start = LogisticModel(features.new_zeros(num_classes, width), features.new_zeros(num_classes), 0)
+    paths: dict[str, list[_Candidate]] = {name: [] for name in train}
     for strength in sorted(protocol.strengths, reverse=True):
-        model = fit_logistic(features, labels, strength, model, protocol, name)
-        path.append(_Candidate(strength, model, accuracy(model(validation_features), validation_labels)))
-        if path[-1].accuracy > best:
-            best, worse = path[-1].accuracy, 0
-        elif path[-1].accuracy < best:
-            worse += 1
-        if worse == 2:
+        starts = [paths[name][-1].model if paths[name] else start for name in searching]
+        models = protocol.fits(features, labels[fitting], [strength] * len(starts), starts, searching)
+        accuracies = _accuracies(models, validation_features, labels[validation])
+        for name, model, accuracy in zip(searching, models, accuracies, strict=True):
+            paths[name].append(_Candidate(strength, model, accuracy))
+        left = [place for place, name in enumerate(searching) if not _is_over(paths[name])]
+        if not left:
             break
-    return path
+        if len(left) < len(searching):
+            features, validation_features = features[left], validation_features[left]
+            searching = [searching[place] for place in left]
+    return turns, list(paths.values())
 
 
-@torch.enable_grad()
+def _is_over(path: Sequence[_Candidate]) -> bool:
+    """Return whether two candidates have been worse than the best one before them."""
+    best, worse = 0.0, 0
+    for candidate in path:
+        if candidate.accuracy > best:
+            best, worse = candidate.accuracy, 0
+        elif candidate.accuracy < best:
+            worse += 1
+    return worse >= 2
+
+
+def _accuracies(
+    models: Sequence[LogisticModel], features: Float[Tensor, "sets images feature"], labels: Tensor
+) -> list[float]:
+    """Return the accuracy of each model on its set of features, in one read."""
+    right = [right_answers(model(matrix), labels) for model, matrix in zip(models, features, strict=True)]
+    *counts, known = torch.stack([*right, (labels >= 0).sum()]).tolist()
+    return [count / known for count in counts]
+
+
+def _stacked(pairs: Sequence[Sequence[Tensor]]) -> tuple[Tensor, Tensor]:
+    """Return the first tensors of all pairs as one, and the second ones; a single pair is not copied."""
+    if len(pairs) == 1:
+        return pairs[0][0][None], pairs[0][1][None]
+    return torch.stack([pair[0] for pair in pairs]), torch.stack([pair[1] for pair in pairs])
+
+
 def fit_logistic(
     features: Float[Tensor, "train feature"],
     labels: TrainLabels,
@@ -243,50 +335,8 @@ def fit_logistic(
     protocol: TunedProbe = TUNED,
     name: str = "features",
 ) -> LogisticModel:
-    """Minimise mean cross entropy + strength/2 ‖weight‖² by L-BFGS on all images at once; the bias is free.
-
-    Each feature's weights have a unit in which the objective's curvature along them is at most about 1. The curvature
-    of the cross entropy is at most half the feature's mean square (Böhning 1992), and the penalty adds λ. For
-    uncorrelated features this takes several times fewer iterations; the minimum is the same.
-
-    Args:
-        features: Used without standardising; the fit has their precision.
-        labels: A class per image; or 0/1 per attribute, with -1 for an unknown one.
-        strength: λ; scikit-learn's `C` is 1 / (images · λ).
-        start: First weights and bias.
-        protocol: Limits of the fit. A warning reports a fit that reaches the limit before it converges.
-        name: The features' name in that warning.
-    """
-    unit = (features.square().mean(dim=0) / 2 + strength).rsqrt()
-    scaled = (start.weight / unit).requires_grad_()
-    bias = start.bias.clone().requires_grad_()
-    optimizer = torch.optim.LBFGS(
-        [scaled, bias],
-        max_iter=protocol.max_iterations,
-        max_eval=25 * protocol.max_iterations,  # enough for all its line searches
-        tolerance_grad=protocol.gradient_tolerance,
-        tolerance_change=torch.finfo(features.dtype).eps,
-        line_search_fn="strong_wolfe",
-    )
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        weight = scaled * unit
-        objective = cross_entropy(F.linear(features, weight, bias), labels)
-        objective = objective + strength / 2 * weight.square().sum()
-        objective.backward()
-        return objective
-
-    optimizer.step(closure)
-    iterations = optimizer.state[scaled]["n_iter"]
-    if iterations >= protocol.max_iterations:
-        logger.warning(
-            "The tuned probe on %s has not converged in %d iterations at strength %g; raise max_iterations.",
-            name,
-            protocol.max_iterations,
-            strength,
-        )
-    return LogisticModel(scaled.detach() * unit, bias.detach(), iterations)
+    """Return the minimum of mean cross entropy + strength/2 ‖weight‖²; the arguments are as in `fit_together`."""
+    return protocol.fits(features[None], labels, [strength], [start], [name])[0]
 
 
 def _standardised(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
@@ -294,7 +344,7 @@ def _standardised(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
     lowest, highest = torch.aminmax(train, dim=0)
     deviation = train.std(dim=0, correction=0)
     # A constant's deviation may round to a little more than 0, and a tiny one's to 0.
-    deviation[(lowest == highest) | (deviation == 0)] = 1.0
+    deviation.masked_fill_((lowest == highest) | (deviation == 0), 1.0)
     mean = train.mean(dim=0)
     return (train - mean).div_(deviation), (test - mean).div_(deviation)
 
@@ -302,7 +352,7 @@ def _standardised(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
 def _to_principal_axes(features: Tensor) -> Callable[[Tensor], Tensor]:
     """Return a rotation to the features' principal axes, or the identity if there are too many features.
 
-    A rotation changes no objective. It makes features uncorrelated; `fit_logistic`'s units are best for these.
+    A rotation changes no objective. It makes features uncorrelated; `fit_together`'s units are best for these.
     """
     if features.shape[1] > MOST_AXES:
         return lambda unturned: unturned

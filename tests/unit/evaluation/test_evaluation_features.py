@@ -2,6 +2,7 @@ import copy
 
 import pytest
 import torch
+from card_stand_in import Reads
 from torch import nn
 from torch.testing import assert_close
 
@@ -106,6 +107,12 @@ def test_the_proof_compares_bits_so_nan_is_unchanged_and_minus_zero_is_a_change(
         pass
     with pytest.raises(RuntimeError, match=r"model\.weight"), frozen({"model": model}):
         model.weight.data[0, 1] = -0.0
+
+
+def test_the_proof_and_the_statistics_of_batch_norm_do_not_wait_for_a_gpu_at_each_tensor():
+    with Reads() as reads, frozen({"model": network()}):
+        estimate_batch_norm_statistics(network(), batches(12))
+    assert not reads.counts
 
 
 def test_features_are_those_of_one_forward_pass_in_eval_mode_in_stored_order():

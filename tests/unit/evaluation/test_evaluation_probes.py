@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from card_stand_in import Reads, Tape
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 from torch.testing import assert_close
@@ -18,9 +19,12 @@ from gan_lightning.evaluation import (
     TunedProbe,
     extract_features,
     fit_logistic,
+    lbfgs,
     logistic_probe,
+    logistic_probes,
     sgd_heads,
 )
+from gan_lightning.evaluation.probes import logistic, paper, tuned
 from gan_lightning.evaluation.probes.paper import INITIAL_STD
 from gan_lightning.evaluation.probes.probe import accuracy, cross_entropy, majority_accuracy
 
@@ -91,22 +95,65 @@ def test_cached_features_train_the_head_that_a_forward_pass_in_every_epoch_train
     assert cached.accuracies == pytest.approx(accuracies)
 
 
-def test_a_head_is_bit_for_bit_what_it_would_be_alone():
+def several_heads(attributes=False, **settings):
+    """Train heads on sets of two widths; the last of the five batches of an epoch is short."""
     (train, labels), (test, test_labels) = blobs(), blobs(30, seed=1)
     (other, _), (other_test, _) = blobs(width=7, seed=2), blobs(30, width=7, seed=3)
+    if attributes:
+        labels, test_labels = (F.one_hot(each, CLASSES) for each in (labels, test_labels))
+        labels[::3, 0] = -1
     protocol = PaperProbe(learning_rate=0.1, epochs=2, batch_size=20)
-    alone = heads({"f": train}, labels, {"f": test}, test_labels, protocol=protocol)["f"]
-    beside = heads(
-        {"other": other, "f": train, "twin": train},
-        labels,
-        {"other": other_test, "f": test, "twin": test},
-        test_labels,
-        protocol=protocol,
-    )
-    assert torch.equal(beside["f"].weight, alone.weight)
-    assert torch.equal(beside["twin"].weight, alone.weight)
-    assert beside["f"].accuracies == alone.accuracies
-    assert len(beside["other"].accuracies) == 2
+    sets = {"other": (other, other_test), "f": (train, test), "twin": (train, test), "half": (train / 2, test / 2)}
+    names = settings.pop("names", sets)
+    return heads(
+        {name: sets[name][0] for name in names}, labels, {name: sets[name][1] for name in names}, test_labels,
+        protocol=settings.pop("protocol", protocol), **settings,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("attributes", [False, True], ids=["classes", "attributes"])
+def test_a_head_is_what_it_would_be_alone(attributes):
+    together = several_heads(attributes)
+    assert list(together) == ["other", "f", "twin", "half"]
+    for name, head in together.items():
+        alone = several_heads(attributes, names=[name])[name]
+        assert_close(head.weight, alone.weight, atol=1e-5, rtol=1e-5)
+        assert head.accuracies == alone.accuracies
+    assert torch.equal(together["f"].weight, together["twin"].weight)
+    assert not torch.equal(together["f"].weight, together["half"].weight)
+
+
+@pytest.mark.parametrize("attributes", [False, True], ids=["classes", "attributes"])
+def test_heads_of_a_replayed_step_are_those_of_the_step_bit_for_bit(attributes, monkeypatch):
+    plain, tape = several_heads(attributes), Tape()
+    monkeypatch.setattr(paper, "recorder_for", lambda device: tape)
+    replayed = several_heads(attributes)
+    assert (tape.recorded, tape.replayed) == (1, 8)
+    for name, head in replayed.items():
+        assert torch.equal(head.weight, plain[name].weight)
+        assert head.accuracies == plain[name].accuracies
+
+
+def test_the_processor_waits_for_heads_as_often_whatever_the_number_of_steps():
+    counts = []
+    for epochs in (1, 4):
+        with Reads() as reads:
+            several_heads(protocol=PaperProbe(epochs=epochs, batch_size=20))
+        counts.append(reads.counts)
+    assert counts[0] == counts[1]
+
+
+@pytest.mark.gpu
+def test_heads_on_a_gpu_are_those_on_the_cpu():
+    (train, labels), (test, test_labels) = blobs(), blobs(30, seed=1)
+    protocol = PaperProbe(learning_rate=0.1, epochs=3, batch_size=20)
+    here, there = (
+        heads({"f": train.to(d), "twin": train.to(d)}, labels.to(d), {"f": test.to(d), "twin": test.to(d)},
+              test_labels.to(d), protocol=protocol)
+        for d in ("cpu", "cuda")
+    )  # fmt: skip
+    assert_close(there["f"].weight.cpu(), here["f"].weight, atol=1e-5, rtol=1e-4)
+    assert there["f"].accuracies == here["f"].accuracies
 
 
 def test_another_seed_gives_another_head_and_the_global_random_state_is_not_used():
@@ -241,19 +288,98 @@ def test_of_strengths_that_do_equally_well_the_strongest_is_taken():
 
 
 def test_the_search_stops_when_two_strengths_have_been_worse(monkeypatch):
-    import gan_lightning.evaluation.probes.tuned as tuned
-
     tried, scores = [], iter([0.5, 0.7, 0.6, 0.7, 0.6, 0.9, 0.4])
-    fit = tuned.fit_logistic
+    fit = tuned.fit_together
     monkeypatch.setattr(
-        tuned, "fit_logistic", lambda x, y, strength, *rest: tried.append(strength) or fit(x, y, strength, *rest)
+        tuned,
+        "fit_together",
+        lambda x, y, strengths, *rest, **more: tried.extend(strengths) or fit(x, y, strengths, *rest, **more),
     )
-    monkeypatch.setattr(tuned, "accuracy", lambda logits, labels: next(scores))
+    monkeypatch.setattr(tuned, "_accuracies", lambda models, features, labels: [next(scores)])
     train, labels = blobs(30)
     protocol = TunedProbe(strengths=(1.0, 0.5, 0.2, 0.1, 0.05, 0.02))
     probe = logistic_probe(train, labels, train, labels, num_classes=CLASSES, protocol=protocol)
     assert tried == [1.0, 0.5, 0.2, 0.1, 0.05, 0.5]  # the last is the refit of the best
     assert (probe.strength, probe.validation_accuracy, probe.accuracy) == (0.5, 0.7, 0.9)
+
+
+def several_sets():
+    """Sets of features of one width that differ in what the labels can be told from."""
+    sets = {}
+    for seed, spread in enumerate((1.5, 3.0, 6.0)):
+        (train, labels), (test, test_labels) = blobs(150, 20, 5, spread), blobs(60, 20, 6, spread)
+        sets[f"set {seed}"] = train * 10**seed, test * 10**seed
+    return (
+        {name: each[0] for name, each in sets.items()},
+        labels,
+        {name: each[1] for name, each in sets.items()},
+        test_labels,
+    )
+
+
+@pytest.mark.parametrize("attributes", [False, True], ids=["classes", "attributes"])
+def test_probes_fitted_together_are_what_each_is_alone(attributes):
+    train, labels, test, test_labels = several_sets()
+    if attributes:
+        labels, test_labels = (F.one_hot(each, CLASSES) for each in (labels, test_labels))
+        labels[::3, 0] = -1
+    settings = {"num_classes": CLASSES, "protocol": TunedProbe(strengths=(1.0, 0.1, 0.01), gradient_tolerance=1e-3)}
+    together = logistic_probes(train, labels, test, test_labels, **settings)
+    for name, probe in together.items():
+        alone = logistic_probe(train[name], labels, test[name], test_labels, **settings)
+        assert probe.accuracy == alone.accuracy
+        assert (probe.strength, probe.validation_accuracy) == (alone.strength, alone.validation_accuracy)
+        assert probe.iterations == pytest.approx(alone.iterations, rel=0.1)
+    assert len({probe.iterations for probe in together.values()}) > 1
+
+
+def test_a_judgement_is_the_same_however_many_sets_are_fitted_together(monkeypatch):
+    train, labels, test, test_labels = several_sets()
+    settings = {"num_classes": CLASSES, "seed": 0}
+    calls, probe = [], TunedProbe(strengths=(0.1, 0.01), gradient_tolerance=1e-3)
+    alone = probe.judge(train, labels, test, test_labels, report=lambda *call: calls.append(call), **settings)
+    monkeypatch.setattr(tuned, "fitted_together", lambda sets: [["set 0", "set 2"], ["set 1"]])
+    together = probe.judge(train, labels, test, test_labels, report=lambda *call: calls.append(call), **settings)
+    assert [each[1] for each in calls] == [1, 2, 3, 2, 3]
+    assert list(together) == list(alone)
+    for name, found in together.items():
+        assert (found.accuracy, found.details) == (alone[name].accuracy, alone[name].details)
+
+
+def test_a_set_is_fitted_alone_on_the_cpu_and_a_gpu_fits_as_many_of_one_width_as_have_room(monkeypatch):
+    sets = {"a": torch.ones(4, 3), "b": torch.ones(4, 2), "c": torch.ones(4, 3), "d": torch.ones(4, 3)}
+    assert tuned.fitted_together(sets) == [["a"], ["c"], ["d"], ["b"]]
+
+    monkeypatch.setattr(tuned, "TOGETHER", 2 * 4 * 3 * 4)
+    elsewhere = {name: each.to("meta") for name, each in sets.items()}
+    assert tuned.fitted_together(elsewhere) == [["a", "c"], ["d"], ["b"]]
+
+
+def test_the_processor_waits_for_a_fit_in_its_reads_alone(monkeypatch):
+    features, labels = blobs()
+    read, evaluated = [], []
+    own, entropy = lbfgs._read, logistic.cross_entropy
+    monkeypatch.setattr(lbfgs, "_read", lambda *columns: read.append(1) or own(*columns))
+    monkeypatch.setattr(logistic, "cross_entropy", lambda *given: evaluated.append(1) or entropy(*given))
+    with Reads() as reads:
+        model = fit_logistic(features, labels, 0.001, zeros(5, dtype=torch.float32))
+    assert not reads.counts
+    assert model.iterations < len(read) == len(evaluated)
+
+
+@pytest.mark.gpu
+def test_probes_on_a_gpu_are_those_on_the_cpu():
+    train, labels, test, test_labels = several_sets()
+    found = [
+        TunedProbe().judge(
+            {name: each.to(device) for name, each in train.items()}, labels.to(device),
+            {name: each.to(device) for name, each in test.items()}, test_labels.to(device),
+            num_classes=CLASSES, seed=0, report=lambda *call: None,
+        )
+        for device in ("cpu", "cuda")
+    ]  # fmt: skip
+    for name in train:
+        assert found[1][name].accuracy == pytest.approx(found[0][name].accuracy, abs=1 / 60)
 
 
 def test_a_fit_that_runs_out_of_iterations_is_reported(caplog):

@@ -9,7 +9,8 @@ from torch import nn
 from gan_lightning.errors import SettingError
 from gan_lightning.evaluation import PaperProbe, TensorImages
 from gan_lightning.interfaces import LinearHead
-from gan_lightning.measurements import Bench, Measurement, Outcome, Transfer
+from gan_lightning.measurements import Bench, Measurement, Outcome, Transfer, extraction
+from gan_lightning.measurements.extraction import HOST
 
 QUICK = Transfer(paper=PaperProbe(epochs=1, batch_size=16), tuned=None)
 
@@ -185,3 +186,40 @@ def test_progress_is_told_batch_by_batch():
     Bench({"a": nn.Flatten()}, data(), progress=lambda *call: calls.append(call)).measure(QUICK)
     assert calls[:3] == [("features of train images, trained", done, 3) for done in (1, 2, 3)]
     assert calls[-1] == ("probes: paper", 1, 1)
+
+
+def test_a_measurement_of_features_that_do_not_fit_into_a_gpu_is_made_again_in_the_hosts_memory(caplog, monkeypatch):
+    class Large(Transfer):
+        def run(self, bench):
+            bench.features("train")
+            if places == [None]:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate much.")
+            return super().run(bench)
+
+    places, extract, lasting = [], extraction.extract_features, {}
+    monkeypatch.setattr(
+        extraction, "extract_features", lambda *given, **more: places.append(more["device"]) or extract(*given, **more)
+    )
+    large = Large(paper=QUICK.paper, tuned=None, random_weights=False, raw_pixels=False)
+    bench = Bench({"a": nn.Flatten()}, data(), lasting=lasting)
+    found = bench.measure(large)
+    assert places == [None, HOST, HOST]
+    assert "transfer does not fit into the GPU's memory (CUDA out of memory)." in caplog.text
+    bench.features("train")
+    assert places.pop() is None  # of another measurement
+    caplog.clear()
+    again = Bench({"a": nn.Flatten()}, data(), lasting=lasting).measure(large)
+    assert places == [None, *[HOST] * 4]
+    assert not caplog.text
+    assert [figure.value for figure in again.figures] == [figure.value for figure in found.figures]
+
+
+def test_a_measurement_that_needs_more_than_features_fails_where_they_do_not_fit():
+    class Hungry(Measurement):
+        name = "hungry"
+
+        def run(self, bench):
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        Bench({"a": nn.Flatten()}, data()).measure(Hungry())

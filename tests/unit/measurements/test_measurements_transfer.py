@@ -2,6 +2,7 @@ import copy
 
 import pytest
 import torch
+from card_stand_in import Reads
 from torch import nn
 
 from gan_lightning.errors import DataError, SettingError
@@ -242,3 +243,17 @@ def test_the_printed_table_has_a_row_per_extractor_and_probe(capsys):
     printed = capsys.readouterr().out
     assert printed.count("[bold]") == 2
     assert all(title in printed for title in ("Accuracy", "Random", "Raw", "Chance", "Seconds"))
+
+
+def test_the_processor_waits_for_a_gpu_as_often_whatever_the_number_of_batches_and_of_steps():
+    counts = []
+    for batch_size, epochs, tolerance in ((30, 1, 1.0), (20, 2, 0.1)):
+        images = data()
+        images.batch_size = batch_size
+        tuned = TunedProbe(strengths=(0.1,), gradient_tolerance=tolerance)
+        transfer = Transfer(paper=PaperProbe(batch_size=batch_size, epochs=epochs), tuned=tuned, batch_norm="real")
+        bench = Bench({"a": network()}, images, controls=False)
+        with Reads() as reads:
+            bench.measure(transfer)
+        counts.append(reads.counts)
+    assert counts[0] == counts[1]
