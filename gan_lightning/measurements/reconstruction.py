@@ -40,7 +40,7 @@ class Reconstruction(Measurement):
         batch_norm: Batch-norm statistics of E and G: "running" were gathered in training, "real" are estimated by
             computing G(E(x)) on the training images.
         images: Images in the picture.
-        seed: Of the latents, and of the choice of the other sample beside each one.
+        seed: Of the latents, and of the choice of the other sample beside each one; by default the run's.
 
     Source:
         Donahue et al. 2017, Theorem 2 and Figures 2 and 4.
@@ -52,7 +52,7 @@ class Reconstruction(Measurement):
     enabled: bool = True
     batch_norm: BatchNorm = "running"
     images: int = 20
-    seed: int = 0
+    seed: int | None = None
 
     def __post_init__(self) -> None:
         """Check the settings.
@@ -95,9 +95,9 @@ class Reconstruction(Measurement):
         """Return the distances, and the picture."""
         with bench.reconstructing(self.batch_norm):
             batches = bench.batches("test", "reconstructions of test images")
-            image = image_reconstruction(batches, bench.encode, bench.decode, seed=self.seed)
+            image = image_reconstruction(batches, bench.encode, bench.decode, seed=bench.seed_for(self.seed))
             latents = self._latents(bench, image.samples)
-            latent = latent_reconstruction(latents, bench.encode, bench.decode, seed=self.seed)
+            latent = latent_reconstruction(latents, bench.encode, bench.decode, seed=bench.seed_for(self.seed))
             figures = [*self._figures("image", "test", image), *self._figures("latent", "", latent)]
             if not bench.controls:
                 return Outcome(figures)

@@ -61,7 +61,7 @@ class Transfer(Measurement):
         batch_norm: Batch-norm statistics of the trained extractors: "running" were gathered in training, "real" are
             estimated on the training images.
         pool: Edge to which maps are averaged before they become features; by default they are taken whole.
-        seed: Of the heads, of their batches, of the held-out images and of the random weights.
+        seed: Of the heads, of their batches, of the held-out images and of the random weights; by default the run's.
 
     Source:
         Mao et al. 2022, section 4, steps 4 and 5; Donahue et al. 2017, section 4.2.
@@ -79,7 +79,7 @@ class Transfer(Measurement):
     raw_pixels: bool = True
     batch_norm: BatchNorm = "running"
     pool: int | None = None
-    seed: int = 0
+    seed: int | None = None
 
     def __post_init__(self) -> None:
         """Check the settings.
@@ -147,7 +147,7 @@ class Transfer(Measurement):
                         {name: source.test for name, source in named.items()},
                         labels["test"],
                         num_classes=bench.data.num_classes,
-                        seed=self.seed,
+                        seed=bench.seed_for(self.seed),
                         report=bench.report,
                     ),
                 )

@@ -72,7 +72,7 @@ class Anatomy(Measurement):
             larger side times float64's ε.
         batch_norm: Batch-norm statistics of the trained extractors: "running" were gathered in training, "real" are
             estimated on the training images.
-        seed: Seed of the drawn images, of random weights and of the probes' held-out images.
+        seed: Seed of the drawn images, of random weights and of the probes' held-out images; by default the run's.
 
     Source:
         Mao et al. 2022, sections 2 and 3.
@@ -88,7 +88,7 @@ class Anatomy(Measurement):
     generated: int = 2000
     tolerance: float | None = None
     batch_norm: BatchNorm = "running"
-    seed: int = 0
+    seed: int | None = None
 
     def __post_init__(self) -> None:
         """Check the settings.
@@ -168,7 +168,7 @@ class Anatomy(Measurement):
                 probe=TUNED if self.probes else None,
                 tolerance=self.tolerance,
                 weights=source.weights,
-                seed=self.seed,
+                seed=bench.seed_for(self.seed),
                 progress=bench.report,
             )
         ]
@@ -221,7 +221,8 @@ class Anatomy(Measurement):
             features = bench.features(
                 split, list(source.heads), weights=source.weights, batch_norm=source.batch_norm, seed=self.seed
             )
-            rows = slice(None) if self.probes else chosen_rows(len(features.labels), self.images, self.seed)
+            count = len(features.labels)
+            rows = slice(None) if self.probes else chosen_rows(count, self.images, bench.seed_for(self.seed))
             found[split] = {name: matrix[rows] for name, matrix in features.matrices.items()}, features.labels[rows]
         return found
 
@@ -235,7 +236,7 @@ class Anatomy(Measurement):
         generators = len(bench.generate(1, self.seed))
         each = -(-(self.generated if self.probes else self.images) // generators)
         parts = torch.arange(each).split(max(1, GENERATED_AT_ONCE // generators))
-        rng = torch.Generator().manual_seed(self.seed)
+        rng = torch.Generator().manual_seed(bench.seed_for(self.seed))
         found: dict[Split, TensorBatches] = {}
         for split in self._splits:
             images, made_by = [], []

@@ -26,6 +26,7 @@ from gan_lightning.papers.mgan.density_ratio import (
 from gan_lightning.runs.counting import batches_done
 from gan_lightning.runs.delivery import deliver
 from gan_lightning.runs.run_folder import is_dry_run
+from gan_lightning.system.seeds import own_or_run_seed
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ class DensityRatioMonitor(Callback):
     Args:
         every_n_batches: Batches between two checks; 0 makes none. A check costs a forward pass of D on `images`.
         images: Real images, drawn from the training split, without augmentation.
-        seed: Of the draw.
+        seed: Of the draw; by default the run's.
         batch_norm: Statistics of D's batch norm: `batch` takes them from these images, as in D's training; `running`
             takes the gathered ones, which mix real and generated images.
         alarm: The rule for an alarm; null never raises one.
@@ -68,7 +69,7 @@ class DensityRatioMonitor(Callback):
         self,
         every_n_batches: int = 10,
         images: int = 128,
-        seed: int = 0,
+        seed: int | None = None,
         batch_norm: BatchNormOfJudge = "batch",
         alarm: AlarmRule | None = DEFAULT_RULE,
         stop: bool = False,
@@ -110,7 +111,9 @@ class DensityRatioMonitor(Callback):
             return
         if not isinstance(pl_module, JudgesImages) or not isinstance(data, LabelledImages):
             return
-        self._drawn = drawn_images(data.evaluation_batches("train", torch.device("cpu")), self.images, self.seed)
+        self._drawn = drawn_images(
+            data.evaluation_batches("train", torch.device("cpu")), self.images, own_or_run_seed(self.seed)
+        )
         if len(self._drawn) < 2:
             raise DataError(
                 f"The density ratio needs two training images, and {data.name} has {len(self._drawn)}. Use more, or "
@@ -185,7 +188,9 @@ class DensityRatioMonitor(Callback):
         images = 0 if self._drawn is None else len(self._drawn)
         figures = [*self._figures(self.history[-1], images, trainer), *self._curves(images, trainer)]
         details = {"checks": len(self.history), "alarms": alarms, "stopped": bool(self.stop and alarms)}
-        settings = {**self._settings(), "every_n_batches": self.every_n_batches, "rule": self.rule, "stop": self.stop}
+        # Runs that differ in their seed alone have the same settings, so the seed is the one asked for.
+        own = {"seed": self.seed, "every_n_batches": self.every_n_batches, "rule": self.rule, "stop": self.stop}
+        settings = {**self._settings(), **own}
         outcome = Outcome(figures, details, {"": ratio_picture(self.history)})
         deliver(trainer, pl_module, GROUP, settings, outcome, logs=False, shows=False)
 
@@ -223,7 +228,7 @@ class DensityRatioMonitor(Callback):
             )
 
     def _settings(self) -> dict[str, Any]:
-        return {"images": self.images, "seed": self.seed, "batch_norm": self.batch_norm}
+        return {"images": self.images, "seed": own_or_run_seed(self.seed), "batch_norm": self.batch_norm}
 
 
 def shown_checks(history: list[dict[str, float]]) -> list[dict[str, float]]:
