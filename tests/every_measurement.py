@@ -26,9 +26,11 @@ from gan_lightning.measurements import (
     Outcome,
     Quality,
     Reconstruction,
+    Robustness,
     Samples,
     Similarity,
     SyntheticData,
+    Together,
     Transfer,
     Variations,
 )
@@ -50,6 +52,8 @@ def quick(folder: Path) -> list[Measurement]:
     network = SmallClassifier(width=2, feature_dim=4, steps=20, batch_size=8, cache_dir=str(folder))
     found: list[Measurement] = [
         Transfer(paper=PaperProbe(epochs=2), tuned=TUNED, nearest=NearestProbe()),
+        Together(enabled=True, tuned=TUNED),
+        Robustness(enabled=True, noise=(0.4,), blur=(1.0,), occlusion=(0.25, 0.5), tuned=TUNED),
         FrozenDepth(enabled=True, protocol=DepthProtocol(epochs=1, batch_size=8)),
         Quality(enabled=True, network=network, images=16, neighbours=2),
         Reconstruction(images=3),

@@ -27,6 +27,10 @@ FRESH, ESTIMATED = "fresh_statistics", "estimated_statistics"
 """Conditions of a random-weights control: batch-norm statistics of a new layer, and of the training images."""
 
 
+FeatureKind = tuple[Weights, BatchNorm, str]
+"""A kind of features: the networks' weights, their batch-norm statistics, and the condition of their figures."""
+
+
 @dataclass(frozen=True)
 class _FeatureSource:
     """A set of features, with the names of its figures."""
@@ -175,11 +179,9 @@ class Transfer(Measurement):
 
     def _sources(self, bench: Bench) -> tuple[list[_FeatureSource], dict[Split, Tensor]]:
         """Return all sets of features in the order of their figures, and the labels."""
-        kinds: list[tuple[Weights, BatchNorm, str]] = [("trained", self.batch_norm, "")]
+        kinds: list[FeatureKind] = [("trained", self.batch_norm, "")]
         if bench.controls and self.random_weights:
-            normalised = any(has_statistics(network) for network in bench.control(self.seed).networks.values())
-            kinds += [("random", "running", FRESH if normalised else "")]
-            kinds += [("random", "real", ESTIMATED)] if normalised else []
+            kinds += random_kinds(bench, self.seed)
         if bench.controls and self.raw_pixels:
             kinds += [("none", "running", "")]
         sources: list[_FeatureSource] = []
@@ -238,6 +240,13 @@ class Transfer(Measurement):
             cells = ("-" if value is None else f"{value:.4f}" for value in beside)
             table.add_row(figure.subject, figure.protocol, *cells, f"{figure.seconds or 0:.1f}")
         return table
+
+
+def random_kinds(bench: Bench, seed: int | None) -> list[FeatureKind]:
+    """Return the kinds of features of networks with random weights: a kind for each batch-norm statistics."""
+    if not any(has_statistics(network) for network in bench.control(seed).networks.values()):
+        return [("random", "running", "")]
+    return [("random", "running", FRESH), ("random", "real", ESTIMATED)]
 
 
 def stronger_controls(figures: Sequence[Figure]) -> list[Figure]:

@@ -5,7 +5,7 @@ It standardises the features, so their scale has no influence. The test split is
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 from typing import ClassVar
 
@@ -126,6 +126,9 @@ class LogisticModel:
         return F.linear(features, self.weight, self.bias)
 
 
+Classify = Callable[[Float[Tensor, "images feature"]], Float[Tensor, "images classes"]]
+
+
 @dataclass(frozen=True)
 class LogisticProbe:
     """The result of the tuned probe.
@@ -135,12 +138,14 @@ class LogisticProbe:
         strength: The chosen λ.
         validation_accuracy: Of the chosen λ, on the held-out part of the training split, in [0, 1].
         iterations: L-BFGS iterations of all fits together.
+        classify: Returns the logits of further images, given their features as they were extracted.
     """
 
     accuracy: float
     strength: float
     validation_accuracy: float
     iterations: int
+    classify: Classify = field(repr=False, compare=False)
 
 
 def logistic_probe(
@@ -199,6 +204,7 @@ def logistic_probe(
         strength=best.strength,
         validation_accuracy=best.accuracy,
         iterations=sum(candidate.model.iterations for candidate in path) + refitted.iterations,
+        classify=lambda images: refitted(turn(_standardised(train, images)[1])),
     )
 
 
