@@ -34,7 +34,7 @@ from gan_lightning.measurements import (
     Transfer,
     Variations,
 )
-from gan_lightning.papers import Anatomy
+from gan_lightning.papers import Anatomy, Verdicts
 
 TUNED = TunedProbe(strengths=(1.0,), gradient_tolerance=0.1)
 
@@ -66,6 +66,7 @@ def quick(folder: Path) -> list[Measurement]:
         Embedding(enabled=True, images=12, perplexity=3.0),
         SyntheticData(enabled=True, budgets=(4, 6), copies=2, steps=4, batch_size=4, width=2, seeds=1),
         Anatomy(probes=True, generated=8, images=12),
+        Verdicts(enabled=True, images=10),
     ]
     assert [type(each) for each in found] == list(KINDS)
     return found

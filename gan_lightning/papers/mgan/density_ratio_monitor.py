@@ -35,6 +35,12 @@ DEFAULT_RULE = AlarmRule()
 GROUP = "density_ratio"
 """The settings' group, and the first part of the figures' names."""
 
+WHEN = ("batch", "epoch", "limit")
+"""What a check says besides its figures."""
+
+ASKED_FOR = ("spread", "distance")
+"""The figures that are 0 by the paper: the spread by Corollaries 2 and 3, the distance by Proposition 3."""
+
 DRAWN = 200
 """Largest number of evenly spaced checks in the picture. It also shows the last check and each alarm."""
 
@@ -44,10 +50,11 @@ class DensityRatioMonitor(Callback):
 
     Logs `density_ratio/mean`, `spread`, `robust_spread`, `distance`, `q05` to `q95` and `correlation` of log α (see
     `RatioStatistics`). `density_ratio/alarm` is 1 at a check at which the rule says collapse; a warning says so, too.
-    The last check and the curves are figures of the run, and `pictures/density_ratio.png` draws them. A resumed run
-    continues the series. Weights, modes, batch-norm statistics and random numbers stay as they are. Models without a
-    discriminator of images are passed over, and data modules that declare no images. The figures are a density ratio
-    only if the logistic loss trains the discriminator. With another loss only their changes mean something.
+    The last check and the curves are figures of the run, and `pictures/density_ratio.png` draws them. Spread and
+    distance at the last check of each epoch are figures, too: by the paper both are 0. A resumed run continues the
+    series. Weights, modes, batch-norm statistics and random numbers stay as they are. Models without a discriminator of
+    images are passed over, and data modules that declare no images. The figures are a density ratio only if the
+    logistic loss trains the discriminator. With another loss only their changes mean something.
 
     Args:
         every_n_batches: Batches between two checks; 0 makes none. A check costs a forward pass of D on `images`.
@@ -147,7 +154,7 @@ class DensityRatioMonitor(Callback):
             raise NonFiniteError(f"{error} Found after batch {batches}, in epoch {trainer.current_epoch}.") from error
         metrics = ratio_statistics(log_ratio, self._log_ratio).metrics()
         self._log_ratio = log_ratio
-        check = {"batch": float(batches), **metrics}
+        check = {"batch": float(batches), "epoch": float(trainer.current_epoch + 1), **metrics}
         if self._alarm is not None:
             if (limit := self._alarm.limit) is not None:
                 check["limit"] = limit
@@ -186,7 +193,11 @@ class DensityRatioMonitor(Callback):
             return
         alarms = [int(check["batch"]) for check in self.history if check.get("alarm")]
         images = 0 if self._drawn is None else len(self._drawn)
-        figures = [*self._figures(self.history[-1], images, trainer), *self._curves(images, trainer)]
+        figures = [
+            *self._over_epochs(images, trainer),
+            *self._figures(self.history[-1], images, trainer),
+            *self._curves(images, trainer),
+        ]
         details = {"checks": len(self.history), "alarms": alarms, "stopped": bool(self.stop and alarms)}
         # Runs that differ in their seed alone have the same settings, so the seed is the one asked for.
         own = {"seed": self.seed, "every_n_batches": self.every_n_batches, "rule": self.rule, "stop": self.stop}
@@ -201,7 +212,20 @@ class DensityRatioMonitor(Callback):
                 epoch=trainer.current_epoch, batches=batches_done(trainer), **more,
             )
             for name, value in check.items()
-            if name not in ("batch", "limit")
+            if name not in WHEN
+        ]  # fmt: skip
+
+    def _over_epochs(self, images: int, trainer: Trainer) -> list[Figure]:
+        """Return spread and distance at the last check of each epoch but the last."""
+        last = {int(check["epoch"]): check for check in self.history}
+        return [
+            Figure(
+                measurement=GROUP, metric=name, value=check[name], split="train", images=images, epoch=epoch,
+                batches=int(check["batch"]),
+            )
+            for epoch, check in last.items()
+            if epoch < trainer.current_epoch
+            for name in ASKED_FOR
         ]  # fmt: skip
 
     def _curves(self, images: int, trainer: Trainer) -> list[Figure]:
