@@ -65,7 +65,7 @@ def quick(folder: Path) -> list[Measurement]:
         Variations(enabled=True, noise=(0.3, 1.0), copies=2, images=2, measured=6),
         Embedding(enabled=True, images=12, perplexity=3.0),
         SyntheticData(enabled=True, budgets=(4, 6), copies=2, steps=4, batch_size=4, width=2, seeds=1),
-        Anatomy(probes=True, generated=8, images=12),
+        Anatomy(probes=True, generated=8, images=12, draws=1),
         Verdicts(enabled=True, images=10),
     ]
     assert [type(each) for each in found] == list(KINDS)

@@ -22,7 +22,8 @@ from gan_lightning.measurements.transfer import SPLITS, check_labels
 from gan_lightning.nets.resizing import resized
 from gan_lightning.papers.mgan.anatomy_picture import anatomy_picture
 from gan_lightning.papers.mgan.anatomy_record import AnatomyRecord, evaluate_anatomy
-from gan_lightning.papers.mgan.null_space import ACCURACIES, SHARES, SplitFeatures, Weights, check_tolerance
+from gan_lightning.papers.mgan.null_space import SHARES, SplitFeatures, Weights, check_tolerance
+from gan_lightning.papers.mgan.part_accuracies import ACCURACIES
 from gan_lightning.papers.mgan.theorems import Prediction, predictions
 from gan_lightning.system.processes import process_count, process_rank
 
@@ -49,13 +50,16 @@ class Anatomy(Measurement):
     Each extractor with a head is measured on real and on generated images. The figures are the row space's shares of
     all variance between images, of the variance within classes and of the variance between classes. `probes` adds the
     tuned linear probe's accuracies on f, f_row and f_null, and measures random weights, too. The class of a generated
-    image is its generator. Random weights have the batch-norm statistics of the training images.
+    image is its generator. Random weights have the batch-norm statistics of the training images. With probes there is a
+    third kind of images: as many real ones as generated ones, which are the two classes. The probes are also fitted to
+    the part of f in random subspaces of the row space's dimension, and to f without that part.
 
     Figures: `anatomy/<extractor>/<images>/<metric>` and, of random weights,
-    `anatomy/<extractor>/random_weights/<images>/<metric>`; the images are `real` or `generated`. The metrics are
-    row_share, row_share_within, row_share_between, between_share_of_row, between_share_of_null; with probes
-    accuracy_whole, accuracy_row, accuracy_null and chance. `anatomy/<extractor>/rank_share` is rank / features, the
-    row_share of a random head of this rank.
+    `anatomy/<extractor>/random_weights/<images>/<metric>`; the images are `real`, `generated` or `real_or_generated`.
+    The metrics are row_share, row_share_within, row_share_between, between_share_of_row, between_share_of_null; with
+    probes accuracy_whole, accuracy_row, accuracy_null, chance, and the means over random subspaces accuracy_random_row
+    and accuracy_random_null. `anatomy/<extractor>/rank_share` is rank / features, the row_share of a random head of
+    this rank.
 
     Models that declare no heads are passed over. If `extractors`, `probes` or `every_n_epochs` ask for their anatomy,
     they are refused.
@@ -68,6 +72,7 @@ class Anatomy(Measurement):
         probes: Whether to fit probes, and to measure random weights, too. They take all images of both splits.
         images: Without probes, the number of test images, drawn at random, and of generated ones.
         generated: With probes, the number of generated images, from all generators together; as many again to fit on.
+        draws: With probes, the number of random subspaces of as many dimensions as the row space; 0 draws none.
         tolerance: A singular value of a head counts as zero up to this share of the largest; by default the head's
             larger side times float64's ε.
         batch_norm: Batch-norm statistics of the trained extractors: "running" were gathered in training, "real" are
@@ -86,6 +91,7 @@ class Anatomy(Measurement):
     probes: bool = False
     images: int = 500
     generated: int = 2000
+    draws: int = 3
     tolerance: float | None = None
     batch_norm: BatchNorm = "running"
     seed: int | None = None
@@ -98,6 +104,7 @@ class Anatomy(Measurement):
         """
         super().__post_init__()
         at_least(self, 2, images=self.images, generated=self.generated)
+        at_least(self, 0, draws=self.draws)
         with settings_of(self):
             check_tolerance(self.tolerance)
 
@@ -140,10 +147,12 @@ class Anatomy(Measurement):
         with bench.undisturbed():
             generators = len(bench.generate(1, self.seed)) if bench.has(GeneratesImages) else 0
         classes = bench.data.label_kind == "classes"
-        probed = ACCURACIES if self.probes else ()
+        probed = tuple(each for each in ACCURACIES if self.draws or "random" not in each) if self.probes else ()
         metrics = {"real": (*SHARES, *probed) if classes else (SHARES[0], *probed[:-1])}
         if generators:
             metrics["generated"] = (*SHARES, *probed) if generators > 1 else SHARES[:1]
+        if generators and self.probes:
+            metrics["real_or_generated"] = (*SHARES, *probed)
         found: dict[str, Best | None] = {}
         for subject in self._heads(bench.heads):
             found[self.figure("rank_share", 0.0, subject=subject).name] = None
@@ -166,6 +175,7 @@ class Anatomy(Measurement):
                 num_classes=bench.data.num_classes,
                 generators=generators,
                 probe=TUNED if self.probes else None,
+                draws=self.draws,
                 tolerance=self.tolerance,
                 weights=source.weights,
                 seed=bench.seed_for(self.seed),
@@ -265,7 +275,11 @@ class Anatomy(Measurement):
 
     def _figures(self, record: AnatomyRecord) -> list[Figure]:
         about = {"subject": record.extractor, "weights": record.weights}
-        kinds = ("real", record.real, "test"), ("generated", record.generated, "")
+        kinds = (
+            ("real", record.real, "test"),
+            ("generated", record.generated, ""),
+            ("real_or_generated", record.real_or_generated, ""),
+        )
         found = [
             self.figure(metric, value, condition=kind, split=split, images=of_kind.images, **about)
             for kind, of_kind, split in kinds
@@ -289,11 +303,12 @@ def chosen_rows(total: int, most: int, seed: int) -> Int64[Tensor, " rows"]:
 
 def _about(record: AnatomyRecord) -> dict[str, Any]:
     """Return the facts on an extractor's anatomy that are not figures."""
-    kinds = {"real": record.real, "generated": record.generated}
+    kinds = {"real": record.real, "generated": record.generated, "real_or_generated": record.real_or_generated}
     of_head = {"task": record.task, "features": record.features, "outputs": record.outputs, "rank": record.rank}
     about = {"extractor": record.extractor, "weights": record.weights, **of_head, "seconds": record.seconds}
-    shares = {kind: found.shares for kind, found in kinds.items() if found is not None}
-    return about | {kind: asdict(found) for kind, found in shares.items() if found is not None}
+    shares = {kind: asdict(each.shares) for kind, each in kinds.items() if each is not None and each.shares is not None}
+    accuracies = {kind: asdict(each.accuracy) for kind, each in kinds.items() if each is not None and each.accuracy}
+    return about | shares | ({"accuracies": accuracies} if accuracies else {})
 
 
 def shares_table(figures: Sequence[Figure], data: str) -> Table:
@@ -309,7 +324,7 @@ def shares_table(figures: Sequence[Figure], data: str) -> Table:
 
 def accuracies_table(figures: Sequence[Figure], data: str) -> Table:
     """Return a table of the probes' accuracies on each part."""
-    columns = dict(zip(("f", "f_row", "f_null", "Chance"), ACCURACIES, strict=True))
+    columns = dict(zip(("f", "f_row", "f_null", "Random part", "f without it", "Chance"), ACCURACIES, strict=True))
     table = _table(f"Feature anatomy on {data}: accuracies of linear probes", [*columns])
     for names, values in _rows(figures, ACCURACIES).items():
         table.add_row(*names, *(_number(values.get(metric)) for metric in columns.values()))
