@@ -189,6 +189,7 @@ class Anatomy(Measurement):
             return Outcome(figures, details)
         tables = [shares_table(figures, bench.data.name)]
         tables += [accuracies_table(figures, bench.data.name)] if self.probes else []
+        tables += [random_table(figures, bench.data.name)] if self.probes and self.draws else []
         tables += [predictions_table(found)] if found else []
         picture = anatomy_picture(figures, self._over_training(bench, figures))
         return Outcome(figures, details, pictures={"": picture}, tables=tables)
@@ -324,8 +325,21 @@ def shares_table(figures: Sequence[Figure], data: str) -> Table:
 
 def accuracies_table(figures: Sequence[Figure], data: str) -> Table:
     """Return a table of the probes' accuracies on each part."""
-    columns = dict(zip(("f", "f_row", "f_null", "Random part", "f without it", "Chance"), ACCURACIES, strict=True))
-    table = _table(f"Feature anatomy on {data}: accuracies of linear probes", [*columns])
+    columns = {"f": "accuracy_whole", "f_row": "accuracy_row", "f_null": "accuracy_null", "Chance": "chance"}
+    return _accuracies(f"Feature anatomy on {data}: accuracies of linear probes", figures, columns)
+
+
+def random_table(figures: Sequence[Figure], data: str) -> Table:
+    """Return a table of the probes' accuracies on each part, beside the parts that random subspaces make."""
+    columns = {
+        **{"f_row": "accuracy_row", "Random part": "accuracy_random_row"},
+        **{"f_null": "accuracy_null", "f less random": "accuracy_random_null"},
+    }
+    return _accuracies(f"Feature anatomy on {data}: the same beside random subspaces", figures, columns)
+
+
+def _accuracies(title: str, figures: Sequence[Figure], columns: Mapping[str, str]) -> Table:
+    table = _table(title, [*columns])
     for names, values in _rows(figures, ACCURACIES).items():
         table.add_row(*names, *(_number(values.get(metric)) for metric in columns.values()))
     return table
@@ -336,16 +350,18 @@ def _rows(figures: Sequence[Figure], metrics: Sequence[str]) -> dict[tuple[str, 
     rows: dict[tuple[str, str, str], dict[str, float]] = {}
     for figure in figures:
         if figure.metric in metrics:
-            rows.setdefault((figure.subject, figure.weights, figure.condition), {})[figure.metric] = figure.value
+            names = figure.subject, figure.weights, figure.condition.replace("_", " ")
+            rows.setdefault(names, {})[figure.metric] = figure.value
     return rows
 
 
 def _table(title: str, columns: Sequence[str]) -> Table:
     table = Table(title=title)
-    for column in ("Extractor", "Weights", "Images"):
+    for column in ("Extractor", "Weights"):
         table.add_column(column, no_wrap=True)
+    table.add_column("Images")
     for column in columns:
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", min_width=6)
     return table
 
 

@@ -113,7 +113,10 @@ def test_probes_read_what_the_transfer_evaluation_does_and_come_with_random_weig
     assert {figure.images for figure in outcome.figures} == {80, 60, 120, None}
     assert [each["theorem"] for each in outcome.details["predictions"]] == [*["1"] * 5, *["2, 3"] * 2]
     assert all(each["random_weights"] is not None for each in outcome.details["predictions"])
-    assert f"{found['anatomy/classifier/random_weights/generated/accuracy_row']:.4f}" in printed(outcome)
+    table = printed(outcome)
+    for metric in ("generated/accuracy_row", "real_or_generated/accuracy_random_null"):
+        assert f"{found[f'anatomy/classifier/random_weights/{metric}']:.4f}" in table
+    assert "real or generated" in table
     # The control's head is that of the model built anew, and its batch norm has the training images' statistics.
     control = bench.control(3)
     fresh = copy.deepcopy(control.networks["classifier"])
