@@ -47,3 +47,9 @@ def pytest_collection_finish():
     """Collect garbage from here on, and leave alone what has been loaded."""
     gc.freeze()
     gc.enable()
+
+
+@pytest.fixture(autouse=True)
+def _no_seed_of_an_earlier_test():
+    """Forget what an earlier test gave to `seed_everything`: data and measurements would take it for their run's."""
+    os.environ.pop("PL_GLOBAL_SEED", None)

@@ -26,13 +26,15 @@ from gan_lightning.measurements import (
     Outcome,
     Quality,
     Reconstruction,
+    Robustness,
     Samples,
     Similarity,
     SyntheticData,
+    Together,
     Transfer,
     Variations,
 )
-from gan_lightning.papers import Anatomy
+from gan_lightning.papers import Anatomy, Verdicts
 
 TUNED = TunedProbe(strengths=(1.0,), gradient_tolerance=0.1)
 
@@ -50,6 +52,8 @@ def quick(folder: Path) -> list[Measurement]:
     network = SmallClassifier(width=2, feature_dim=4, steps=20, batch_size=8, cache_dir=str(folder))
     found: list[Measurement] = [
         Transfer(paper=PaperProbe(epochs=2), tuned=TUNED, nearest=NearestProbe()),
+        Together(enabled=True, tuned=TUNED),
+        Robustness(enabled=True, noise=(0.4,), blur=(1.0,), occlusion=(0.25, 0.5), tuned=TUNED),
         FrozenDepth(enabled=True, protocol=DepthProtocol(epochs=1, batch_size=8)),
         Quality(enabled=True, network=network, images=16, neighbours=2),
         Reconstruction(images=3),
@@ -61,7 +65,8 @@ def quick(folder: Path) -> list[Measurement]:
         Variations(enabled=True, noise=(0.3, 1.0), copies=2, images=2, measured=6),
         Embedding(enabled=True, images=12, perplexity=3.0),
         SyntheticData(enabled=True, budgets=(4, 6), copies=2, steps=4, batch_size=4, width=2, seeds=1),
-        Anatomy(probes=True, generated=8, images=12),
+        Anatomy(probes=True, generated=8, images=12, draws=1),
+        Verdicts(enabled=True, images=10),
     ]
     assert [type(each) for each in found] == list(KINDS)
     return found

@@ -14,11 +14,11 @@ import yaml
 from gan_lightning.errors import SettingError
 from gan_lightning.measurements import MEASUREMENTS
 from gan_lightning.measurements.measurement import Measurement, default_of
-from gan_lightning.papers import Anatomy
+from gan_lightning.papers import Anatomy, Verdicts
 from gan_lightning.system.shipped import found_by_name
 from gan_lightning.system.yaml_files import CONFIG_OPTIONS, SUFFIXES
 
-KINDS: tuple[type[Measurement], ...] = (*MEASUREMENTS, Anatomy)
+KINDS: tuple[type[Measurement], ...] = (*MEASUREMENTS, Anatomy, Verdicts)
 
 GROUPS = {kind.name: kind for kind in KINDS}
 """The measurements with groups of settings of their own, by these groups."""

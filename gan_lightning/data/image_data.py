@@ -17,6 +17,8 @@ from gan_lightning.data.store import Batch, OrderedBatches, Pixels, RectangleSto
 from gan_lightning.data.transforms import Enlarge, centre_crop, flip_half, random_crop, to_images
 from gan_lightning.errors import DataError, UserError, at_least, one_of, refused, settings_of
 from gan_lightning.interfaces import Images, LabelKind, Labels, Split
+from gan_lightning.system.processes import gather_objects
+from gan_lightning.system.seeds import own_or_run_seed
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +57,7 @@ class ImageData(LightningDataModule, ABC):
         flip: Mirror training images left to right at random.
         limit: Keep only the first images of each split.
         seed: Decides, with the epoch, the order of the training images, and the places of squares cut from rectangular
-            ones.
+            ones. By default it is the run's (`seed_everything`); a number makes it the same for all runs.
         download: Fetch the files if they are missing.
         verify: Demand the published files; `false` accepts a subset, with a warning.
         device: Where the images lie while a Trainer runs. `host` is the host's memory, and each batch is copied to the
@@ -71,7 +73,7 @@ class ImageData(LightningDataModule, ABC):
     crop_from: int | None = None
     flip: bool = False
     limit: int | None = None
-    seed: int = 0
+    seed: int | None = None
     download: bool = False
     verify: bool = True
     device: DataDevice = "auto"
@@ -100,7 +102,8 @@ class ImageData(LightningDataModule, ABC):
         if self.crop_from is not None and self.crop_from < self.image_size:
             condition = f"be at least image_size, {self.image_size}"
             raise refused(self, "crop_from", condition, self.crop_from, "Leave it out to crop nothing.")
-        at_least(self, 0, seed=self.seed)
+        if self.seed is not None:
+            at_least(self, 0, seed=self.seed)
         one_of(self, get_args(DataDevice), device=self.device)
 
     def __str__(self) -> str:
@@ -215,7 +218,9 @@ class ImageData(LightningDataModule, ABC):
 
     def train_dataloader(self) -> ShuffledBatches:
         """Return this process's part of the training split, in a new order each epoch."""
-        return ShuffledBatches(partial(self.placed, "train"), self.batch_size, self.seed, self.epoch)
+        # Where each process draws a seed of its own, the first one's decides the order for all.
+        seed = gather_objects(own_or_run_seed(self.seed))[0]
+        return ShuffledBatches(partial(self.placed, "train"), self.batch_size, seed, self.epoch)
 
     def epoch(self) -> int:
         """Return the epoch whose order is due; always the first one under Lightning's `overfit_batches`.

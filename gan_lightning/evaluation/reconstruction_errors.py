@@ -1,4 +1,6 @@
-"""The errors of an encoder and a generator as each other's inverses: ‖x - G(E(x))‖ and ‖z - E(G(z))‖.
+"""The errors of an encoder and a generator as each other's inverses: of x, of z, and of G(z).
+
+They are ‖x - G(E(x))‖, ‖z - E(G(z))‖ and ‖G(z) - G(E(G(z)))‖.
 
 A distance alone says little: a generator that draws one grey image is at a middling distance from everything. Each
 distance therefore stands beside the distance to another sample's reconstruction. Only the gap between the two shows
@@ -81,6 +83,29 @@ def latent_reconstruction(
         DataError: No batch has two latents, or a reconstruction is not finite.
     """
     return _distances(batches, lambda latents: encode(decode(latents)), "E(G(z))", seed)
+
+
+def generated_reconstruction(
+    batches: Iterable[Tensor], encode: Encode, decode: Decode, *, seed: int = 0
+) -> ReconstructionDistance:
+    """Return the mean distances between generated images G(z) and G(E(G(z))).
+
+    E then has to do with images that G can make. A real image may lie where no latent leads.
+
+    Args:
+        batches: Latents (batch, latent), drawn as in training; a batch of one joins no average.
+        encode: As in `image_reconstruction`.
+        decode: As in `image_reconstruction`.
+        seed: For the choice of the other generated image in each one's place, within its batch.
+
+    Raises:
+        DataError: No batch has two latents, or a reconstruction is not finite.
+
+    Source:
+        Donahue et al. 2017, the authors' code ("EGg").
+    """
+    generated = (decode(latents) for latents in batches)
+    return _distances(generated, lambda images: decode(encode(images)), "G(E(G(z)))", seed)
 
 
 def derangement(count: int, rng: torch.Generator) -> Int64[Tensor, " {count}"]:

@@ -13,14 +13,18 @@ from gan_lightning.measurements.measurement import Measurement, Outcome
 from gan_lightning.measurements.neighbours import Neighbours
 from gan_lightning.measurements.quality import Quality
 from gan_lightning.measurements.reconstruction import Reconstruction
+from gan_lightning.measurements.robustness import Robustness
 from gan_lightning.measurements.samples import Samples
 from gan_lightning.measurements.similarity import Similarity
 from gan_lightning.measurements.synthetic_data import SyntheticData
+from gan_lightning.measurements.together import Together
 from gan_lightning.measurements.transfer import Transfer
 from gan_lightning.measurements.variations import Variations
 
 MEASUREMENTS: tuple[type[Measurement], ...] = (
     Transfer,
+    Together,
+    Robustness,
     FrozenDepth,
     Quality,
     Reconstruction,
@@ -48,9 +52,11 @@ __all__ = [
     "Outcome",
     "Quality",
     "Reconstruction",
+    "Robustness",
     "Samples",
     "Similarity",
     "SyntheticData",
+    "Together",
     "Transfer",
     "Variations",
 ]

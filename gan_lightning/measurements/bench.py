@@ -6,7 +6,7 @@ print(bench.measure(Transfer()))
 
 import logging
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -25,7 +25,6 @@ from gan_lightning.evaluation.features import (
     reconstruction_statistics,
 )
 from gan_lightning.evaluation.probes.probe import Progress
-from gan_lightning.evaluation.tensors import is_known
 from gan_lightning.figures import CHANCE, PIXELS, Figure, Weights
 from gan_lightning.interfaces import (
     EncodesImages,
@@ -43,10 +42,19 @@ from gan_lightning.interfaces import (
     Split,
     lacking,
 )
-from gan_lightning.measurements.extraction import CACHE, BatchNorm, Extraction, Features, Source, WatchedBatches
+from gan_lightning.measurements.extraction import (
+    CACHE,
+    BatchNorm,
+    Extraction,
+    Features,
+    Source,
+    WatchedBatches,
+    first_images,
+)
 from gan_lightning.measurements.measurement import Measurement, Outcome, check_outcome
 from gan_lightning.measurements.undisturbed import drawing_from, same_random_numbers
 from gan_lightning.system.processes import gather_objects, gather_rows
+from gan_lightning.system.seeds import own_or_run_seed
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +83,7 @@ class Bench:
         epoch: Epochs of training that the model has had.
         batches: Batches of training that the model has had.
         history: Figures that were measured earlier in the same training.
+        seed: Seed of the measurements that have none of their own; by default the run's (`seed_everything`).
         progress: Called as work gets done; an error that it raises ends a measurement.
         lasting: Store of `keep`; benches of one data set may share it.
         cache_bytes: Bytes of features to keep.
@@ -97,6 +106,7 @@ class Bench:
         epoch: int | None = None,
         batches: int | None = None,
         history: Sequence[Figure] = (),
+        seed: int | None = None,
         progress: Progress | None = None,
         lasting: dict[Hashable, Any] | None = None,
         cache_bytes: int = CACHE,
@@ -104,6 +114,7 @@ class Bench:
         self.networks = {name: as_extractor(name, network) for name, network in networks.items()}
         self.model, self.heads = model, dict(heads or {})
         self.controls, self.epoch, self.batches_trained, self.history = controls, epoch, batches, history
+        self.seed = own_or_run_seed(seed)
         self.outcomes: dict[str, Outcome] = {}
         """Outcomes so far, by the measurements' names."""
         for what, named in (("heads", self.heads), ("random_networks", random_networks or {})):
@@ -217,6 +228,10 @@ class Bench:
         with torch.inference_mode(False), same_random_numbers(self.device), torch.no_grad(), still:
             yield
 
+    def seed_for(self, own: int | None) -> int:
+        """Return the seed of a measurement: its own, or else the run's."""
+        return self.seed if own is None else own
+
     def report(self, description: str, done: int, total: int) -> None:
         """Say how much of something is done."""
         if self._progress is not None:
@@ -254,23 +269,7 @@ class Bench:
         Raises:
             DataError: A process has no image.
         """
-        images, labels, found = [], [], 0
-        for batch, batch_labels in self.batches(split):
-            if labelled:
-                known = is_known(batch_labels)
-                batch, batch_labels = batch[known], batch_labels[known]
-            images.append(batch)
-            labels.append(batch_labels.to(batch.device))
-            found += len(batch)
-            if count is not None and found >= count:
-                break
-        if not all(gather_objects(len(images))):
-            raise DataError(
-                f"Every process must have a {split} image, got a process without; use fewer processes or more images."
-            )
-        mine = torch.cat(images)[:count], torch.cat(labels)[:count]
-        counts = gather_objects(len(mine[0]))
-        return gather_rows(mine[0], counts)[:count], gather_rows(mine[1], counts)[:count]
+        return first_images(self.batches(split), split, count, labelled=labelled)
 
     def labels(self, split: Split) -> Labels:
         """Return the labels of a split; -1 for an unknown one."""
@@ -288,7 +287,7 @@ class Bench:
         *,
         weights: Weights = "trained",
         batch_norm: BatchNorm = "running",
-        seed: int = 0,
+        seed: int | None = None,
         pool: int | None = None,
     ) -> Features:
         """Return the features of a whole split, extracted once for all that ask for them.
@@ -299,30 +298,31 @@ class Bench:
             weights: "trained", "random", or "none" for the pixels themselves.
             batch_norm: Statistics of batch norm: "running" are the networks' own (mean 0 and variance 1 for random
                 weights), "real" are the training images'.
-            seed: Of random weights.
+            seed: Of random weights; by default the run's.
             pool: Edge to which maps are averaged.
 
         Raises:
             SettingError: A network cannot be used as an extractor; says why.
         """
-        source = Source(weights, batch_norm, seed if weights == "random" else 0)
+        source = self._source(weights, batch_norm, seed)
         networks = self.sources(weights, seed)
         chosen = {name: networks[name] for name in (networks if names is None else names)}
         self.check_networks(chosen, weights)
         return Features(self._extraction.features(split, chosen, source, pool), self.labels(split))
 
-    def sources(self, weights: Weights, seed: int = 0) -> Mapping[str, nn.Module]:
+    def sources(self, weights: Weights, seed: int | None = None) -> Mapping[str, nn.Module]:
         """Return the networks with one kind of weights, under their names."""
         if weights == "none":
             return {PIXELS: RawPixels()}
         return self.networks if weights == "trained" else self.control(seed).networks
 
-    def control(self, seed: int = 0) -> Control:
-        """Return the networks with random weights drawn from `seed`.
+    def control(self, seed: int | None = None) -> Control:
+        """Return the networks with random weights drawn from `seed`, by default the run's.
 
         Raises:
             SettingError: There can be none; says why.
         """
+        seed = self.seed_for(seed)
         if self._given_control is not None:
             return replace(
                 self._given_control, heads={name: random_head(head, seed) for name, head in self.heads.items()}
@@ -346,27 +346,31 @@ class Bench:
                 check_extractor(name, network, self.data.channels, self.data.image_size, self.device)
                 self._checked.add(name)
 
-    @contextmanager
     def statistics(
-        self, networks: Mapping[str, nn.Module], weights: Weights, batch_norm: BatchNorm, seed: int = 0
-    ) -> Iterator[None]:
+        self, networks: Mapping[str, nn.Module], weights: Weights, batch_norm: BatchNorm, seed: int | None = None
+    ) -> AbstractContextManager[None]:
         """Let networks of `sources` use the batch-norm statistics asked for. Their own come back afterwards."""
-        with self._extraction.statistics(networks, Source(weights, batch_norm, seed if weights == "random" else 0)):
-            yield
+        return self._extraction.statistics(networks, self._source(weights, batch_norm, seed))
+
+    def _source(self, weights: Weights, batch_norm: BatchNorm, seed: int | None) -> Source:
+        return Source(weights, batch_norm, self.seed_for(seed) if weights == "random" else 0)
 
     # The model
 
-    def generate(self, count: int, seed: int = 0) -> Float[Tensor, "generators count channels height width"]:
+    def generate(self, count: int, seed: int | None = None) -> Float[Tensor, "generators count channels height width"]:
         """Return `count` images in [-1, 1] from each generator, in float32."""
         assert isinstance(self.model, GeneratesImages)
         with drawing_from(self.model):
-            return self.model.generate(count, torch.Generator(self.device).manual_seed(seed)).float()
+            return self.model.generate(count, self._rng(seed)).float()
 
-    def sample_latents(self, count: int, seed: int = 0) -> Latents:
+    def sample_latents(self, count: int, seed: int | None = None) -> Latents:
         """Return `count` latents from their prior."""
         assert isinstance(self.model, EncodesImages)
         with drawing_from(self.model):
-            return self.model.sample_latents(count, torch.Generator(self.device).manual_seed(seed))
+            return self.model.sample_latents(count, self._rng(seed))
+
+    def _rng(self, seed: int | None) -> torch.Generator:
+        return torch.Generator(self.device).manual_seed(self.seed_for(seed))
 
     def encode(self, images: Images) -> Latents:
         """Return E(x), in float32; reports its progress if there are many."""

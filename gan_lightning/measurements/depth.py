@@ -46,7 +46,7 @@ class FrozenDepth(Measurement):
             estimated on the training images.
         fold_batch_norm: Whether batch norm is merged into the layer before it, so that the supervised training has
             none. Reinitialised layers then start with random weights scaled by the statistics of the training images.
-        seed: Of new weights, and of the order of the images.
+        seed: Of new weights, and of the order of the images; by default the run's.
 
     Source:
         Donahue et al. 2017, section 4.3, Table 2 and appendix C.2.
@@ -60,7 +60,7 @@ class FrozenDepth(Measurement):
     protocol: DepthProtocol = DEPTH
     batch_norm: BatchNorm = "running"
     fold_batch_norm: bool = False
-    seed: int = 0
+    seed: int | None = None
 
     def passes_over(self, bench: Bench) -> str | None:
         """Return why there is nothing to measure: no extractor consists of stages, and none is named."""
@@ -114,7 +114,7 @@ class FrozenDepth(Measurement):
                 fresh=self._prepared(bench, name, fresh, "random", "real" if self.fold_batch_norm else "running"),
                 random=self._prepared(bench, name, fresh, "random", "real") if bench.controls else None,
                 protocol=self.protocol,
-                seed=self.seed,
+                seed=bench.seed_for(self.seed),
                 name=name,
                 progress=bench.report,
             )

@@ -56,7 +56,7 @@ class Embedding(Measurement):
         split: Split of the images.
         batch_norm: Batch-norm statistics of E: "running" were gathered in training, "real" are estimated by computing
             G(E(x)) on the training images.
-        seed: t-SNE's.
+        seed: t-SNE's; by default the run's.
 
     Source:
         Liu 2018, Fig. 4.9; van der Maaten and Hinton 2008, as scikit-learn has it.
@@ -70,14 +70,14 @@ class Embedding(Measurement):
     perplexity: float = 30.0
     split: Split = "test"
     batch_norm: BatchNorm = "running"
-    seed: int = 0
+    seed: int | None = None
 
     def __post_init__(self) -> None:
         """Check the settings."""
         super().__post_init__()
         at_least(self, 3, images=self.images)
         above(self, 0, "30 is usual.", perplexity=self.perplexity)
-        if not 0 <= self.seed < 2**32:  # scikit-learn's range
+        if self.seed is not None and not 0 <= self.seed < 2**32:  # scikit-learn's range
             raise refused(self, "seed", f"be from 0 to {2**32 - 1}", self.seed)
 
     def check(self, bench: Bench) -> None:
@@ -105,7 +105,8 @@ class Embedding(Measurement):
         pictures: dict[str, Picture] = {}
         arrays = {"codes": codes.cpu(), "labels": labels.cpu()}
         if embeddable(codes):
-            points, divergence = on_first_process(lambda: embedded(codes, self.perplexity, self.seed, bench.report))
+            seed = bench.seed_for(self.seed)
+            points, divergence = on_first_process(lambda: embedded(codes, self.perplexity, seed, bench.report))
             spaces["plane"] = arrays["points"] = points
             figures.append(self.figure("divergence", divergence, split=self.split, images=len(images)))
             if bench.controls:

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gan_lightning.errors import SettingError
+from gan_lightning.errors import DataError, SettingError
 from gan_lightning.evaluation.features import estimate_batch_norm_statistics, extract_features
 from gan_lightning.evaluation.probes.probe import Progress
 from gan_lightning.evaluation.tensors import is_known
@@ -19,7 +19,7 @@ from gan_lightning.figures import Weights
 from gan_lightning.interfaces import ImageBatches, Images, Labels, Split
 from gan_lightning.measurements.measurement import Measurement
 from gan_lightning.system.private_names import writes_into
-from gan_lightning.system.processes import process_count
+from gan_lightning.system.processes import gather_objects, gather_rows, process_count
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +82,37 @@ class WatchedBatches:
         for done, batch in enumerate(self.batches, start=1):
             yield batch
             self.report(self.description, done, len(self))
+
+
+def first_images(batches: ImageBatches, split: Split, count: int | None, *, labelled: bool) -> tuple[Images, Labels]:
+    """Return the first images of a split and their labels, on every process.
+
+    Args:
+        batches: This process's share of the split.
+        split: The split, for an error.
+        count: Number of images; None for all.
+        labelled: Whether images without any label are passed over.
+
+    Raises:
+        DataError: A process has no image.
+    """
+    images, labels, found = [], [], 0
+    for batch, batch_labels in batches:
+        if labelled:
+            known = is_known(batch_labels)
+            batch, batch_labels = batch[known], batch_labels[known]
+        images.append(batch)
+        labels.append(batch_labels.to(batch.device))
+        found += len(batch)
+        if count is not None and found >= count:
+            break
+    if not all(gather_objects(len(images))):
+        raise DataError(
+            f"Every process must have a {split} image, got a process without; use fewer processes or more images."
+        )
+    mine = torch.cat(images)[:count], torch.cat(labels)[:count]
+    counts = gather_objects(len(mine[0]))
+    return gather_rows(mine[0], counts)[:count], gather_rows(mine[1], counts)[:count]
 
 
 Key = tuple[Source, str, Split, int | None]

@@ -40,7 +40,7 @@ class IterativeFeeding(Measurement):
         split: Split of the images.
         batch_norm: Batch-norm statistics of E and G: "running" were gathered in training, "real" are estimated by
             computing G(E(x)) on the training images.
-        seed: For the choice of the other image beside each one.
+        seed: For the choice of the other image beside each one; by default the run's.
 
     Source:
         Liu 2018, section 4.1.3 and Fig. 4.8.
@@ -55,7 +55,7 @@ class IterativeFeeding(Measurement):
     measured: int = 500
     split: Split = "test"
     batch_norm: BatchNorm = "running"
-    seed: int = 0
+    seed: int | None = None
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -78,7 +78,7 @@ class IterativeFeeding(Measurement):
             strips = fed(bench, images, self.rounds)
         steps = torch.stack([distances(before, after) for before, after in pairwise(strips)])
         away = torch.stack([distances(strips[0], after) for after in strips[1:]])
-        other = distances(strips[0], strips[0][others(len(images), self.seed).to(images.device)])
+        other = distances(strips[0], strips[0][others(len(images), bench.seed_for(self.seed)).to(images.device)])
         measured = slice(0, self.measured)
         count = len(images[measured])
 

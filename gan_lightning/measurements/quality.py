@@ -51,7 +51,7 @@ class Quality(Measurement):
         images: Most real images, chosen at random, and generated ones.
         split: Split of the real images. A `SmallClassifier` was trained on the images of `train`.
         neighbours: k of precision, recall, density and coverage; 0 leaves them out.
-        seed: Of the choice of the images, of the latents and of KID's subsets.
+        seed: Of the choice of the images, of the latents and of KID's subsets; by default the run's.
 
     Source:
         Heusel et al. 2017 (FID); Bińkowski et al. 2018 (KID); Kynkäänniemi et al. 2019 (precision, recall); Naeem et
@@ -67,7 +67,7 @@ class Quality(Measurement):
     images: int = 10_000
     split: Split = "test"
     neighbours: int = 5
-    seed: int = 0
+    seed: int | None = None
 
     def __post_init__(self) -> None:
         """Check the settings.
@@ -138,7 +138,7 @@ class Quality(Measurement):
     def _reference(self, bench: Bench) -> QualityReference:
         """Return the real images as the network sees them; seen once for a training."""
         judge, generators = self._judge(bench), len(bench.generate(1, self.seed))
-        settings = self.images, self.split, self.neighbours, self.seed
+        settings = self.images, self.split, self.neighbours, bench.seed_for(self.seed)
         key = "quality", repr(self.network), str(bench.device), generators, *settings
 
         def make() -> QualityReference:
@@ -150,7 +150,7 @@ class Quality(Measurement):
                     images=self.images,
                     generators=generators,
                     neighbours=self.neighbours,
-                    seed=self.seed,
+                    seed=bench.seed_for(self.seed),
                     device=bench.device,
                 )
 

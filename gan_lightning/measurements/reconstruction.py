@@ -10,6 +10,7 @@ from gan_lightning.errors import SettingError, at_least
 from gan_lightning.evaluation.pictures import reconstructions_picture
 from gan_lightning.evaluation.reconstruction_errors import (
     ReconstructionDistance,
+    generated_reconstruction,
     image_reconstruction,
     latent_reconstruction,
 )
@@ -26,12 +27,13 @@ AT_ONCE = 500
 
 @dataclass(frozen=True, kw_only=True)
 class Reconstruction(Measurement):
-    """Measures ‖x - G(E(x))‖ on the test images and ‖z - E(G(z))‖ on as many latents, and draws reconstructions.
+    """Measures how well E and G invert each other on images, latents and generated images, and draws images.
 
-    Figures, mean ℓ2 norms in the units of images in [-1, 1] and of latents: `reconstruction/image/distance`,
-    `reconstruction/image/distance_to_another` with a random other image in each one's place, and their quotient
-    `reconstruction/image/share`; the same of `latent`. The picture has rows of the first test images, each above the
-    row of their reconstructions.
+    Figures, mean ℓ2 norms in the units of images in [-1, 1] and of latents: `reconstruction/image/distance` is of
+    x - G(E(x)) on the test images, `reconstruction/image/distance_to_another` has a random other image in each one's
+    place, and `reconstruction/image/share` is their quotient. `latent` has the same of z - E(G(z)), and `generated` of
+    G(z) - G(E(G(z))), on as many latents. The picture has rows of the first test images, each above the row of their
+    reconstructions.
 
     Args:
         enabled: Whether to measure at all.
@@ -40,7 +42,7 @@ class Reconstruction(Measurement):
         batch_norm: Batch-norm statistics of E and G: "running" were gathered in training, "real" are estimated by
             computing G(E(x)) on the training images.
         images: Images in the picture.
-        seed: Of the latents, and of the choice of the other sample beside each one.
+        seed: Of the latents, and of the choice of the other sample beside each one; by default the run's.
 
     Source:
         Donahue et al. 2017, Theorem 2 and Figures 2 and 4.
@@ -52,7 +54,7 @@ class Reconstruction(Measurement):
     enabled: bool = True
     batch_norm: BatchNorm = "running"
     images: int = 20
-    seed: int = 0
+    seed: int | None = None
 
     def __post_init__(self) -> None:
         """Check the settings.
@@ -87,7 +89,7 @@ class Reconstruction(Measurement):
         best: dict[str, Best | None] = {"distance": "min", "distance_to_another": None, "share": "min"}
         return {
             self.figure(metric, 0.0, condition=of).name: which
-            for of in ("image", "latent")
+            for of in ("image", "latent", "generated")
             for metric, which in best.items()
         }
 
@@ -95,10 +97,12 @@ class Reconstruction(Measurement):
         """Return the distances, and the picture."""
         with bench.reconstructing(self.batch_norm):
             batches = bench.batches("test", "reconstructions of test images")
-            image = image_reconstruction(batches, bench.encode, bench.decode, seed=self.seed)
-            latents = self._latents(bench, image.samples)
-            latent = latent_reconstruction(latents, bench.encode, bench.decode, seed=self.seed)
-            figures = [*self._figures("image", "test", image), *self._figures("latent", "", latent)]
+            image = image_reconstruction(batches, bench.encode, bench.decode, seed=bench.seed_for(self.seed))
+            figures = self._figures("image", "test", image)
+            for of, reconstruct in (("latent", latent_reconstruction), ("generated", generated_reconstruction)):
+                latents = self._latents(bench, image.samples)
+                found = reconstruct(latents, bench.encode, bench.decode, seed=bench.seed_for(self.seed))
+                figures += self._figures(of, "", found)
             if not bench.controls:
                 return Outcome(figures)
             shown, _ = bench.images("test", self.images)

@@ -21,7 +21,7 @@ class Samples(Measurement):
         every_n_epochs: Epochs between two pictures while training; 0 draws after the training alone.
         columns: Images in a row.
         rows: Rows of a model with one generator.
-        seed: Of the latents.
+        seed: Of the latents; by default the run's.
     """
 
     name: ClassVar[str] = "samples"
@@ -31,7 +31,7 @@ class Samples(Measurement):
     every_n_epochs: int = 1
     columns: int = 10
     rows: int = 4
-    seed: int = 0
+    seed: int | None = None
 
     def __post_init__(self) -> None:
         """Check the settings.

@@ -48,7 +48,7 @@ class Similarity(Measurement):
         split: Split of the images.
         batch_norm: Batch-norm statistics of E and G: "running" were gathered in training, "real" are estimated by
             computing G(E(x)) on the training images.
-        seed: For the noise and the choice of the drawn pairs.
+        seed: For the noise and the choice of the drawn pairs; by default the run's.
 
     Source:
         Liu 2018, section 4.2.2 and Fig. 4.11, which has no figure.
@@ -64,7 +64,7 @@ class Similarity(Measurement):
     pairs: int = 4
     split: Split = "test"
     batch_norm: BatchNorm = "running"
-    seed: int = 0
+    seed: int | None = None
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -98,7 +98,7 @@ class Similarity(Measurement):
     def run(self, bench: Bench) -> Outcome:
         """Return the areas under the curves, and the drawn pairs."""
         images, labels = bench.images(self.split, self.images, labelled=True)
-        rng = torch.Generator().manual_seed(self.seed)
+        rng = torch.Generator().manual_seed(bench.seed_for(self.seed))
         with bench.reconstructing(self.batch_norm):
             codes = encoded(bench, images)
             generated = neighbourhoods(bench, codes, self.copies, self.noise * spread(codes), rng)

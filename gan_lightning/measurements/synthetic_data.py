@@ -57,7 +57,7 @@ class SyntheticData(Measurement):
         written: Most images per split in the written data set.
         batch_norm: Batch-norm statistics of E and G: "running" were gathered in training, "real" are estimated by
             computing G(E(x)) on the training images.
-        seed: For the noise.
+        seed: For the noise; by default the run's.
 
     Source:
         Liu 2018, section 4.2.1 and Fig. 4.10, which trains no classifier.
@@ -77,7 +77,7 @@ class SyntheticData(Measurement):
     seeds: int = 3
     written: int = 1000
     batch_norm: BatchNorm = "running"
-    seed: int = 0
+    seed: int | None = None
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -118,7 +118,7 @@ class SyntheticData(Measurement):
         """Return the accuracies, a picture of synthetic images, and the data set."""
         images, labels = bench.images("train", max(self.budgets), labelled=True)
         test_images, test_labels = bench.images("test", labelled=True)
-        rng = torch.Generator().manual_seed(self.seed)
+        rng = torch.Generator().manual_seed(bench.seed_for(self.seed))
         with bench.reconstructing(self.batch_norm):
             codes = encoded(bench, images)
             made = neighbourhoods(bench, codes, self.copies, self.noise * spread(codes), rng)

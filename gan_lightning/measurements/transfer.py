@@ -27,6 +27,10 @@ FRESH, ESTIMATED = "fresh_statistics", "estimated_statistics"
 """Conditions of a random-weights control: batch-norm statistics of a new layer, and of the training images."""
 
 
+FeatureKind = tuple[Weights, BatchNorm, str]
+"""A kind of features: the networks' weights, their batch-norm statistics, and the condition of their figures."""
+
+
 @dataclass(frozen=True)
 class _FeatureSource:
     """A set of features, with the names of its figures."""
@@ -61,7 +65,7 @@ class Transfer(Measurement):
         batch_norm: Batch-norm statistics of the trained extractors: "running" were gathered in training, "real" are
             estimated on the training images.
         pool: Edge to which maps are averaged before they become features; by default they are taken whole.
-        seed: Of the heads, of their batches, of the held-out images and of the random weights.
+        seed: Of the heads, of their batches, of the held-out images and of the random weights; by default the run's.
 
     Source:
         Mao et al. 2022, section 4, steps 4 and 5; Donahue et al. 2017, section 4.2.
@@ -80,7 +84,7 @@ class Transfer(Measurement):
     raw_pixels: bool = True
     batch_norm: BatchNorm = "running"
     pool: int | None = None
-    seed: int = 0
+    seed: int | None = None
 
     def __post_init__(self) -> None:
         """Check the settings.
@@ -148,7 +152,7 @@ class Transfer(Measurement):
                         {name: source.test for name, source in named.items()},
                         labels["test"],
                         num_classes=bench.data.num_classes,
-                        seed=self.seed,
+                        seed=bench.seed_for(self.seed),
                         report=bench.report,
                     ),
                 )
@@ -176,11 +180,9 @@ class Transfer(Measurement):
 
     def _sources(self, bench: Bench) -> tuple[list[_FeatureSource], dict[Split, Tensor]]:
         """Return all sets of features in the order of their figures, and the labels."""
-        kinds: list[tuple[Weights, BatchNorm, str]] = [("trained", self.batch_norm, "")]
+        kinds: list[FeatureKind] = [("trained", self.batch_norm, "")]
         if bench.controls and self.random_weights:
-            normalised = any(has_statistics(network) for network in bench.control(self.seed).networks.values())
-            kinds += [("random", "running", FRESH if normalised else "")]
-            kinds += [("random", "real", ESTIMATED)] if normalised else []
+            kinds += random_kinds(bench, self.seed)
         if bench.controls and self.raw_pixels:
             kinds += [("none", "running", "")]
         sources: list[_FeatureSource] = []
@@ -239,6 +241,13 @@ class Transfer(Measurement):
             cells = ("-" if value is None else f"{value:.4f}" for value in beside)
             table.add_row(figure.subject, figure.protocol, *cells, f"{figure.seconds or 0:.1f}")
         return table
+
+
+def random_kinds(bench: Bench, seed: int | None) -> list[FeatureKind]:
+    """Return the kinds of features of networks with random weights: a kind for each batch-norm statistics."""
+    if not any(has_statistics(network) for network in bench.control(seed).networks.values()):
+        return [("random", "running", "")]
+    return [("random", "running", FRESH), ("random", "real", ESTIMATED)]
 
 
 def stronger_controls(figures: Sequence[Figure]) -> list[Figure]:

@@ -55,7 +55,7 @@ class Variations(Measurement):
         split: Split of the images.
         batch_norm: Batch-norm statistics of E and G: "running" were gathered in training, "real" are estimated by
             computing G(E(x)) on the training images.
-        seed: For the noise.
+        seed: For the noise; by default the run's.
 
     Source:
         Liu 2018, section 4.2.3 and Fig. 4.12.
@@ -71,7 +71,7 @@ class Variations(Measurement):
     measured: int = 200
     split: Split = "test"
     batch_norm: BatchNorm = "running"
-    seed: int = 0
+    seed: int | None = None
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -97,14 +97,14 @@ class Variations(Measurement):
             codes = encoded(bench, images)
             unit, reconstructed = spread(codes), decoded(bench, codes)
             images = resized(images, reconstructed.shape[-1])
-            rng = torch.Generator().manual_seed(self.seed)
+            rng = torch.Generator().manual_seed(bench.seed_for(self.seed))
             figures: list[Figure] = []
             pictures: dict[str, Picture] = {}
             measured = slice(0, self.measured)
             about = {"split": self.split, "images": len(images[measured])}
             for done, noise in enumerate(self.noise, start=1):
                 varied = neighbourhoods(bench, codes, self.copies, noise * unit, rng)
-                found = quality(varied[measured], images[measured], self.seed)
+                found = quality(varied[measured], images[measured], bench.seed_for(self.seed))
                 figures += [
                     self.figure(name, value, condition=condition(noise), **about) for name, value in found.items()
                 ]

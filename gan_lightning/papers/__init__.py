@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from gan_lightning.papers.mgan.anatomy import Anatomy as Anatomy
     from gan_lightning.papers.mgan.density_ratio_monitor import DensityRatioMonitor as DensityRatioMonitor
     from gan_lightning.papers.mgan.mgan import MGAN as MGAN
+    from gan_lightning.papers.mgan.verdicts import Verdicts as Verdicts
     from gan_lightning.papers.selfexgan.selfexgan import SelfExGAN as SelfExGAN
     from gan_lightning.papers.subproblem.dcgan_networks import TutorialNetworks as TutorialNetworks
     from gan_lightning.papers.subproblem.inverse_examples import InverseExamples as InverseExamples
@@ -39,6 +40,7 @@ _MODULES = {
     "SelfExGAN": "selfexgan.selfexgan",
     "SubproblemMonitor": "subproblem.subproblem_monitor",
     "TutorialNetworks": "subproblem.dcgan_networks",
+    "Verdicts": "mgan.verdicts",
 }
 """The module of each public name, below this package."""
 

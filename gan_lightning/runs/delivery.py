@@ -1,7 +1,6 @@
 """The delivery of figures: to the run's folder, the loggers, the monitors and the terminal, in this order."""
 
 import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
@@ -34,6 +33,7 @@ from gan_lightning.runs.counting import batches_done
 from gan_lightning.runs.run_folder import git_commit, run_folder, write_picture
 from gan_lightning.runs.wandb_run import log_curves
 from gan_lightning.system.files import whole_file, writing_folder
+from gan_lightning.system.seeds import run_seed
 from gan_lightning.system.terminal import show
 
 
@@ -189,7 +189,7 @@ def about_run(trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         "model_settings": dict(pl_module.hparams),
         "data": data_name(data),
         "data_settings": data_settings(data),
-        "seed": int(os.environ["PL_GLOBAL_SEED"]) if "PL_GLOBAL_SEED" in os.environ else None,
+        "seed": run_seed(),
         "epochs": trainer.current_epoch if fitted else None,
         "batches": batches_done(trainer) if fitted else None,
     }

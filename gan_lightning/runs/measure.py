@@ -25,6 +25,8 @@ from gan_lightning.runs.interruption import interruption
 from gan_lightning.runs.progress import progress_bars
 from gan_lightning.runs.run_folder import RunFolder, is_dry_run, run_folder
 from gan_lightning.system.private_names import look_at_epoch_end, looks_at_epoch_end
+from gan_lightning.system.processes import gather_objects
+from gan_lightning.system.seeds import run_seed
 
 logger = logging.getLogger(__name__)
 
@@ -251,6 +253,7 @@ class Measure(Callback):
             epoch=epoch,
             batches=batches if batches is not None or controls else batches_done(trainer),
             history=self.history,
+            seed=gather_objects(run_seed())[0],  # all processes draw the same random weights
             lasting=self._lasting,
         )
 

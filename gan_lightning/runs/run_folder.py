@@ -29,6 +29,7 @@ from gan_lightning.runs.metrics_file import MetricsFile, first_rows, pending_row
 from gan_lightning.runs.wandb_run import RUN, describe_to_wandb
 from gan_lightning.system.files import SCHEMA_VERSION, remove_abandoned, whole_file, write_json, write_text
 from gan_lightning.system.locks import is_locked, lock
+from gan_lightning.system.seeds import run_seed
 from gan_lightning.system.terminal import show
 
 logger = logging.getLogger(__name__)
@@ -200,7 +201,7 @@ class RunFolder(Callback):
             "error": None,
             "command": _command(),
             "stage": getattr(trainer, "task", trainer.state.fn),
-            "seed": int(os.environ["PL_GLOBAL_SEED"]) if "PL_GLOBAL_SEED" in os.environ else None,
+            "seed": run_seed(),
             "started": _now(),
             "seconds": None,
             "processes": trainer.world_size,

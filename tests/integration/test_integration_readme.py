@@ -36,6 +36,8 @@ SMALL = {
     "transfer": ["--transfer.paper.epochs=1", "--transfer.tuned.strengths=[0.1]"],
     "anatomy": ["--anatomy.generated=40", "--anatomy.images=40"],
     "quality": ["--quality.network.steps=5"],
+    "together": ["--together.tuned.strengths=[0.1]"],
+    "robustness": ["--robustness.tuned.strengths=[0.1]"],
     "depth": ["--depth.protocol.epochs=1"],
     "synthetic_data": ["--synthetic_data.steps=2", "--synthetic_data.seeds=1"],
 }

@@ -5,7 +5,8 @@ It standardises the features, so their scale has no influence. The test split is
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from math import inf
 from typing import ClassVar
 
@@ -133,6 +134,9 @@ class TunedProbe(Probe):
 TUNED = TunedProbe()
 
 
+Classify = Callable[[Float[Tensor, "images feature"]], Float[Tensor, "images classes"]]
+
+
 @dataclass(frozen=True)
 class LogisticProbe:
     """The result of the tuned probe.
@@ -142,12 +146,14 @@ class LogisticProbe:
         strength: The chosen λ.
         validation_accuracy: Of the chosen λ, on the held-out part of the training split, in [0, 1].
         iterations: L-BFGS iterations of all fits together.
+        classify: Returns the logits of further images, given their features as they were extracted.
     """
 
     accuracy: float
     strength: float
     validation_accuracy: float
     iterations: int
+    classify: Classify = field(repr=False, compare=False)
 
 
 def fitted_together(features: Mapping[str, Tensor]) -> list[list[str]]:
@@ -247,8 +253,11 @@ def logistic_probes(
             strength=candidate.strength,
             validation_accuracy=candidate.accuracy,
             iterations=sum(each.model.iterations for each in path) + model.iterations,
+            classify=partial(_classified, train[name], turn, model),
         )
-        for name, accuracy, candidate, path, model in zip(names, accuracies, best, paths, models, strict=True)
+        for name, turn, accuracy, candidate, path, model in zip(
+            names, turns, accuracies, best, paths, models, strict=True
+        )
     }
 
 
@@ -337,6 +346,11 @@ def fit_logistic(
 ) -> LogisticModel:
     """Return the minimum of mean cross entropy + strength/2 ‖weight‖²; the arguments are as in `fit_together`."""
     return protocol.fits(features[None], labels, [strength], [start], [name])[0]
+
+
+def _classified(train: Tensor, turn: Turn, model: LogisticModel, images: Tensor) -> Tensor:
+    """Return the logits of further images' features, prepared as those of the training split were."""
+    return model(turn(_standardised(train, images)[1]))
 
 
 def _standardised(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:

@@ -22,7 +22,8 @@ from gan_lightning.measurements.transfer import SPLITS, check_labels
 from gan_lightning.nets.resizing import resized
 from gan_lightning.papers.mgan.anatomy_picture import anatomy_picture
 from gan_lightning.papers.mgan.anatomy_record import AnatomyRecord, evaluate_anatomy
-from gan_lightning.papers.mgan.null_space import ACCURACIES, SHARES, SplitFeatures, Weights, check_tolerance
+from gan_lightning.papers.mgan.null_space import SHARES, SplitFeatures, Weights, check_tolerance
+from gan_lightning.papers.mgan.part_accuracies import ACCURACIES
 from gan_lightning.papers.mgan.theorems import Prediction, predictions
 from gan_lightning.system.processes import process_count, process_rank
 
@@ -49,13 +50,16 @@ class Anatomy(Measurement):
     Each extractor with a head is measured on real and on generated images. The figures are the row space's shares of
     all variance between images, of the variance within classes and of the variance between classes. `probes` adds the
     tuned linear probe's accuracies on f, f_row and f_null, and measures random weights, too. The class of a generated
-    image is its generator. Random weights have the batch-norm statistics of the training images.
+    image is its generator. Random weights have the batch-norm statistics of the training images. With probes there is a
+    third kind of images: as many real ones as generated ones, which are the two classes. The probes are also fitted to
+    the part of f in random subspaces of the row space's dimension, and to f without that part.
 
     Figures: `anatomy/<extractor>/<images>/<metric>` and, of random weights,
-    `anatomy/<extractor>/random_weights/<images>/<metric>`; the images are `real` or `generated`. The metrics are
-    row_share, row_share_within, row_share_between, between_share_of_row, between_share_of_null; with probes
-    accuracy_whole, accuracy_row, accuracy_null and chance. `anatomy/<extractor>/rank_share` is rank / features, the
-    row_share of a random head of this rank.
+    `anatomy/<extractor>/random_weights/<images>/<metric>`; the images are `real`, `generated` or `real_or_generated`.
+    The metrics are row_share, row_share_within, row_share_between, between_share_of_row, between_share_of_null; with
+    probes accuracy_whole, accuracy_row, accuracy_null, chance, and the means over random subspaces accuracy_random_row
+    and accuracy_random_null. `anatomy/<extractor>/rank_share` is rank / features, the row_share of a random head of
+    this rank.
 
     Models that declare no heads are passed over. If `extractors`, `probes` or `every_n_epochs` ask for their anatomy,
     they are refused.
@@ -68,11 +72,12 @@ class Anatomy(Measurement):
         probes: Whether to fit probes, and to measure random weights, too. They take all images of both splits.
         images: Without probes, the number of test images, drawn at random, and of generated ones.
         generated: With probes, the number of generated images, from all generators together; as many again to fit on.
+        draws: With probes, the number of random subspaces of as many dimensions as the row space; 0 draws none.
         tolerance: A singular value of a head counts as zero up to this share of the largest; by default the head's
             larger side times float64's ε.
         batch_norm: Batch-norm statistics of the trained extractors: "running" were gathered in training, "real" are
             estimated on the training images.
-        seed: Seed of the drawn images, of random weights and of the probes' held-out images.
+        seed: Seed of the drawn images, of random weights and of the probes' held-out images; by default the run's.
 
     Source:
         Mao et al. 2022, sections 2 and 3.
@@ -86,9 +91,10 @@ class Anatomy(Measurement):
     probes: bool = False
     images: int = 500
     generated: int = 2000
+    draws: int = 3
     tolerance: float | None = None
     batch_norm: BatchNorm = "running"
-    seed: int = 0
+    seed: int | None = None
 
     def __post_init__(self) -> None:
         """Check the settings.
@@ -98,6 +104,7 @@ class Anatomy(Measurement):
         """
         super().__post_init__()
         at_least(self, 2, images=self.images, generated=self.generated)
+        at_least(self, 0, draws=self.draws)
         with settings_of(self):
             check_tolerance(self.tolerance)
 
@@ -140,10 +147,12 @@ class Anatomy(Measurement):
         with bench.undisturbed():
             generators = len(bench.generate(1, self.seed)) if bench.has(GeneratesImages) else 0
         classes = bench.data.label_kind == "classes"
-        probed = ACCURACIES if self.probes else ()
+        probed = tuple(each for each in ACCURACIES if self.draws or "random" not in each) if self.probes else ()
         metrics = {"real": (*SHARES, *probed) if classes else (SHARES[0], *probed[:-1])}
         if generators:
             metrics["generated"] = (*SHARES, *probed) if generators > 1 else SHARES[:1]
+        if generators and self.probes:
+            metrics["real_or_generated"] = (*SHARES, *probed)
         found: dict[str, Best | None] = {}
         for subject in self._heads(bench.heads):
             found[self.figure("rank_share", 0.0, subject=subject).name] = None
@@ -166,9 +175,10 @@ class Anatomy(Measurement):
                 num_classes=bench.data.num_classes,
                 generators=generators,
                 probe=TUNED if self.probes else None,
+                draws=self.draws,
                 tolerance=self.tolerance,
                 weights=source.weights,
-                seed=self.seed,
+                seed=bench.seed_for(self.seed),
                 progress=bench.report,
             )
         ]
@@ -179,6 +189,7 @@ class Anatomy(Measurement):
             return Outcome(figures, details)
         tables = [shares_table(figures, bench.data.name)]
         tables += [accuracies_table(figures, bench.data.name)] if self.probes else []
+        tables += [random_table(figures, bench.data.name)] if self.probes and self.draws else []
         tables += [predictions_table(found)] if found else []
         picture = anatomy_picture(figures, self._over_training(bench, figures))
         return Outcome(figures, details, pictures={"": picture}, tables=tables)
@@ -221,7 +232,8 @@ class Anatomy(Measurement):
             features = bench.features(
                 split, list(source.heads), weights=source.weights, batch_norm=source.batch_norm, seed=self.seed
             )
-            rows = slice(None) if self.probes else chosen_rows(len(features.labels), self.images, self.seed)
+            count = len(features.labels)
+            rows = slice(None) if self.probes else chosen_rows(count, self.images, bench.seed_for(self.seed))
             found[split] = {name: matrix[rows] for name, matrix in features.matrices.items()}, features.labels[rows]
         return found
 
@@ -235,7 +247,7 @@ class Anatomy(Measurement):
         generators = len(bench.generate(1, self.seed))
         each = -(-(self.generated if self.probes else self.images) // generators)
         parts = torch.arange(each).split(max(1, GENERATED_AT_ONCE // generators))
-        rng = torch.Generator().manual_seed(self.seed)
+        rng = torch.Generator().manual_seed(bench.seed_for(self.seed))
         found: dict[Split, TensorBatches] = {}
         for split in self._splits:
             images, made_by = [], []
@@ -264,7 +276,11 @@ class Anatomy(Measurement):
 
     def _figures(self, record: AnatomyRecord) -> list[Figure]:
         about = {"subject": record.extractor, "weights": record.weights}
-        kinds = ("real", record.real, "test"), ("generated", record.generated, "")
+        kinds = (
+            ("real", record.real, "test"),
+            ("generated", record.generated, ""),
+            ("real_or_generated", record.real_or_generated, ""),
+        )
         found = [
             self.figure(metric, value, condition=kind, split=split, images=of_kind.images, **about)
             for kind, of_kind, split in kinds
@@ -288,11 +304,12 @@ def chosen_rows(total: int, most: int, seed: int) -> Int64[Tensor, " rows"]:
 
 def _about(record: AnatomyRecord) -> dict[str, Any]:
     """Return the facts on an extractor's anatomy that are not figures."""
-    kinds = {"real": record.real, "generated": record.generated}
+    kinds = {"real": record.real, "generated": record.generated, "real_or_generated": record.real_or_generated}
     of_head = {"task": record.task, "features": record.features, "outputs": record.outputs, "rank": record.rank}
     about = {"extractor": record.extractor, "weights": record.weights, **of_head, "seconds": record.seconds}
-    shares = {kind: found.shares for kind, found in kinds.items() if found is not None}
-    return about | {kind: asdict(found) for kind, found in shares.items() if found is not None}
+    shares = {kind: asdict(each.shares) for kind, each in kinds.items() if each is not None and each.shares is not None}
+    accuracies = {kind: asdict(each.accuracy) for kind, each in kinds.items() if each is not None and each.accuracy}
+    return about | shares | ({"accuracies": accuracies} if accuracies else {})
 
 
 def shares_table(figures: Sequence[Figure], data: str) -> Table:
@@ -308,8 +325,21 @@ def shares_table(figures: Sequence[Figure], data: str) -> Table:
 
 def accuracies_table(figures: Sequence[Figure], data: str) -> Table:
     """Return a table of the probes' accuracies on each part."""
-    columns = dict(zip(("f", "f_row", "f_null", "Chance"), ACCURACIES, strict=True))
-    table = _table(f"Feature anatomy on {data}: accuracies of linear probes", [*columns])
+    columns = {"f": "accuracy_whole", "f_row": "accuracy_row", "f_null": "accuracy_null", "Chance": "chance"}
+    return _accuracies(f"Feature anatomy on {data}: accuracies of linear probes", figures, columns)
+
+
+def random_table(figures: Sequence[Figure], data: str) -> Table:
+    """Return a table of the probes' accuracies on each part, beside the parts that random subspaces make."""
+    columns = {
+        **{"f_row": "accuracy_row", "Random part": "accuracy_random_row"},
+        **{"f_null": "accuracy_null", "f less random": "accuracy_random_null"},
+    }
+    return _accuracies(f"Feature anatomy on {data}: the same beside random subspaces", figures, columns)
+
+
+def _accuracies(title: str, figures: Sequence[Figure], columns: Mapping[str, str]) -> Table:
+    table = _table(title, [*columns])
     for names, values in _rows(figures, ACCURACIES).items():
         table.add_row(*names, *(_number(values.get(metric)) for metric in columns.values()))
     return table
@@ -320,16 +350,18 @@ def _rows(figures: Sequence[Figure], metrics: Sequence[str]) -> dict[tuple[str, 
     rows: dict[tuple[str, str, str], dict[str, float]] = {}
     for figure in figures:
         if figure.metric in metrics:
-            rows.setdefault((figure.subject, figure.weights, figure.condition), {})[figure.metric] = figure.value
+            names = figure.subject, figure.weights, figure.condition.replace("_", " ")
+            rows.setdefault(names, {})[figure.metric] = figure.value
     return rows
 
 
 def _table(title: str, columns: Sequence[str]) -> Table:
     table = Table(title=title)
-    for column in ("Extractor", "Weights", "Images"):
+    for column in ("Extractor", "Weights"):
         table.add_column(column, no_wrap=True)
+    table.add_column("Images")
     for column in columns:
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", min_width=6)
     return table
 
 

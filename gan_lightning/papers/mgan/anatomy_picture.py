@@ -20,7 +20,7 @@ Point = tuple[int | float, int | float]
 Values = Mapping[str, float]
 """Values of figures under the names of their metrics."""
 
-WIDTH, NAMES = 300, 150
+WIDTH, NAMES = 300, 200
 """Width of bars at 1 and of curves, and of the names beside the bars, pixels."""
 
 CURVES, HEAD, LINE = 160, 44, 20
@@ -88,7 +88,7 @@ def _bars(figures: Iterable[Figure]) -> dict[str, dict[str, float]]:
     bars: dict[str, dict[str, float]] = {}
     for figure in figures:
         if figure.condition:
-            name = figure.condition + (", random" if figure.weights == "random" else "")
+            name = figure.condition.replace("_", " ") + (", random" if figure.weights == "random" else "")
             bars.setdefault(name, {})[figure.metric] = figure.value
     return bars
 

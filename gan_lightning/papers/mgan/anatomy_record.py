@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from time import perf_counter
 
+import torch
 from torch import Tensor
 
 from gan_lightning.errors import SettingError
@@ -15,18 +16,16 @@ from gan_lightning.evaluation import Probe, Progress
 from gan_lightning.evaluation.tensors import is_known
 from gan_lightning.interfaces import HeadTask, LinearHead, Split
 from gan_lightning.papers.mgan.null_space import (
-    ACCURACIES,
     SHARES,
-    PartAccuracies,
     RowSpace,
     SplitFeatures,
     VarianceShares,
     Weights,
     head_matrix,
-    part_accuracies,
     row_space,
     variance_shares,
 )
+from gan_lightning.papers.mgan.part_accuracies import PartAccuracies, part_accuracies
 from gan_lightning.system.processes import on_first_process
 
 
@@ -52,7 +51,7 @@ class ImagesAnatomy:
             of_parts = [shares.between_share("row"), shares.between_share("null")]
             found |= zip(SHARES, [*of_variance, *of_parts], strict=True)
         if (accuracy := self.accuracy) is not None:
-            found |= zip(ACCURACIES, [accuracy.whole, accuracy.row, accuracy.null, accuracy.chance], strict=True)
+            found |= accuracy.figures()
         return {name: value for name, value in found.items() if value is not None}
 
 
@@ -71,6 +70,8 @@ class AnatomyRecord:
         generated: On generated images; the classes are the generators, if there are several. None for a model that
             generates none.
         seconds: Wall time.
+        real_or_generated: On as many real images as generated ones, which are the two classes. None without probes, and
+            for a model that generates none.
     """
 
     extractor: str
@@ -82,6 +83,7 @@ class AnatomyRecord:
     real: ImagesAnatomy
     generated: ImagesAnatomy | None
     seconds: float
+    real_or_generated: ImagesAnatomy | None = None
 
 
 def evaluate_anatomy(
@@ -92,6 +94,7 @@ def evaluate_anatomy(
     num_classes: int = 0,
     generators: int = 1,
     probe: Probe | None = None,
+    draws: int = 0,
     tolerance: float | None = None,
     weights: Weights = "trained",
     seed: int = 0,
@@ -109,9 +112,10 @@ def evaluate_anatomy(
         num_classes: Number of the data's classes, or attributes; 0 without labels.
         generators: Number of generators.
         probe: The probe to fit; None fits none.
+        draws: Number of random subspaces that the probe is fitted to, too.
         tolerance: As `row_space` takes it.
         weights: The kind of weights, for the records.
-        seed: Of the probe's random numbers.
+        seed: Of the probe's random numbers, of the random subspaces and of the choice among real and generated images.
         progress: Called as probes and extractors get done.
 
     Raises:
@@ -125,6 +129,8 @@ def evaluate_anatomy(
             raise SettingError("real and generated must hold a 'train' split for probes, got 'test' only; or fit none.")
         for features, _ in splits.values():
             check_names(features, heads)
+    if probe is not None and generated:
+        of_kinds["real_or_generated"] = real_or_generated(real, generated, seed), 2
     report = progress or (lambda description, done, total: None)
 
     def measure() -> list[AnatomyRecord]:
@@ -132,11 +138,11 @@ def evaluate_anatomy(
         for done, (name, head) in enumerate(heads.items(), start=1):
             started = perf_counter()
             space = row_space(head_matrix(head), tolerance)
-            found = {}
+            found: dict[str, ImagesAnatomy | None] = {"real_or_generated": None}
             for kind, (splits, count) in of_kinds.items():
                 own = {split: (features[name], labels) for split, (features, labels) in splits.items()}
                 said = f"{kind} features of {name}, {weights} weights"
-                found[kind] = _images_anatomy(space, own, count, probe, seed, said, report)
+                found[kind] = _images_anatomy(space, own, count, probe, draws, seed, said, report)
             of_real = found["real"]
             assert of_real is not None
             records.append(
@@ -150,12 +156,35 @@ def evaluate_anatomy(
                     real=of_real,
                     generated=found["generated"],
                     seconds=perf_counter() - started,
+                    real_or_generated=found["real_or_generated"],
                 )
             )
             report(f"anatomy, {weights} weights", done, len(heads))
         return records
 
     return on_first_process(measure)
+
+
+def real_or_generated(real: SplitFeatures, generated: SplitFeatures, seed: int) -> SplitFeatures:
+    """Return the features of as many real images (class 0) as generated ones (class 1), of each split.
+
+    Args:
+        real: Features of real images; labels are not needed.
+        generated: Features of generated images.
+        seed: For the choice among those of which there are more.
+    """
+    rng = torch.Generator().manual_seed(seed)
+    found: dict[Split, tuple[Mapping[str, Tensor], Tensor]] = {}
+    for split, (of_real, labels) in real.items():
+        of_generated, made_by = generated[split]
+        count = min(len(labels), len(made_by))
+        rows = [torch.randperm(total, generator=rng)[:count].sort().values for total in (len(labels), len(made_by))]
+        features = {
+            name: torch.cat([own[chosen] for own, chosen in zip((matrix, of_generated[name]), rows, strict=True)])
+            for name, matrix in of_real.items()
+        }
+        found[split] = features, torch.arange(2, device=labels.device).repeat_interleave(count)
+    return found
 
 
 def check_names(features: Mapping[str, object], heads: Mapping[str, LinearHead]) -> None:
@@ -176,6 +205,7 @@ def _images_anatomy(
     splits: Mapping[Split, tuple[Tensor, Tensor]],
     num_classes: int,
     probe: Probe | None,
+    draws: int,
     seed: int,
     name: str,
     report: Progress,
@@ -193,7 +223,7 @@ def _images_anatomy(
         return ImagesAnatomy(len(features), shares, None)
     accuracies = part_accuracies(
         space, *known["train"], features, labels,
-        num_classes=num_classes, probe=probe, seed=seed, name=name, progress=report,
+        num_classes=num_classes, probe=probe, draws=draws, seed=seed, name=name, progress=report,
     )  # fmt: skip
     return ImagesAnatomy(len(features), shares, accuracies)
 

@@ -26,6 +26,7 @@ from gan_lightning.papers.mgan.density_ratio import (
 from gan_lightning.runs.counting import batches_done
 from gan_lightning.runs.delivery import deliver
 from gan_lightning.runs.run_folder import is_dry_run
+from gan_lightning.system.seeds import own_or_run_seed
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,12 @@ DEFAULT_RULE = AlarmRule()
 
 GROUP = "density_ratio"
 """The settings' group, and the first part of the figures' names."""
+
+WHEN = ("batch", "epoch", "limit")
+"""What a check says besides its figures."""
+
+ASKED_FOR = ("spread", "distance")
+"""The figures that are 0 by the paper: the spread by Corollaries 2 and 3, the distance by Proposition 3."""
 
 DRAWN = 200
 """Largest number of evenly spaced checks in the picture. It also shows the last check and each alarm."""
@@ -43,15 +50,16 @@ class DensityRatioMonitor(Callback):
 
     Logs `density_ratio/mean`, `spread`, `robust_spread`, `distance`, `q05` to `q95` and `correlation` of log α (see
     `RatioStatistics`). `density_ratio/alarm` is 1 at a check at which the rule says collapse; a warning says so, too.
-    The last check and the curves are figures of the run, and `pictures/density_ratio.png` draws them. A resumed run
-    continues the series. Weights, modes, batch-norm statistics and random numbers stay as they are. Models without a
-    discriminator of images are passed over, and data modules that declare no images. The figures are a density ratio
-    only if the logistic loss trains the discriminator. With another loss only their changes mean something.
+    The last check and the curves are figures of the run, and `pictures/density_ratio.png` draws them. Spread and
+    distance at the last check of each epoch are figures, too: by the paper both are 0. A resumed run continues the
+    series. Weights, modes, batch-norm statistics and random numbers stay as they are. Models without a discriminator of
+    images are passed over, and data modules that declare no images. The figures are a density ratio only if the
+    logistic loss trains the discriminator. With another loss only their changes mean something.
 
     Args:
         every_n_batches: Batches between two checks; 0 makes none. A check costs a forward pass of D on `images`.
         images: Real images, drawn from the training split, without augmentation.
-        seed: Of the draw.
+        seed: Of the draw; by default the run's.
         batch_norm: Statistics of D's batch norm: `batch` takes them from these images, as in D's training; `running`
             takes the gathered ones, which mix real and generated images.
         alarm: The rule for an alarm; null never raises one.
@@ -68,7 +76,7 @@ class DensityRatioMonitor(Callback):
         self,
         every_n_batches: int = 10,
         images: int = 128,
-        seed: int = 0,
+        seed: int | None = None,
         batch_norm: BatchNormOfJudge = "batch",
         alarm: AlarmRule | None = DEFAULT_RULE,
         stop: bool = False,
@@ -110,7 +118,9 @@ class DensityRatioMonitor(Callback):
             return
         if not isinstance(pl_module, JudgesImages) or not isinstance(data, LabelledImages):
             return
-        self._drawn = drawn_images(data.evaluation_batches("train", torch.device("cpu")), self.images, self.seed)
+        self._drawn = drawn_images(
+            data.evaluation_batches("train", torch.device("cpu")), self.images, own_or_run_seed(self.seed)
+        )
         if len(self._drawn) < 2:
             raise DataError(
                 f"The density ratio needs two training images, and {data.name} has {len(self._drawn)}. Use more, or "
@@ -144,7 +154,7 @@ class DensityRatioMonitor(Callback):
             raise NonFiniteError(f"{error} Found after batch {batches}, in epoch {trainer.current_epoch}.") from error
         metrics = ratio_statistics(log_ratio, self._log_ratio).metrics()
         self._log_ratio = log_ratio
-        check = {"batch": float(batches), **metrics}
+        check = {"batch": float(batches), "epoch": float(trainer.current_epoch + 1), **metrics}
         if self._alarm is not None:
             if (limit := self._alarm.limit) is not None:
                 check["limit"] = limit
@@ -187,9 +197,15 @@ class DensityRatioMonitor(Callback):
             return
         alarms = [int(check["batch"]) for check in self.history if check.get("alarm")]
         images = 0 if self._drawn is None else len(self._drawn)
-        figures = [*self._figures(self.history[-1], images, trainer), *self._curves(images, trainer)]
+        figures = [
+            *self._over_epochs(images, trainer),
+            *self._figures(self.history[-1], images, trainer),
+            *self._curves(images, trainer),
+        ]
         details = {"checks": len(self.history), "alarms": alarms, "stopped": bool(self.stop and alarms)}
-        settings = {**self._settings(), "every_n_batches": self.every_n_batches, "rule": self.rule, "stop": self.stop}
+        # Runs that differ in their seed alone have the same settings, so the seed is the one asked for.
+        own = {"seed": self.seed, "every_n_batches": self.every_n_batches, "rule": self.rule, "stop": self.stop}
+        settings = {**self._settings(), **own}
         outcome = Outcome(figures, details, {"": ratio_picture(self.history)})
         deliver(trainer, pl_module, GROUP, settings, outcome, logs=False, shows=False)
 
@@ -200,7 +216,20 @@ class DensityRatioMonitor(Callback):
                 epoch=trainer.current_epoch, batches=batches_done(trainer), **more,
             )
             for name, value in check.items()
-            if name not in ("batch", "limit")
+            if name not in WHEN
+        ]  # fmt: skip
+
+    def _over_epochs(self, images: int, trainer: Trainer) -> list[Figure]:
+        """Return spread and distance at the last check of each epoch but the last."""
+        last = {int(check["epoch"]): check for check in self.history}
+        return [
+            Figure(
+                measurement=GROUP, metric=name, value=check[name], split="train", images=images, epoch=epoch,
+                batches=int(check["batch"]),
+            )
+            for epoch, check in last.items()
+            if epoch < trainer.current_epoch
+            for name in ASKED_FOR
         ]  # fmt: skip
 
     def _curves(self, images: int, trainer: Trainer) -> list[Figure]:
@@ -227,7 +256,7 @@ class DensityRatioMonitor(Callback):
             )
 
     def _settings(self) -> dict[str, Any]:
-        return {"images": self.images, "seed": self.seed, "batch_norm": self.batch_norm}
+        return {"images": self.images, "seed": own_or_run_seed(self.seed), "batch_norm": self.batch_norm}
 
 
 def shown_checks(history: list[dict[str, float]]) -> list[dict[str, float]]:

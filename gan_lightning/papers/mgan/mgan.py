@@ -12,8 +12,10 @@ Deviations, where the paper is silent:
       `shared_latents` gives all of them the same, as the published code does.
     - Layers that D and C share belong to both optimizers, each with its own Adam state. D steps first, but both
       gradients are taken at the weights before either step, from one forward pass: neither task sees a trunk that the
-      other has just moved. A comparison of the two is therefore free of their order.
+      other has just moved. A comparison of the two is therefore free of their order. A shared layer takes two steps a
+      batch, and an unshared one takes one: `sweeps/mgan/trunk_rate_mnist.yaml` is the control for that.
     - Batch norm: gains start at 1; D sees real and generated images in forward passes of their own.
+    - MNIST's 28x28 pixels are padded with black to 32x32. `--data.enlarge=resize` resizes them instead.
 """
 
 from collections import OrderedDict

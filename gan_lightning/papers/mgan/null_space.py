@@ -1,9 +1,8 @@
 """The two parts of features: the part that their own head sees, and the part that it does not see.
 
 A head A splits features orthogonally, f(x) = f_row(x) + f_null(x) with A f_null(x) = 0. This module measures each
-part's share of the variance between images, within classes and between them, and a linear probe's accuracy on each
-part. Shares have a yardstick: a random subspace with as many dimensions as A's rank has an expected share of rank /
-features.
+part's share of the variance between images, within classes and between them. Shares have a yardstick: a random
+subspace with as many dimensions as A's rank has an expected share of rank / features.
 
 Source:
     Mao et al. 2022, *Is Discriminator a Good Feature Extractor?*, section 2 (Propositions 4 and 5, Corollary 4, Theorem
@@ -26,8 +25,6 @@ from scipy.linalg import helmert
 from torch import Tensor
 
 from gan_lightning.errors import DataError, SettingError
-from gan_lightning.evaluation import Probe, Progress
-from gan_lightning.evaluation.probes.probe import TestLabels, TrainLabels
 from gan_lightning.interfaces import LinearHead, Split
 
 Weights = Literal["trained", "random"]
@@ -39,9 +36,6 @@ SplitFeatures = Mapping[Split, tuple[Mapping[str, Tensor], Tensor]]
 
 SHARES = ("row_share", "row_share_within", "row_share_between", "between_share_of_row", "between_share_of_null")
 """Names of the figures of the variance; all but the first need classes."""
-
-ACCURACIES = ("accuracy_whole", "accuracy_row", "accuracy_null", "chance")
-"""Names of the figures of probes; `chance` does not exist for attributes."""
 
 ROWS = 4096
 """Images whose features are held in float64 at a time."""
@@ -93,6 +87,17 @@ class RowSpace:
         """
         row = self.coordinates(features) @ self.basis
         return row, features.double() - row
+
+
+def random_space(space: RowSpace, rng: torch.Generator) -> RowSpace:
+    """Return a random subspace of as many dimensions as a row space; every such subspace is equally likely.
+
+    Args:
+        space: The row space.
+        rng: On the CPU, so that the draw is the same on every device.
+    """
+    drawn = torch.randn(space.features, space.rank, generator=rng, dtype=torch.float64)
+    return RowSpace(torch.linalg.qr(drawn).Q.T.to(space.basis), torch.ones_like(space.basis[:, 0]))
 
 
 def head_matrix(head: LinearHead) -> Float64[Tensor, "outputs feature"]:
@@ -236,7 +241,7 @@ def variance_shares(
         SettingError: If features, head and classes do not fit each other.
         DataError: If features are not finite.
     """
-    _check_finite(features)
+    check_finite(features)
     coordinates = space.coordinates(features)
     groups = torch.zeros(len(features), dtype=torch.int64) if classes is None else classes
     if len(groups) != len(features):
@@ -250,7 +255,7 @@ def variance_shares(
     null_within = max(whole.within - row.within, 0.0)
     null_between = max(whole.between - row.between, 0.0)
     variance = whole.within + whole.between
-    if variance <= space.features * _rounding(features) ** 2:
+    if variance <= space.features * rounding(features) ** 2:
         return None
 
     def shares(within: float, between: float) -> PartShares:
@@ -301,94 +306,16 @@ def _sums(values: Tensor, groups: Tensor, count: int) -> Tensor:
     return F.one_hot(groups, count).to(values).T @ values
 
 
-@dataclass(frozen=True)
-class PartAccuracies:
-    """Test accuracies of a linear probe in [0, 1].
-
-    Attributes:
-        whole: On f.
-        row: On f_row.
-        null: On f_null.
-        chance: Share of the most frequent class among the test images; None for attributes.
-        images: Number of test images.
-    """
-
-    whole: float
-    row: float
-    null: float
-    chance: float | None
-    images: int
-
-
-def part_accuracies(
-    space: RowSpace,
-    train: Float[Tensor, "train feature"],
-    train_labels: TrainLabels,
-    test: Float[Tensor, "test feature"],
-    test_labels: TestLabels,
-    *,
-    num_classes: int,
-    probe: Probe,
-    seed: int = 0,
-    name: str = "features",
-    progress: Progress | None = None,
-) -> PartAccuracies:
-    """Return a linear probe's accuracies on f, on f_row alone and on f_null alone.
-
-    The probe gets f_row in the row space's coordinates, and f_null in f's own, so that f_null differs from f by the
-    removed part alone. The probe divides each value by its deviation. Rounding errors would thereby grow to the size of
-    the other features. Values that vary no more than float32 rounds are therefore made constant.
-
-    Args:
-        space: The head's.
-        train: Features of the training images.
-        train_labels: A class per image; or 0/1 per attribute, with -1 for an unknown one.
-        test: Features of the test images.
-        test_labels: As `train_labels`.
-        num_classes: Number of classes, or of attributes.
-        probe: The probe to fit to each part.
-        seed: Of the probe's random numbers.
-        name: The features' name in an error.
-        progress: Called after each fit.
-
-    Raises:
-        SettingError: If features, head and labels do not fit each other.
-        DataError: If features are not finite, or there are fewer than two training images.
-    """
-    _check_finite(train, name)
-    _check_finite(test, name)
-    noise = _rounding(train)
-    row_train, null_train = _parts(space, train)
-    row_test, null_test = _parts(space, test)
-    parts = {"whole": (train.float(), test.float()), "row": (row_train, row_test), "null": (null_train, null_test)}
-    found = {}
-    for done, (part, (of_train, of_test)) in enumerate(parts.items(), start=1):
-        if part != "whole":
-            steady = of_train.std(dim=0, correction=0) <= noise
-            of_train, of_test = (values.masked_fill(steady, 0.0) for values in (of_train, of_test))
-        found[part] = probe.accuracy(
-            of_train, train_labels, of_test, test_labels,
-            num_classes=num_classes, seed=seed, name=f"{name} ({part})",
-        )  # fmt: skip
-        if progress is not None:
-            progress(f"probes on {name}", done, len(parts))
-    chance = None if test_labels.ndim > 1 else torch.bincount(test_labels.long()).max().item() / len(test_labels)
-    return PartAccuracies(**found, chance=chance, images=len(test_labels))
-
-
-def _parts(space: RowSpace, features: Tensor) -> tuple[Tensor, Tensor]:
-    """Return f_row in the row space's coordinates, at least one, and f_null; in float32."""
-    coordinates = space.coordinates(features).float()
-    if not space.rank:
-        coordinates = coordinates.new_zeros(len(features), 1)
-    return coordinates, torch.cat([space.split(some)[1].float() for some in features.split(ROWS)])
-
-
-def _rounding(features: Tensor) -> float:
+def rounding(features: Tensor) -> float:
     """Return how far float32 rounds the largest of the features."""
     return torch.finfo(torch.float32).eps * features.abs().max().item()
 
 
-def _check_finite(features: Tensor, name: str = "features") -> None:
+def check_finite(features: Tensor, name: str = "features") -> None:
+    """Check that features are finite.
+
+    Raises:
+        DataError: If one is not.
+    """
     if not features.isfinite().all():
         raise DataError(f"{name!r} must be finite, got NaN or infinity; look for a diverged training run.")

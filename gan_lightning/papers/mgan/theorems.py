@@ -12,6 +12,8 @@ from typing import Literal
 from gan_lightning.papers.mgan.anatomy_record import AnatomyRecord
 from gan_lightning.papers.mgan.null_space import VarianceShares
 
+WITHOUT_RANDOM = "accuracy on f without a random subspace"
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -33,7 +35,7 @@ class Prediction:
     extractor: str
     figure: str
     value: float | None
-    predicted: Literal["below", "above", "no less than"]
+    predicted: Literal["below", "above", "no less than", "no more than"]
     beside: float | None
     beside_is: str
     random_weights: float | None
@@ -44,11 +46,14 @@ def predictions(records: Sequence[AnatomyRecord]) -> list[Prediction]:
     """Return the paper's predictions for each trained extractor, and whether they held.
 
     Theorem 1 is on a discriminator. Between real images the row space holds a smaller share of the variance than a
-    random subspace of as many dimensions, rank / features. A probe on f_null is no less accurate than on f. Theorems 2
-    and 3 are on a classifier; C's own classes are the generators. The share of the variance that lies between the
-    classes is larger for f_row than for f_null. A probe names the class more often from f_row than from f_null. Two
-    accuracies differ if their distance is at least twice its standard error. Two such shares differ if their distance
-    is at least twice the deviation that one has by chance. The paper says nothing on encoders.
+    random subspace of as many dimensions, rank / features. A probe on f_null is no less accurate than on f, and than on
+    f without a random subspace: any direction may be dispensable. What tells real from generated images is noise, and
+    is not in f_null: a probe on f_null does not tell them apart. A weaker claim is that it tells them apart less often
+    than a probe on f without a random subspace. Theorems 2 and 3 are on a classifier; C's own classes are the
+    generators. The share of the variance that lies between the classes is larger for f_row than for f_null. A probe
+    names the class more often from f_row than from f_null. Two accuracies differ if their distance is at least twice
+    its standard error. Two such shares differ if their distance is at least twice the deviation that one has by chance.
+    The paper says nothing on encoders.
 
     Args:
         records: As `evaluate_anatomy` returns them, of trained weights and of random ones.
@@ -82,6 +87,40 @@ def _theorem_1(record: AnatomyRecord, control: AnatomyRecord | None) -> list[Pre
             Prediction(
                 "1", record.extractor, "accuracy on f_null, real images", accuracy.null,
                 "no less than", accuracy.whole, "accuracy on f", of_control, accuracy.null >= accuracy.whole - margin,
+            )
+        )  # fmt: skip
+        if (beside := accuracy.random_null) is not None:
+            margin = _margin(accuracy.null, beside, accuracy.images)
+            found.append(
+                Prediction(
+                    "1", record.extractor, "accuracy on f_null, real images", accuracy.null,
+                    "no less than", beside, WITHOUT_RANDOM, of_control, accuracy.null >= beside - margin,
+                )
+            )  # fmt: skip
+    return [*found, *_free_of_noise(record, control)]
+
+
+def _free_of_noise(record: AnatomyRecord, control: AnatomyRecord | None) -> list[Prediction]:
+    """Return what Theorem 1 predicts of telling real from generated images by f_null."""
+    if record.real_or_generated is None or (accuracy := record.real_or_generated.accuracy) is None:
+        return []
+    of_control = None if control is None or control.real_or_generated is None else control.real_or_generated.accuracy
+    random = None if of_control is None else of_control.null
+    figure, chance = "accuracy of telling real from generated images by f_null", accuracy.chance
+    assert chance is not None  # two classes
+    margin = _margin(accuracy.null, chance, accuracy.images)
+    found = [
+        Prediction(
+            "1", record.extractor, figure, accuracy.null, "no more than", chance, "chance", random,
+            accuracy.null <= chance + margin,
+        )
+    ]  # fmt: skip
+    if (beside := accuracy.random_null) is not None:
+        margin = _margin(accuracy.null, beside, accuracy.images)
+        found.append(
+            Prediction(
+                "1", record.extractor, figure, accuracy.null, "below", beside, WITHOUT_RANDOM, random,
+                accuracy.null < beside - margin,
             )
         )  # fmt: skip
     return found

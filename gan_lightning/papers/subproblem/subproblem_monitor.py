@@ -19,6 +19,7 @@ from gan_lightning.papers.subproblem.inverse_examples import InverseExamples
 from gan_lightning.runs.counting import batches_done
 from gan_lightning.runs.delivery import deliver
 from gan_lightning.runs.run_folder import is_dry_run, write_picture
+from gan_lightning.system.seeds import own_or_run_seed
 from gan_lightning.training.generator_updates import GeneratorLoss, UpdatesGenerator, resting_statistics
 
 GROUP = "subproblem"
@@ -53,7 +54,7 @@ class SubproblemMonitor(Callback):
         columns: Images in a row of the picture.
         images: Number of images for the inductive bias.
         probes: Random products per image, for the estimates of trace and effective rank.
-        seed: Seed of the latents and of the products.
+        seed: Seed of the latents and of the products; by default the run's.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class SubproblemMonitor(Callback):
         columns: int = 10,
         images: int = 4,
         probes: int = 8,
-        seed: int = 0,
+        seed: int | None = None,
     ) -> None:
         at_least(self, 0, every_n_batches=every_n_batches, every_n_epochs=every_n_epochs)
         at_least(self, 1, columns=columns, images=images, probes=probes)
@@ -105,7 +106,7 @@ class SubproblemMonitor(Callback):
         if not isinstance(pl_module, UpdatesGenerator):
             return
         with trainer.precision_plugin.forward_context():
-            spectra = generator_spectra(pl_module, self.images, self.probes, self.seed)
+            spectra = generator_spectra(pl_module, self.images, self.probes, own_or_run_seed(self.seed))
         names = ("trace", "effective_rank")
         self._log(trainer, {name: sum(getattr(s, name) for s in spectra) / len(spectra) for name in names})
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import jsonargparse
 import pytest
 import torch
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 import gan_lightning.data
@@ -74,6 +74,15 @@ def test_settings_are_attributes_of_the_same_name():
     assert (data.batch_size, data.evaluation_batch_size, data.flip, data.limit, data.seed) == (7, 8, True, 9, 10)
     assert str(data) == repr(data)
     assert "batch_size=7" in str(data)
+
+
+def test_the_order_of_the_training_images_follows_the_runs_seed_unless_it_has_one_of_its_own():
+    def first_labels(run_seed: int, own: int | None) -> list[int]:
+        seed_everything(run_seed, verbose=False)
+        return next(iter(Digits(seed=own, batch_size=50).train_dataloader()))[1].tolist()
+
+    assert first_labels(0, None) == first_labels(1, 0) == first_labels(0, 0)
+    assert first_labels(1, None) == first_labels(0, 1) != first_labels(0, 0)
 
 
 @pytest.mark.parametrize("setting", ["batch_size", "evaluation_batch_size", "image_size", "limit"])

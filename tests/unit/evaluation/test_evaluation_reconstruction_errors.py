@@ -3,7 +3,12 @@ import torch
 from torch import nn
 
 from gan_lightning.errors import DataError
-from gan_lightning.evaluation.reconstruction_errors import derangement, image_reconstruction, latent_reconstruction
+from gan_lightning.evaluation.reconstruction_errors import (
+    derangement,
+    generated_reconstruction,
+    image_reconstruction,
+    latent_reconstruction,
+)
 from gan_lightning.nets.resizing import resized
 
 
@@ -69,6 +74,22 @@ def test_latents_are_compared_after_generating_and_encoding():
     found = latent_reconstruction(latents, lambda images: 1.5 * flatten(images), unflatten)
     assert found.distance == pytest.approx(torch.cat(latents).mul(0.5).norm(dim=1).mean().item())
     assert found.other_distance > found.distance
+
+
+def test_generated_images_may_come_back_where_real_ones_cannot():
+    def first_row(images):
+        return images[:, :, 0].flatten(1)  # the row that G draws in
+
+    def draw(latents):
+        return torch.stack([latents, torch.zeros_like(latents)], dim=1)[:, None]
+
+    latents = [torch.rand(5, 3, generator=torch.Generator().manual_seed(1))]
+    found = generated_reconstruction(latents, first_row, draw)
+    assert found.distance == 0
+    assert found.other_distance > 0
+    assert image_reconstruction(image_batches((5,)), first_row, draw).distance > 0.5
+    off = generated_reconstruction(latents, lambda images: first_row(images) + 0.5, draw)
+    assert off.distance == pytest.approx(0.5 * 3**0.5)
 
 
 def test_the_seed_decides_the_other_samples_and_the_global_random_state_is_not_used():

@@ -1,9 +1,11 @@
 import random
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import seed_everything
 from torch import nn
 
 from gan_lightning.errors import SettingError
@@ -65,6 +67,25 @@ def test_features_of_kinds_of_weights_statistics_and_pooling_are_kept_apart():
     assert {tuple(each.shape) for each in kinds} == {(10, 8), (10, 2)}
     assert len({each.sum().item() for each in kinds}) == len(kinds)
     assert torch.equal(bench.features("test", weights="none").matrices["pixels"], data()._splits["test"][0].flatten(1))
+
+
+def test_random_weights_and_heads_follow_the_runs_seed_unless_a_measurement_has_one_of_its_own():
+    network = nn.Sequential(nn.Flatten(), nn.Linear(16, 5))
+
+    def weights(own: int | None, **of_run: int) -> torch.Tensor:
+        return Bench({"a": network}, data(), **of_run).control(own).networks["a"][1].weight
+
+    def accuracies(own: int | None, **of_run: int) -> list[float]:
+        figures = Bench({"a": network}, data(), **of_run).measure(replace(QUICK, seed=own)).figures
+        return [figure.value for figure in figures]
+
+    assert torch.equal(weights(None), weights(0))
+    assert torch.equal(weights(None, seed=1), weights(1))
+    assert not torch.equal(weights(None, seed=1), weights(0, seed=1))
+    assert accuracies(None, seed=1) == accuracies(1, seed=0) != accuracies(None, seed=0)
+    assert accuracies(0, seed=1) == accuracies(None)
+    seed_everything(1, verbose=False)
+    assert torch.equal(weights(None), weights(1))
 
 
 def test_nothing_is_changed_by_a_measurement_and_what_it_draws_unasked_is_the_same_each_time():

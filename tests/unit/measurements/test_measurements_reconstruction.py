@@ -47,9 +47,11 @@ def expected(model: Pair) -> dict[str, float]:
     """Return the mean distances to what is reconstructed."""
     images = data()._splits["test"][0]
     latents = model.sample_latents(12, torch.Generator().manual_seed(0))
+    made = model.decode(latents)
     return {
         "image": (images - model.decode(model.encode(images))).flatten(1).norm(dim=1).mean().item(),
         "latent": (latents - model.encode(model.decode(latents))).norm(dim=1).mean().item(),
+        "generated": (made - model.decode(model.encode(made))).flatten(1).norm(dim=1).mean().item(),
     }
 
 
@@ -62,7 +64,9 @@ def test_distances_are_those_of_the_whole_split_and_of_as_many_latents_beside_th
         another = values[f"reconstruction/{of}/distance_to_another"]
         assert values[f"reconstruction/{of}/share"] == pytest.approx(distance / another)
     assert {(figure.images, figure.epoch) for figure in outcome.figures} == {(12, 3)}
-    assert {figure.condition: figure.split for figure in outcome.figures} == {"image": "test", "latent": ""}
+    assert {figure.condition: figure.split for figure in outcome.figures} == {
+        "image": "test", "latent": "", "generated": "",
+    }  # fmt: skip
     bench = Bench.of_model(model, data())
     assert set(Reconstruction().metrics(bench)) == set(values)
 

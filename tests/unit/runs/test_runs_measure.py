@@ -51,6 +51,17 @@ class Ratio(Measurement):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Seeded(Measurement):
+    """Says which seed it is given."""
+
+    name = "seeded"
+    seed: int | None = None
+
+    def run(self, bench):
+        return Outcome([self.figure("seed", bench.seed_for(self.seed))])
+
+
+@dataclass(frozen=True, kw_only=True)
 class NeedsAnEncoder(Measurement):
     name = "codes"
     needs = (EncodesImages,)
@@ -143,6 +154,14 @@ def test_what_is_measured_after_a_fit_is_in_the_runs_folder_whatever_the_order_o
         assert "Transfer on digits" in capsys.readouterr().out
     assert found[0] == found[1]
     assert found[0]["ratio/points", 1, None] == 1.0
+
+
+@pytest.mark.parametrize(("own", "seen"), [(None, 5), (2, 2)])
+def test_a_measurement_has_the_runs_seed_unless_it_has_one_of_its_own(tmp_path, own, seen):
+    measure = Measure(Seeded(seed=own))
+    seed_everything(5, verbose=False)
+    trainer(tmp_path, measure).fit(Own(), datamodule=digits())
+    assert [figure.value for figure in measure.outcomes["seeded"].figures] == [seen]
 
 
 @pytest.mark.parametrize("turned", [False, True])

@@ -19,14 +19,14 @@ class Diversity(Measurement):
 
     Args:
         images: Images of each kind.
-        seed: Of the latents.
+        seed: Of the latents; by default the run's.
     """
 
     name = "diversity"  # of its settings, its figures and its pictures
     needs = (GeneratesImages,)  # a model without generate() is passed over
 
     images: int = 100
-    seed: int = 0
+    seed: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -24,7 +24,10 @@ CPU = torch.device("cpu")
 QUICK = TunedProbe(strengths=(0.1,))
 MLP = PermutationInvariantNetworks(latent_dim=6, width=16)
 SHARES = {"row_share", "row_share_within", "row_share_between", "between_share_of_row", "between_share_of_null"}
-ACCURACIES = {"accuracy_whole", "accuracy_row", "accuracy_null", "chance"}
+ACCURACIES = {
+    *("accuracy_whole", "accuracy_row", "accuracy_null"),
+    *("accuracy_random_row", "accuracy_random_null", "chance"),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -99,7 +102,7 @@ def test_the_anatomy_of_every_head_is_measured_printed_and_drawn(mgan, digits):
 
 def test_probes_read_what_the_transfer_evaluation_does_and_come_with_random_weights(mgan, digits):
     bench = Bench.of_model(mgan, digits)
-    outcome = bench.measure(Anatomy(probes=True, generated=60, seed=3))
+    outcome = bench.measure(Anatomy(probes=True, generated=60, draws=1, seed=3))
     found = metrics(outcome.figures)
     transfer = metrics(bench.measure(Transfer(paper=None, tuned=QUICK, raw_pixels=False, seed=3)).figures)
     for name in ("discriminator", "classifier"):
@@ -107,10 +110,13 @@ def test_probes_read_what_the_transfer_evaluation_does_and_come_with_random_weig
             accuracy = found[f"anatomy/{name}/{weights}real/accuracy_whole"]
             assert accuracy == transfer[f"transfer/{name}/tuned/{control}accuracy"]
             assert_close(found[f"anatomy/{name}/{weights}generated/chance"], 1 / 3)
-    assert {figure.images for figure in outcome.figures} == {80, 60, None}
-    assert [each["theorem"] for each in outcome.details["predictions"]] == ["1", "1", "2, 3", "2, 3"]
+    assert {figure.images for figure in outcome.figures} == {80, 60, 120, None}
+    assert [each["theorem"] for each in outcome.details["predictions"]] == [*["1"] * 5, *["2, 3"] * 2]
     assert all(each["random_weights"] is not None for each in outcome.details["predictions"])
-    assert f"{found['anatomy/classifier/random_weights/generated/accuracy_row']:.4f}" in printed(outcome)
+    table = printed(outcome)
+    for metric in ("generated/accuracy_row", "real_or_generated/accuracy_random_null"):
+        assert f"{found[f'anatomy/classifier/random_weights/{metric}']:.4f}" in table
+    assert "real or generated" in table
     # The control's head is that of the model built anew, and its batch norm has the training images' statistics.
     control = bench.control(3)
     fresh = copy.deepcopy(control.networks["classifier"])
@@ -176,10 +182,13 @@ def bench(head: torch.Tensor | None = HEAD, kind: type = Own, data: object = Non
     [(GAN, "discriminator", "discrimination"), (BiGAN, "encoder_hidden", "encoding")],
 )
 def test_models_of_one_generator_are_measured_without_classes_of_their_own(make, subject, task):
-    outcome = Bench.of_model(built(make, 1, 8, MLP), noise()).measure(Anatomy(probes=True, generated=30))
+    outcome = Bench.of_model(built(make, 1, 8, MLP), noise()).measure(Anatomy(probes=True, generated=30, draws=1))
     assert [(each["extractor"], each["task"]) for each in outcome.details["extractors"]] == [(subject, task)] * 2
-    own = {name.removeprefix(f"anatomy/{subject}/") for name in metrics(outcome.figures) if "random" not in name}
-    assert own == {f"real/{metric}" for metric in SHARES | ACCURACIES} | {"generated/row_share", "rank_share"}
+    own = {
+        name.removeprefix(f"anatomy/{subject}/") for name in metrics(outcome.figures) if "random_weights" not in name
+    }
+    probed = {f"{kind}/{metric}" for kind in ("real", "real_or_generated") for metric in SHARES | ACCURACIES}
+    assert own == probed | {"generated/row_share", "rank_share"}
 
 
 def test_a_model_without_a_generator_that_cannot_be_built_anew_has_heads_that_point_anywhere_as_a_control():
@@ -243,7 +252,7 @@ def attributes() -> TensorImages:
 )
 def test_while_training_the_figures_are_those_that_were_announced(kind, data, probes):
     training = Bench.of_model(kind(HEAD), data(), controls=False)
-    anatomy = Anatomy(every_n_epochs=1, probes=probes, generated=60)
+    anatomy = Anatomy(every_n_epochs=1, probes=probes, generated=60, draws=int(kind is ThreeGreys))
     announced = anatomy.metrics(training)
     outcome = training.measure(anatomy)
     found = metrics(outcome.figures)
@@ -310,6 +319,7 @@ def test_probes_need_images_with_labels():
     [
         ({"images": 1}, r"images must be at least 2, got 1"),
         ({"generated": 1}, r"generated must be at least 2, got 1"),
+        ({"draws": -1}, r"draws must be at least 0, got -1"),
         ({"tolerance": 1.5}, r"tolerance must be at least 0 and below 1, .* got 1\.5"),
     ],
 )

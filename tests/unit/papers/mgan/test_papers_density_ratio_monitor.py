@@ -27,7 +27,7 @@ from gan_lightning.papers import (
     SelfExGAN,
 )
 from gan_lightning.papers.mgan.density_ratio import AlarmRule, judging, ratio_statistics
-from gan_lightning.papers.mgan.density_ratio_monitor import DRAWN, ratio_picture
+from gan_lightning.papers.mgan.density_ratio_monitor import DRAWN, WHEN, ratio_picture
 from gan_lightning.runs import RunFolder
 
 SMALL = PermutationInvariantNetworks(latent_dim=3, width=8)
@@ -93,8 +93,10 @@ def test_the_ratio_is_logged_every_n_batches_and_drawn_and_written_at_the_end(tm
         assert_close(float(rows[1][f"density_ratio/{name}"]), value)
     found = final_figures(written(tmp_path).figures)
     assert {f.metric: f.value for f in found if not f.is_point} == {
-        name: value for name, value in monitor.history[-1].items() if name not in ("batch", "limit")
+        name: value for name, value in monitor.history[-1].items() if name not in WHEN
     }
+    over_epochs = {(f.metric, f.epoch, f.batches): f.value for f in written(tmp_path).figures if f.epoch == 2}
+    assert over_epochs == {(name, 2, 6): monitor.history[0][name] for name in ("spread", "distance")}
     spreads = {f.at: f.value for f in found if f.metric == "spread" and f.is_point}
     assert spreads == {check["batch"]: check["spread"] for check in monitor.history}
     assert {(f.images, f.split, f.epoch, f.batches, f.axis) for f in found if f.is_point} == {

@@ -17,14 +17,13 @@ from gan_lightning.papers.mgan import null_space as anatomy
 from gan_lightning.papers.mgan.anatomy_picture import PART_COLOURS, VARIANCE_COLOURS, anatomy_picture
 from gan_lightning.papers.mgan.anatomy_record import AnatomyRecord, ImagesAnatomy, evaluate_anatomy
 from gan_lightning.papers.mgan.null_space import (
-    PartAccuracies,
     PartShares,
     VarianceShares,
     head_matrix,
-    part_accuracies,
     row_space,
     variance_shares,
 )
+from gan_lightning.papers.mgan.part_accuracies import PartAccuracies, part_accuracies
 from gan_lightning.papers.mgan.theorems import predictions
 
 QUICK = TunedProbe(strengths=(1e-2,))
@@ -260,7 +259,7 @@ def measured(heads=None, **settings) -> list[AnatomyRecord]:
 
 def test_the_anatomy_of_an_extractor_is_that_of_its_features():
     calls = []
-    (record,) = measured(probe=QUICK, seed=4, progress=lambda *call: calls.append(call))
+    (record,) = measured(probe=QUICK, draws=2, seed=4, progress=lambda *call: calls.append(call))
     space = row_space(head_matrix(LinearHead(torch.eye(3, 8), "classification", softmax=True)))
     assert (record.extractor, record.weights, record.task) == ("one", "trained", "classification")
     assert (record.features, record.outputs, record.rank) == (8, 3, 2)
@@ -269,14 +268,14 @@ def test_the_anatomy_of_an_extractor_is_that_of_its_features():
         assert found.images == test[0]
         assert found.shares == variance_shares(space, f["one"], labels)
         expected = part_accuracies(
-            space, of_train["one"], train_labels, f["one"], labels, num_classes=3, probe=QUICK, seed=4
+            space, of_train["one"], train_labels, f["one"], labels, num_classes=3, probe=QUICK, draws=2, seed=4
         )
         assert found.accuracy == expected
         figures = found.figures()
         assert (figures["row_share"], figures["accuracy_null"]) == (found.shares.row.total, expected.null)
         assert figures["between_share_of_row"] == found.shares.between_share("row")
-        assert len(figures) == 9
-    assert len(calls) == 2 * 3 + 1  # each fit, and the extractor
+        assert len(figures) == 11
+    assert len(calls) == 3 * (3 + 2 * 2) + 1  # each fit, and the extractor
     json.dumps(dataclasses.asdict(record))
 
 
