@@ -45,7 +45,9 @@ class Settings:
 
     def trainer(self, device: torch.device, *callbacks: Callback, max_steps: int = -1) -> Trainer:
         """Return a Trainer with these settings, which writes nothing."""
-        speed = Acceleration(self.channels_last, self.compile, self.compile_mode, self.fused)
+        speed = Acceleration(
+            channels_last=self.channels_last, compile=self.compile, compile_mode=self.compile_mode, fused=self.fused
+        )
         return Trainer(
             accelerator="gpu" if device.type == "cuda" else "cpu",
             devices=1 if device.index is None or device.type == "cpu" else [device.index],
