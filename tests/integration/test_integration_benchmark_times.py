@@ -1,0 +1,171 @@
+"""The benchmarks say how long they will take, and keep to it."""
+
+import json
+import re
+import time
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch import Callback
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+@pytest.fixture
+def timing(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))
+    return import_module("benchmarks.timing")
+
+
+class Clock:
+    """A clock that programs move."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(time, "perf_counter", clock)
+    return clock
+
+
+def run(timing, clock, seconds, *, first=(0.0, 0.0), budget=None, device=CPU, **settings):
+    """Run programs that take so long for a unit, the first one longer; return comparison, turns and clock."""
+    budget = budget or timing.Budget(60.0, 7, 3)
+    comparison = timing.Comparison("row", "ours", "other" if len(seconds) > 1 else "", "step")
+    progress = timing.Progress("row", budget.seconds)
+    turns, seen = timing.schedule(comparison, budget, progress, device, **settings), []
+    which, units = next(turns)
+    while True:
+        taken = units * seconds[which] + (first[which] if all(each != which for each, _ in seen) else 0)
+        clock.now += taken
+        seen.append((which, units))
+        try:
+            which, units = turns.send((taken, units))
+        except StopIteration:
+            return comparison, seen
+
+
+@pytest.mark.parametrize("seconds", [(1e-4, 3e-3), (0.5, 0.1), (1.2, 1.7), (4.0, 3.0)])
+def test_a_pair_takes_the_time_that_it_is_given(seconds, timing, clock):
+    comparison, seen = run(timing, clock, seconds)
+    assert 40 < clock.now <= 60
+    assert comparison.our_seconds == pytest.approx([seconds[0]] * len(comparison.our_seconds))
+    assert comparison.other_seconds == pytest.approx([seconds[1]] * len(comparison.our_seconds))
+    assert 2 <= len(comparison.ratios) <= 7
+    turns = [which for which, _ in seen if which == 0], [which for which, _ in seen if which == 1]
+    assert abs(len(turns[0]) - len(turns[1])) <= 3
+
+
+def test_programs_take_turns_and_the_order_turns_around(timing, clock):
+    _, seen = run(timing, clock, (1.0, 1.0), budget=timing.Budget(100.0, 3, 1))
+    assert "".join(str(which) for which, _ in seen) == "0011" + "0110" + "1001" + "0110"
+
+
+@pytest.mark.parametrize(
+    ("settings", "rounds", "took"), [({}, 2, 3 * (30 + 6)), ({"whole": True}, 2, 2 * (30 + 6)), ({"least": 3}, 2, 168)]
+)
+def test_slow_programs_have_two_rounds_and_it_is_said_how_long_they_take(settings, rounds, took, timing, clock, capsys):
+    comparison, _ = run(timing, clock, (30.0, 6.0), budget=timing.Budget(12.0, 3, 3), **settings)
+    assert len(comparison.ratios) == rounds
+    assert clock.now == pytest.approx(took)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("row: the first step of ours took 30 s")
+    (plan,) = [line for line in lines if "per step" in line]
+    rest = 36 * (1 if "whole" in settings else 2)
+    expected = rf"row: 30 s and 6 s per step; rounds to come: \d, in {rest} s, .* longer than planned"
+    assert re.fullmatch(expected, plan)
+
+
+def test_a_first_step_that_sets_up_a_gpu_is_no_estimate(timing, clock):
+    comparison, _ = run(timing, clock, (0.01, 0.02), first=(4.0, 3.0), budget=timing.Budget(10.0, 5, 3), device=CUDA)
+    assert len(comparison.ratios) == 5
+    assert comparison.our_seconds == pytest.approx([0.01] * 5)
+    assert clock.now <= 10
+
+
+def test_compiling_comes_on_top_and_is_said(timing, clock, capsys):
+    comparison, _ = run(timing, clock, (1.0, 1.0), first=(90.0, 0.0), compiles=True, least=2)
+    assert len(comparison.ratios) == 7
+    assert 90 + 40 < clock.now <= 92 + 60
+    assert "compiled in 92 s, which comes on top" in capsys.readouterr().err
+
+
+def test_a_program_alone_is_repeated(timing, clock):
+    comparison, seen = run(timing, clock, (10.0,), whole=True)
+    assert (len(seen), clock.now) == (6, 60.0)
+    assert "ratio" not in comparison.figures()
+
+
+def test_progress_is_shown_while_a_step_lasts(timing, monkeypatch, capsys):
+    monkeypatch.setattr(import_module("benchmarks.progress"), "EVERY", 0.02)
+    with timing.Progress("row", 0.05) as progress:
+        progress.now("round 1 of 2")
+        time.sleep(0.2)
+    lines = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"row: round 1 of 2; [\d.]+ ms so far, [\d.]+ ms left", lines[0])
+    assert re.fullmatch(r"row: round 1 of 2; [\d.]+ ms so far, [\d.]+ ms longer than expected", lines[-1])
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(0.0123, "12.3 ms"), (42, "42 s"), (600, "10 min"), (9000, "2.5 h")])
+def test_times_are_said_with_their_unit(seconds, words, timing):
+    assert import_module("benchmarks.progress").in_words(seconds) == words
+
+
+class Counts(Callback):
+    """Counts the calls of `training_step`."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.calls += 1
+        self.batches = trainer.global_step
+
+    def looks_at_batch(self, trainer, number):
+        return False
+
+
+def test_batches_of_a_call_are_timed_together(timing):
+    training, rows = import_module("benchmarks.training"), import_module("benchmarks.rows")
+    seen, counts, other = [], Counts(), []
+
+    def schedule():
+        for which, units in ((0, 1), (0, 1), (1, 7), (0, 4), (1, 2)):
+            seen.append((which, (yield which, units)[1]))
+
+    turns = import_module("benchmarks.turns").Turns(schedule(), other.append, CPU)
+    with import_module("benchmarks.replay").recording(CPU):  # a GPU does not look at every batch
+        training.fit(rows.SMALL.bigan, training.Settings(steps_per_call=3), CPU, turns, counts)
+    assert seen == [(0, 3), (0, 3), (1, 7), (0, 6), (1, 2)]
+    assert other == [7, 2]
+    assert (counts.calls, counts.batches) == (4, 12)
+
+
+def test_a_graph_is_timed_with_bare_replay_and_said_to_be_one(timing, monkeypatch, capsys, tmp_path):
+    command, replay = import_module("benchmarks.__main__"), import_module("benchmarks.replay")
+    given = ["--small", "--rounds=2", "--seconds=0.2", f"--output={tmp_path}"]
+    command.main([*given, "--rows", "replay"])
+    mgan, bigan = json.loads((tmp_path / "results.json").read_text())["rows"]
+    assert (mgan["ours"], bigan["ours"]) == ("mgan by Trainer", "bigan by Trainer, 50 steps a call")
+    assert all(len(row["all_seconds"]["ours"]) == 2 for row in (mgan, bigan))
+    assert "2 comparisons of at most 0.2 s: at most 400 ms" in capsys.readouterr().err
+    variant = ["--rows", "bigan", "--variants", "graph"]
+    command.main([*given, *variant])
+    assert "| graph (without a graph) |" in capsys.readouterr().out
+    with replay.recording(CPU):
+        command.main([*given, *variant])
+    assert "| graph |" in capsys.readouterr().out
+
+
+def test_bare_replay_without_a_graph_is_an_error(timing):
+    replay, rows = import_module("benchmarks.replay"), import_module("benchmarks.rows")
+    with pytest.raises(RuntimeError, match=r"The step has not become a graph"):
+        replay.BareReplay(rows.SMALL.bigan, CPU).steps(1)
