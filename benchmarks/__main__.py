@@ -24,6 +24,7 @@ the longest operations of a step, `--memory` measures the peak memory of each pr
 import argparse
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -35,31 +36,10 @@ from benchmarks.growth import MEBIBYTE, TRAINED, Sizes, draw, growth, memory_row
 from benchmarks.profiling import profile_of
 from benchmarks.progress import Progress, in_words
 from benchmarks.rows import ROWS, SMALL, variants
-from benchmarks.timing import LEAST_ROUNDS, Budget, Pair, machine
+from benchmarks.tables import Unit, profile_table, row_table
+from benchmarks.timing import LEAST_ROUNDS, Budget, Pair, machine, reason
 from benchmarks.training import VARIANTS
 from gan_lightning.system.files import write_json, write_text
-
-
-def table(rows: list[dict[str, Any]]) -> str:
-    """Return the comparisons, a row each."""
-    lines = ["| row | ours | against | ours, s | other, s | ratio | from - to | goal | of matmul rate |"]
-    lines.append("|" + " --- |" * 9)
-    for row in rows:
-        ours = row["ours"] + ("" if row.get("replayed", True) or "graph" not in row["ours"] else " (without a graph)")
-        cells = [row["row"], ours, row["other"]]
-        if "failed" in row:
-            cells += [f"failed: {row['failed'][:120]}", *[""] * 5]
-        elif "ratio" in row:
-            ratio, share = row["ratio"], row.get("share_of_matmul_rate")
-            cells += [f"{row['our_seconds']:.4g}", f"{row['other_seconds']:.4g}", f"{ratio['median']:.3g}"]
-            cells += [f"{ratio['min']:.3g} - {ratio['max']:.3g}", f"{row['goal']:.3g}" if row["goal"] else ""]
-            cells.append("" if share is None else f"{share:.1%}")
-        else:
-            seconds = row["all_seconds"]["ours"]
-            cells += [f"{row['our_seconds']:.4g}", "", "", f"{min(seconds):.4g} - {max(seconds):.4g} s"]
-            cells += [f"{row['goal']:.3g} s" if row["goal"] else "", ""]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
 
 
 def arguments(given: list[str] | None) -> argparse.Namespace:
@@ -111,15 +91,14 @@ def arguments(given: list[str] | None) -> argparse.Namespace:
 def write_profiles(args: argparse.Namespace) -> None:
     """Write the profile of a step of each training row and variant, and print where the time went."""
     about: dict[str, Any] = {"machine": machine(args.device), "steps": []}
-    print("| step | processor, ms | GPU, ms | kernels |\n| --- | --- | --- | --- |")
+    print("\n".join(profile_table([])))
     for row in TRAINED:
         for name, settings in variants(args, row).items() if row in args.rows else ():
             text, found = profile_of(getattr(args.sizes, row), settings, args.device)
             write_text(args.output / f"profile-{row}-{name}-{args.device.type}.txt", text)
             about["steps"].append({"row": row, "variant": name, **found})
             write_json(args.output / "profiles.json", about)
-            times = (f"{1000 * found[kind]:.3g}" for kind in ("processor_seconds", "gpu_seconds"))
-            print(f"| {row}, {name} | {' | '.join(times)} | {found['kernels']} |", flush=True)
+            print(profile_table(about["steps"])[-1], flush=True)
 
 
 def write_memory(args: argparse.Namespace) -> None:
@@ -153,7 +132,11 @@ def announce(pairs: Sequence[Pair], budget: Budget) -> None:
 
 
 def main(given: list[str] | None = None) -> None:
-    """Run the rows that are asked for."""
+    """Run the rows that are asked for.
+
+    Raises:
+        SystemExit: Some could not be measured; the others have been.
+    """
     args = arguments(given)
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -164,21 +147,29 @@ def main(given: list[str] | None = None) -> None:
             write(args)
             return
     about: dict[str, Any] = {"machine": machine(args.device), "rows": []}
-    started = time.perf_counter()
+    started, broken = time.perf_counter(), []
     pairs = [pair for row in args.rows for pair in ROWS[row](args)]
+    unit: Unit = "ms" if args.device.type == "cuda" else "s"
     announce(pairs, args.budget)
     for number, pair in enumerate(pairs, 1):
-        with Progress(f"{number} of {len(pairs)}: {pair.comparison.title}", args.seconds) as progress:
-            pair.measure(progress)
+        try:
+            with Progress(f"{number} of {len(pairs)}: {pair.comparison.title}", args.seconds) as progress:
+                pair.measure(progress)
+        except Exception as error:  # the other comparisons are not to be lost
+            traceback.print_exc()
+            pair.comparison.failed = reason(error)
+            broken.append(pair.comparison.title)
         about["rows"].append(pair.comparison.figures())
         about["seconds"] = round(seconds := time.perf_counter() - started, 1)
         write_json(args.output / "results.json", about)
-        print(table(about["rows"][-1:]).splitlines()[-1], flush=True)
+        print(row_table(about["rows"], unit)[-1], flush=True)
         if number < len(pairs):
             to_go = in_words((len(pairs) - number) * seconds / number)
             print(f"{number} of {len(pairs)} done in {in_words(seconds)}, about {to_go} to go.", file=sys.stderr)
     print()
-    print(table(about["rows"]))
+    print("\n".join(row_table(about["rows"], unit)))
+    if broken:
+        raise SystemExit(f"Could not be measured: {'; '.join(broken)}.")
 
 
 if __name__ == "__main__":

@@ -126,6 +126,11 @@ class Pair:
     on_top: bool = False
 
 
+def reason(error: Exception) -> str:
+    """Return an error in a line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:500]
+
+
 def synchronise(device: torch.device) -> None:
     """Wait until the device has done all that it was given."""
     if device.type == "cuda":

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.plain import BareDCGAN, BareSelfExGAN, PlainBiGAN, PlainDCGAN, PlainMGAN
 from benchmarks.progress import Progress
 from benchmarks.sizes import DCGANSize, Repeated, Size
-from benchmarks.timing import Budget, Comparison, Pair, Schedule, Work, matmul_rate, schedule
+from benchmarks.timing import Budget, Comparison, Pair, Schedule, Work, matmul_rate, reason, schedule
 from benchmarks.turns import Turns
 from gan_lightning.papers import GAN, MGAN, BiGAN, SelfExGAN
 from gan_lightning.training.acceleration import Acceleration
@@ -183,7 +183,7 @@ def _pair(comparison: Comparison, size: Size, settings: Settings, budget: Budget
             if not settings.compile:
                 raise
             # What torch.compile cannot do here is a result.
-            comparison.failed = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+            comparison.failed = reason(error)
             return
         comparison.more |= {
             "replayed": turns.replayed,

@@ -151,18 +151,32 @@ def test_batches_of_a_call_are_timed_together(timing):
 
 def test_a_graph_is_timed_with_bare_replay_and_said_to_be_one(timing, monkeypatch, capsys, tmp_path):
     command, replay = import_module("benchmarks.__main__"), import_module("benchmarks.replay")
-    given = ["--small", "--rounds=2", "--seconds=0.2", f"--output={tmp_path}"]
+    given = ["--small", "--rounds=2", "--seconds=0.05", f"--output={tmp_path}"]
     command.main([*given, "--rows", "replay"])
     mgan, bigan = json.loads((tmp_path / "results.json").read_text())["rows"]
     assert (mgan["ours"], bigan["ours"]) == ("mgan by Trainer", "bigan by Trainer, 50 steps a call")
     assert all(len(row["all_seconds"]["ours"]) == 2 for row in (mgan, bigan))
-    assert "2 comparisons of at most 0.2 s: at most 400 ms" in capsys.readouterr().err
+    assert "2 comparisons of at most 0.05 s: at most 100 ms" in capsys.readouterr().err
     variant = ["--rows", "bigan", "--variants", "graph"]
     command.main([*given, *variant])
     assert "| graph (without a graph) |" in capsys.readouterr().out
     with replay.recording(CPU):
         command.main([*given, *variant])
     assert "| graph |" in capsys.readouterr().out
+
+
+def test_a_comparison_that_breaks_is_shown_and_the_others_are_made(timing, monkeypatch, capsys, tmp_path):
+    command = import_module("benchmarks.__main__")
+    monkeypatch.setattr(import_module("benchmarks.plain").PlainMGAN, "step", lambda *_: 1 / 0)
+    given = ["--small", "--rows", "mgan", "bigan", "--variants=default", "--rounds=2", "--seconds=0.2"]
+    with pytest.raises(SystemExit, match=r"Could not be measured: mgan, default against plain\."):
+        command.main([*given, f"--output={tmp_path}"])
+    printed = capsys.readouterr()
+    assert "| mgan | default | plain | failed: ZeroDivisionError: division by zero |" in printed.out
+    assert "Traceback" in printed.err
+    mgan, bigan = json.loads((tmp_path / "results.json").read_text())["rows"]
+    assert mgan["failed"]
+    assert bigan["ratio"]["median"] > 0
 
 
 def test_bare_replay_without_a_graph_is_an_error(timing):

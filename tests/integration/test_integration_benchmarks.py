@@ -207,7 +207,7 @@ def test_a_whole_evaluation_is_timed_alone(command, tmp_path, capsys):
     # Two extractors by two protocols, their controls twice and the stronger one, the pixels, and chance.
     assert row["figures"] >= 2 * 2 * 4 + 2 + 1
     assert row["all_seconds"]["ours"] == [row["our_seconds"]]
-    assert "| evaluation | both protocols, controls |  | " in capsys.readouterr().out
+    assert "| evaluation | both protocols, controls | - | " in capsys.readouterr().out
 
 
 def test_both_ways_of_a_transfer_evaluation_learn_the_same(command):
