@@ -6,113 +6,40 @@
 | --- | --- | --- |
 | mgan | a step of M-GAN at full Table 1 width, by our Trainer | a Python loop over generators, D and C one by one |
 | dcgan | a step of DCGAN at 64x64, batch 128, by our Trainer | PyTorch's example; and the same mathematics, bare |
+| bigan | a step of BiGAN's multi-layer perceptrons, by our Trainer | an eager loop |
+| selfexgan | a step of SelfExGAN, MNIST's table, by our Trainer | the same mathematics, bare |
+| replay | a step of M-GAN and of BiGAN as one graph, by our Trainer | a loop that copies a batch and replays |
+| evaluation | M-GAN's transfer evaluation, both protocols, controls | nothing: seconds |
 | transfer | 20 epochs of a linear head on cached features of MNIST | a forward pass in every epoch |
 | input | batches of 50,000 images from memory | torchvision's transforms, image by image, and two workers |
 | nearest | the nearest of 60,000 vectors for 10,000, 1,024 long | scikit-learn, brute force |
 
 The two programs of a row run in turn; a ratio says how many times as fast ours is, as the median over the rounds with
-its least and its largest. Writes `results.json` into the output folder after each row. Instead of timing the rows,
-`--profile` writes a table of the longest operations of a step, `--memory` measures the peak memory of each program, in
-processes of their own (`memory.json`), and `--growth` how time and memory grow with the sizes (`growth.json` and
-`growth.png`).
+its least and its largest. How long it will take is said beforehand, and again once the first steps have been timed.
+Writes `results.json` into the output folder after each row. Instead of timing the rows, `--profile` writes a table of
+the longest operations of a step, `--memory` measures the peak memory of each program, in processes of their own
+(`memory.json`), and `--growth` how time and memory grow with the sizes (`growth.json` and `growth.png`).
 """
 
 import argparse
+import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.evaluation import (
-    InputSize,
-    NearestSize,
-    TransferSize,
-    input_row,
-    nearest_row,
-    transfer_row,
-)
-from benchmarks.growth import MEBIBYTE, Sizes, draw, growth, memory_rows
-from benchmarks.timing import Budget, Comparison, machine
-from benchmarks.training import (
-    MEASURED,
-    VARIANTS,
-    DCGANSize,
-    MGANSize,
-    overhead_row,
-    profile_of,
-    training_rows,
-)
+from benchmarks.evaluation import TransferSize
+from benchmarks.growth import MEBIBYTE, TRAINED, Sizes, draw, growth, memory_rows
+from benchmarks.profiling import profile_of
+from benchmarks.progress import Progress, in_words
+from benchmarks.rows import ROWS, SMALL, variants
+from benchmarks.tables import Unit, profile_table, row_table
+from benchmarks.timing import LEAST_ROUNDS, Budget, Pair, machine, reason
+from benchmarks.training import VARIANTS
 from gan_lightning.system.files import write_json, write_text
-
-GOALS: Mapping[str, Mapping[str, float]] = {
-    "mgan": {"default": 1.5, "float32": 1.5, "recommended": 2.5},
-    "dcgan": {"float32": 1.3, "recommended": 2.0},
-}
-SMALL = Sizes(
-    MGANSize(base_width=2, generators=2, batch_size=4, per_generator=2, feature_dim=2, latent_dim=2),
-    DCGANSize(base_width=1, batch_size=2),
-    TransferSize(2, 60, 20, 2),
-    NearestSize(60, 20, 16),
-)
-
-
-def mgan(args: argparse.Namespace) -> Iterator[Comparison]:
-    """Yield M-GAN's rows."""
-    variants = {name: VARIANTS[name] for name in args.variants}
-    yield from training_rows("mgan", args.sizes.mgan, variants, GOALS["mgan"], args.budget, args.device)
-
-
-def dcgan(args: argparse.Namespace) -> Iterator[Comparison]:
-    """Yield DCGAN's rows."""
-    variants = {name: VARIANTS[name] for name in args.variants}
-    yield from training_rows("dcgan", args.sizes.dcgan, variants, GOALS["dcgan"], args.budget, args.device)
-    yield overhead_row(args.sizes.dcgan, args.budget, args.device)
-
-
-def transfer(args: argparse.Namespace) -> Iterator[Comparison]:
-    """Yield the transfer evaluation's row."""
-    yield transfer_row(args.sizes.transfer, args.data_root, args.budget, args.device)
-
-
-def inputs(args: argparse.Namespace) -> Iterator[Comparison]:
-    """Yield the input's row."""
-    size = InputSize(24, 4, 0) if args.small else InputSize()
-    yield input_row(size, args.sizes.mgan, args.budget, args.device)
-
-
-def nearest(args: argparse.Namespace) -> Iterator[Comparison]:
-    """Yield the search's row."""
-    yield nearest_row(args.sizes.nearest, args.budget, args.device)
-
-
-ROWS: Mapping[str, Callable[[argparse.Namespace], Iterator[Comparison]]] = {
-    "mgan": mgan,
-    "dcgan": dcgan,
-    "transfer": transfer,
-    "input": inputs,
-    "nearest": nearest,
-}
-
-
-def table(rows: list[dict[str, Any]]) -> str:
-    """Return the comparisons, a row each."""
-    lines = ["| row | ours | against | ours, s | other, s | ratio | from - to | goal | of matmul rate |"]
-    lines.append("|" + " --- |" * 9)
-    for row in rows:
-        if "failed" in row:
-            lines.append(
-                f"| {row['row']} | {row['ours']} | {row['other']} | failed: {row['failed'][:120]} |" + " |" * 5
-            )
-            continue
-        ratio, share = row["ratio"], row.get("share_of_matmul_rate")
-        lines.append(
-            f"| {row['row']} | {row['ours']} | {row['other']} | {row['our_seconds']:.4g} | {row['other_seconds']:.4g} "
-            f"| {ratio['median']:.3g} | {ratio['min']:.3g} - {ratio['max']:.3g} | {row['goal'] or ''} "
-            f"| {'' if share is None else f'{share:.1%}'} |"
-        )
-    return "\n".join(lines)
 
 
 def arguments(given: list[str] | None) -> argparse.Namespace:
@@ -123,12 +50,19 @@ def arguments(given: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS))
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"), help="cpu or cuda")
     parser.add_argument(
-        "--variants", nargs="+", choices=[*VARIANTS, "all"], default=MEASURED, help="settings of the training rows"
+        "--variants", nargs="+", choices=[*VARIANTS, "all"], help="settings of the training rows; by default some"
     )
-    parser.add_argument("--seconds", type=float, default=Budget.seconds, help="to measure a pair of programs")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=Budget.seconds,
+        help=f"for a pair of programs, warm-up included; {LEAST_ROUNDS} rounds are measured in any case",
+    )
     parser.add_argument("--rounds", type=int, default=Budget.rounds, help="of a pair, at most")
-    parser.add_argument("--warm_up", type=int, default=Budget.warm_up, help="steps of each program beforehand")
-    parser.add_argument("--data_root", help="folder with MNIST for the row transfer; random images without it")
+    parser.add_argument("--warm_up", type=int, default=Budget.warm_up, help="steps of each program beforehand, at most")
+    parser.add_argument(
+        "--data_root", help="folder with MNIST for the rows transfer and evaluation; random images without it"
+    )
     parser.add_argument("--width", type=int, default=TransferSize.width, help="of the extractor of the row transfer")
     parser.add_argument(
         "--images",
@@ -136,7 +70,7 @@ def arguments(given: list[str] | None) -> argparse.Namespace:
         nargs=2,
         default=(TransferSize.train, TransferSize.test),
         metavar=("TRAIN", "TEST"),
-        help="of the row transfer",
+        help="of the rows transfer and evaluation",
     )
     parser.add_argument("--threads", type=int, help="of the processor; by default all cores")
     parser.add_argument("--small", action="store_true", help="tiny sizes, to see that it runs")
@@ -146,7 +80,7 @@ def arguments(given: list[str] | None) -> argparse.Namespace:
     instead.add_argument("--growth", action="store_true", help="measure how time and memory grow, and draw it")
     parser.add_argument("--output", type=Path, default=Path("runs/benchmarks"))
     args = parser.parse_args(given)
-    if "all" in args.variants:
+    if args.variants and "all" in args.variants:
         args.variants = list(VARIANTS)
     args.budget = Budget(args.seconds, args.rounds, args.warm_up)
     transfer_size = TransferSize(args.width, *args.images)
@@ -155,19 +89,23 @@ def arguments(given: list[str] | None) -> argparse.Namespace:
 
 
 def write_profiles(args: argparse.Namespace) -> None:
-    """Write the profile of a step of each training row and variant."""
-    for row, size in (("mgan", args.sizes.mgan), ("dcgan", args.sizes.dcgan)):
-        for name in args.variants if row in args.rows else ():
-            path = args.output / f"profile-{row}-{name}-{args.device.type}.txt"
-            write_text(path, profile_of(size, VARIANTS[name], args.device))
-            print(path)
+    """Write the profile of a step of each training row and variant, and print where the time went."""
+    about: dict[str, Any] = {"machine": machine(args.device), "steps": []}
+    print("\n".join(profile_table([])))
+    for row in TRAINED:
+        for name, settings in variants(args, row).items() if row in args.rows else ():
+            text, found = profile_of(getattr(args.sizes, row), settings, args.device)
+            write_text(args.output / f"profile-{row}-{name}-{args.device.type}.txt", text)
+            about["steps"].append({"row": row, "variant": name, **found})
+            write_json(args.output / "profiles.json", about)
+            print(profile_table(about["steps"])[-1], flush=True)
 
 
 def write_memory(args: argparse.Namespace) -> None:
     """Write and print the peak memory of each program of the rows that are asked for."""
     about: dict[str, Any] = {"machine": machine(args.device), "programs": []}
     print("| program | peak memory, MiB |\n| --- | --- |")
-    for found in memory_rows(set(args.rows), args.variants, args.sizes, args.device):
+    for found in memory_rows({row: variants(args, row) for row in TRAINED}, set(args.rows), args.sizes, args.device):
         about["programs"].append(found)
         write_json(args.output / "memory.json", about)
         print(f"| {found['program']} | {found['bytes'] / MEBIBYTE:.0f} |", flush=True)
@@ -181,8 +119,24 @@ def write_growth(args: argparse.Namespace) -> None:
     print(args.output / "growth.png")
 
 
+def announce(pairs: Sequence[Pair], budget: Budget) -> None:
+    """Say how long it will take."""
+    total = in_words(len(pairs) * budget.seconds)
+    print(
+        f"Comparisons: {len(pairs)}, each of at most {budget.seconds:g} s, in all {total}; more if steps are so slow "
+        f"that {LEAST_ROUNDS} rounds take longer.",
+        file=sys.stderr,
+    )
+    if rows := [pair.comparison.title for pair in pairs if pair.on_top]:
+        print(f"Compiling and whole evaluations take what they take: {'; '.join(rows)}.", file=sys.stderr, flush=True)
+
+
 def main(given: list[str] | None = None) -> None:
-    """Run the rows that are asked for."""
+    """Run the rows that are asked for.
+
+    Raises:
+        SystemExit: Some could not be measured; the others have been.
+    """
     args = arguments(given)
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -193,15 +147,29 @@ def main(given: list[str] | None = None) -> None:
             write(args)
             return
     about: dict[str, Any] = {"machine": machine(args.device), "rows": []}
-    started = time.perf_counter()
-    for row in args.rows:
-        for comparison in ROWS[row](args):
-            about["rows"].append(comparison.figures())
-            about["seconds"] = round(time.perf_counter() - started, 1)
-            write_json(args.output / "results.json", about)
-            print(table(about["rows"][-1:]).splitlines()[-1], flush=True)
+    started, broken = time.perf_counter(), []
+    pairs = [pair for row in args.rows for pair in ROWS[row](args)]
+    unit: Unit = "ms" if args.device.type == "cuda" else "s"
+    announce(pairs, args.budget)
+    for number, pair in enumerate(pairs, 1):
+        try:
+            with Progress(f"{number} of {len(pairs)}: {pair.comparison.title}", args.seconds) as progress:
+                pair.measure(progress)
+        except Exception as error:  # the other comparisons are not to be lost
+            traceback.print_exc()
+            pair.comparison.failed = reason(error)
+            broken.append(pair.comparison.title)
+        about["rows"].append(pair.comparison.figures())
+        about["seconds"] = round(seconds := time.perf_counter() - started, 1)
+        write_json(args.output / "results.json", about)
+        print(row_table(about["rows"], unit)[-1], flush=True)
+        if number < len(pairs):
+            to_go = in_words((len(pairs) - number) * seconds / number)
+            print(f"{number} of {len(pairs)} done in {in_words(seconds)}, about {to_go} to go.", file=sys.stderr)
     print()
-    print(table(about["rows"]))
+    print("\n".join(row_table(about["rows"], unit)))
+    if broken:
+        raise SystemExit(f"Could not be measured: {'; '.join(broken)}.")
 
 
 if __name__ == "__main__":

@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from benchmarks.timing import Budget, Comparison, Work, compare, synchronise
-from benchmarks.training import Settings, Size, quiet
+from benchmarks.progress import Progress
+from benchmarks.sizes import Size
+from benchmarks.timing import Budget, Comparison, Pair, Work, compare, synchronise
+from benchmarks.training import Settings, quiet
 from gan_lightning.data import MNIST
 from gan_lightning.data.image_data import ImageData
 from gan_lightning.data.store import ImageStore
@@ -164,21 +166,24 @@ class CachedTransfer:
             self.accuracies["each"] = forward_each_epoch(self.extractor, self.data, self.protocol, self.device)
 
 
-def transfer_row(size: TransferSize, root: str | None, budget: Budget, device: torch.device) -> Comparison:
+def transfer_pair(size: TransferSize, root: str | None, budget: Budget, device: torch.device) -> Pair:
     """Return the transfer evaluation from cached features against a forward pass in every epoch."""
-    transfer = CachedTransfer(size, root, device)
     comparison = Comparison("transfer", "cached features", "forward pass every epoch", "evaluation", goal=15)
-    compare(comparison, transfer.cached, transfer.each_epoch, budget, device, whole=True)
-    cached, each = transfer.accuracies["cached"], transfer.accuracies["each"]
-    comparison.more |= {
-        "data": transfer.data.name,
-        "width": size.width,
-        "images": (size.train, size.test),
-        "epochs": size.epochs,
-        "accuracy": {"ours": cached[-1], "other": each[-1]},
-        "largest_difference_of_an_epoch": max(abs(a - b) for a, b in zip(cached, each, strict=True)),
-    }
-    return comparison
+
+    def measure(progress: Progress) -> None:
+        transfer = CachedTransfer(size, root, device)
+        compare(comparison, (transfer.cached, transfer.each_epoch), budget, progress, device, whole=True)
+        cached, each = transfer.accuracies["cached"], transfer.accuracies["each"]
+        comparison.more |= {
+            "data": transfer.data.name,
+            "width": size.width,
+            "images": (size.train, size.test),
+            "epochs": size.epochs,
+            "accuracy": {"ours": cached[-1], "other": each[-1]},
+            "largest_difference_of_an_epoch": max(abs(a - b) for a, b in zip(cached, each, strict=True)),
+        }
+
+    return Pair(comparison, measure, on_top=True)
 
 
 @dataclass(frozen=True)
@@ -254,16 +259,20 @@ def taking(batches: Iterator[Any]) -> Work:
     return work
 
 
-def input_row(size: InputSize, model: Size, budget: Budget, device: torch.device) -> Comparison:
+def input_pair(size: InputSize, model: Size, budget: Budget, device: torch.device) -> Pair:
     """Return the in-memory pipeline against torchvision's, and the share of a fit that waits for data."""
-    data = Synthetic((size.count, 1), 3, 32, image_size=32, batch_size=size.batch_size, flip=True)
-    other = batches_one_by_one(ImagesOneByOne(data.store("train")), size, device)
     comparison = Comparison("input", "in memory", f"DataLoader, {size.workers} workers", "batch", goal=20)
-    compare(comparison, taking(batches_of_ours(data, device)), taking(other), budget, device)
-    comparison.more |= {"images": size.count, "batch_size": size.batch_size}
-    for name, settings in (("default", Settings()), ("recommended", Settings("bf16-mixed", channels_last=True))):
-        comparison.more[f"share_of_a_{name}_fit_that_waits"] = share_that_waits(size, model, settings, device)
-    return comparison
+
+    def measure(progress: Progress) -> None:
+        data = Synthetic((size.count, 1), 3, 32, image_size=32, batch_size=size.batch_size, flip=True)
+        other = batches_one_by_one(ImagesOneByOne(data.store("train")), size, device)
+        compare(comparison, (taking(batches_of_ours(data, device)), taking(other)), budget, progress, device)
+        comparison.more |= {"images": size.count, "batch_size": size.batch_size}
+        for name, settings in (("default", Settings()), ("recommended", Settings("bf16-mixed", channels_last=True))):
+            progress.now(f"how long a fit waits, {name}")
+            comparison.more[f"share_of_a_{name}_fit_that_waits"] = share_that_waits(size, model, settings, device)
+
+    return Pair(comparison, measure)
 
 
 class Waiting(Callback):
@@ -368,15 +377,18 @@ class Nearest:
             self.found["other"] = torch.from_numpy(search.kneighbors(self.queries.numpy(), return_distance=False))[:, 0]
 
 
-def nearest_row(size: NearestSize, budget: Budget, device: torch.device) -> Comparison:
+def nearest_pair(size: NearestSize, budget: Budget, device: torch.device) -> Pair:
     """Return the framework's search against scikit-learn's."""
-    nearest = Nearest(size, device)
     comparison = Comparison("nearest", "exact, in blocks", "scikit-learn, brute force", "search", goal=1)
-    compare(comparison, nearest.ours, nearest.scikit_learn, budget, device, whole=True)
-    comparison.more |= {
-        "references": size.references,
-        "queries": size.queries,
-        "length": size.length,
-        "same_neighbours": (nearest.found["ours"] == nearest.found["other"]).double().mean().item(),
-    }
-    return comparison
+
+    def measure(progress: Progress) -> None:
+        nearest = Nearest(size, device)
+        compare(comparison, (nearest.ours, nearest.scikit_learn), budget, progress, device, whole=True)
+        comparison.more |= {
+            "references": size.references,
+            "queries": size.queries,
+            "length": size.length,
+            "same_neighbours": (nearest.found["ours"] == nearest.found["other"]).double().mean().item(),
+        }
+
+    return Pair(comparison, measure, on_top=True)

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -12,18 +12,15 @@ import torch
 from torchvision.utils import save_image
 
 from benchmarks.evaluation import CachedTransfer, Nearest, NearestSize, TransferSize
+from benchmarks.sizes import BiGANSize, DCGANSize, MGANSize, SelfExGANSize, Size
 from benchmarks.timing import Work, peak_memory, timed
-from benchmarks.training import (
-    VARIANTS,
-    DCGANSize,
-    MGANSize,
-    bare,
-    fits,
-    plain,
-)
+from benchmarks.training import VARIANTS, bare, fits, plain
 from gan_lightning.evaluation import curves_picture
 
 MEBIBYTE = 2**20
+
+TRAINED = ("mgan", "dcgan", "bigan", "selfexgan")
+"""The rows of training steps."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +30,8 @@ class Sizes:
     Attributes:
         mgan: Of M-GAN.
         dcgan: Of DCGAN.
+        bigan: Of BiGAN's multi-layer perceptrons.
+        selfexgan: Of SelfExGAN.
         transfer: Of the transfer evaluation.
         nearest: Of the search.
         data_root: Folder of the data sets.
@@ -40,6 +39,8 @@ class Sizes:
 
     mgan: MGANSize = field(default_factory=MGANSize)
     dcgan: DCGANSize = field(default_factory=DCGANSize)
+    bigan: BiGANSize = field(default_factory=BiGANSize)
+    selfexgan: SelfExGANSize = field(default_factory=SelfExGANSize)
     transfer: TransferSize = field(default_factory=TransferSize)
     nearest: NearestSize = field(default_factory=NearestSize)
     data_root: str | None = None
@@ -57,7 +58,8 @@ class Sizes:
 def programs(sizes: Sizes, device: torch.device) -> Mapping[str, Callable[[], Work]]:
     """Return how each program is made, under its name: the row, and what computes it."""
     made: dict[str, Callable[[], Work]] = {}
-    for row, size in (("mgan", sizes.mgan), ("dcgan", sizes.dcgan)):
+    for row in TRAINED:
+        size = getattr(sizes, row)
         made |= {f"{row} {name}": _fit(size, name, device) for name in VARIANTS}
         made[f"{row} plain"] = _plain(size, device)
     made["dcgan bare loop"] = lambda: bare(sizes.dcgan, device)
@@ -68,11 +70,11 @@ def programs(sizes: Sizes, device: torch.device) -> Mapping[str, Callable[[], Wo
     return made
 
 
-def _fit(size: MGANSize | DCGANSize, variant: str, device: torch.device) -> Callable[[], Work]:
+def _fit(size: Size, variant: str, device: torch.device) -> Callable[[], Work]:
     return lambda: fits(size, VARIANTS[variant], device)
 
 
-def _plain(size: MGANSize | DCGANSize, device: torch.device) -> Callable[[], Work]:
+def _plain(size: Size, device: torch.device) -> Callable[[], Work]:
     return lambda: plain(size, device)
 
 
@@ -95,7 +97,7 @@ def measure(name: str, sizes: Sizes, device: torch.device, units: int) -> dict[s
     before = peak_memory(device)
     work = make()
     # A training has the optimizers' states from its second step on.
-    first = timed(work, 2 if name.startswith(("mgan", "dcgan")) else 1, device)
+    first = timed(work, 2 if name.startswith(TRAINED) else 1, device)
     taken = peak_memory(device) - before
     if units:
         # Each call of a fit sets up a Trainer and a model.
@@ -124,12 +126,21 @@ def in_a_process(name: str, sizes: Sizes, device: torch.device, units: int) -> d
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def memory_rows(rows: set[str], variants: list[str], sizes: Sizes, device: torch.device) -> Iterator[dict[str, Any]]:
-    """Yield the peak memory of each program of the rows; of the evaluation in one epoch, which is that of all."""
+def memory_rows(
+    variants: Mapping[str, Collection[str]], rows: set[str], sizes: Sizes, device: torch.device
+) -> Iterator[dict[str, Any]]:
+    """Yield the peak memory of each program of the rows; of the evaluation in one epoch, which is that of all.
+
+    Args:
+        variants: Names of the variants that are wanted, by the training row.
+        rows: That are wanted.
+        sizes: Of everything.
+        device: Where.
+    """
     sizes = replace(sizes, transfer=replace(sizes.transfer, epochs=1))
     for name in programs(sizes, device):
         row, _, what = name.partition(" ")
-        if row in rows and (what not in VARIANTS or what in variants):
+        if row in rows and (what not in VARIANTS or what in variants[row]):
             found = in_a_process(name, sizes, device, units=0)
             yield {"program": name, "bytes": found["bytes"]}
 

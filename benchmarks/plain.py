@@ -8,7 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gan_lightning.papers import GAN, MGAN
+from gan_lightning import losses
+from gan_lightning.papers import GAN, MGAN, BiGAN, SelfExGAN
+from gan_lightning.system.processes import moments
 
 
 class PlainMGAN:
@@ -224,6 +226,117 @@ class BareDCGAN:
         loss_g.backward(inputs=self.g_weights)
         self.step_g.step()
         self.step_g.zero_grad(set_to_none=True)
+
+
+class PlainBiGAN:
+    """BiGAN's multi-layer perceptrons: z joined to D's hidden units, networks stepped at once, Adam as torch makes it.
+
+    Args:
+        model: Gives the sizes, Adam's settings and the weights to start with, which are copied. Its networks are
+            `PermutationInvariantNetworks`.
+        device: Where to compute.
+    """
+
+    def __init__(self, model: BiGAN, device: torch.device) -> None:
+        self.latent_dim, self.device = model.latent_dim, device
+        width, pixels = model.encoder.hidden1[0].weight.shape
+        self.generator = nn.Sequential(
+            nn.Linear(self.latent_dim, width, bias=False),
+            nn.ReLU(),
+            nn.Linear(width, width, bias=False),
+            nn.BatchNorm1d(width, affine=False),
+            nn.ReLU(),
+            nn.Linear(width, pixels, bias=False),
+            nn.Sigmoid(),
+        )
+        self.encoder = nn.Sequential(
+            nn.Linear(pixels, width, bias=False),
+            nn.LeakyReLU(0.2),
+            nn.Linear(width, width, bias=False),
+            nn.BatchNorm1d(width, affine=False),
+            nn.LeakyReLU(0.2),
+            nn.Linear(width, self.latent_dim, bias=False),
+            nn.Sigmoid(),
+        )
+        self.hidden1 = nn.Linear(pixels, width, bias=False)
+        self.hidden2 = nn.Linear(width + self.latent_dim, width, bias=False)
+        self.norm = nn.BatchNorm1d(width, affine=False)
+        self.output = nn.Linear(width + self.latent_dim, 1, bias=False)
+        _copy_weights(self.generator, model.generator)
+        _copy_weights(self.encoder, model.encoder)
+        rows, maps = model.discriminator.rows, model.discriminator.latent_maps
+        with torch.no_grad():
+            self.hidden1.weight.copy_(rows.hidden1[0].weight)
+            self.hidden2.weight.copy_(torch.cat([rows.hidden2[0].weight, maps["hidden2"].weight], dim=1))
+            self.output.weight.copy_(torch.cat([rows.output[0].weight, maps["output"].weight], dim=1))
+        self.discriminator = nn.ModuleList([self.hidden1, self.hidden2, self.norm, self.output])
+        for network in (self.generator, self.encoder, self.discriminator):
+            network.to(device)
+        self.ge_weights = [*self.generator.parameters(), *self.encoder.parameters()]
+        self.d_weights = list(self.discriminator.parameters())
+        adam = {"lr": model.adam.learning_rate, "betas": model.adam.betas, "weight_decay": model.adam.weight_decay}
+        self.step_ge = torch.optim.Adam(self.ge_weights, **adam)
+        self.step_d = torch.optim.Adam(self.d_weights, **adam)
+
+    def discriminate(self, pixels: Tensor, latents: Tensor) -> Tensor:
+        """Return D's logits for pairs of pixels in [0, 1] and latents."""
+        hidden = F.leaky_relu(self.hidden1(pixels), 0.2)
+        hidden = F.leaky_relu(self.norm(self.hidden2(torch.cat([hidden, latents], dim=1))), 0.2)
+        return self.output(torch.cat([hidden, latents], dim=1)).squeeze(1)
+
+    def step(self, real: Tensor) -> None:
+        """Step G, E and D on the same weights."""
+        pixels = (real.flatten(1) + 1) / 2
+        latents = 2 * torch.rand(len(real), self.latent_dim, device=self.device) - 1
+        real_logits = self.discriminate(pixels, 2 * self.encoder(pixels) - 1)
+        fake_logits = self.discriminate(self.generator(latents), latents)
+        ones, zeros = torch.ones_like(real_logits), torch.zeros_like(real_logits)
+        loss_d = F.binary_cross_entropy_with_logits(real_logits, ones)
+        loss_d = loss_d + F.binary_cross_entropy_with_logits(fake_logits, zeros)
+        loss_ge = F.binary_cross_entropy_with_logits(fake_logits, ones)
+        loss_ge = loss_ge + F.binary_cross_entropy_with_logits(real_logits, zeros)
+        gradients_ge = torch.autograd.grad(loss_ge, self.ge_weights, retain_graph=True)
+        gradients_d = torch.autograd.grad(loss_d, self.d_weights)
+        for optimizer, weights, gradients in (
+            (self.step_ge, self.ge_weights, gradients_ge),
+            (self.step_d, self.d_weights, gradients_d),
+        ):
+            for weight, gradient in zip(weights, gradients, strict=True):
+                weight.grad = gradient
+            optimizer.step()
+            optimizer.zero_grad()
+
+
+class BareSelfExGAN:
+    """What the framework's SelfExGAN computes in a step, call for call, without a Trainer around it.
+
+    Args:
+        model: The model, whose networks it trains.
+        device: Where to compute.
+    """
+
+    def __init__(self, model: SelfExGAN, device: torch.device) -> None:
+        self.model = model.to(device)
+        self.step_d1, self.step_d2, self.step_g, self.step_e = model.configure_optimizers()
+        networks = model.discriminator, model.pair_discriminator, model.generator, model.encoder
+        self.weights = [list(network.parameters()) for network in networks]
+
+    def step(self, real: Tensor) -> None:
+        """Step D1 and D2, and then G and E."""
+        model, (d1, d2, g, e) = self.model, self.weights
+        made = model.infer(real)
+        loss_d1, loss_d2 = model.discriminator_losses(real, made.detach()).values()
+        loss_d1.backward(inputs=d1)
+        loss_d2.backward(inputs=d2)
+        self._step(self.step_d1, self.step_d2)
+        matching_loss = losses.matching_loss(*moments(made.latents))
+        model.generator_loss(real, made, matching_loss).value.backward(inputs=[*g, *e])
+        self._step(self.step_g, self.step_e)
+
+    def _step(self, *optimizers: torch.optim.Optimizer) -> None:
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
 
 
 @torch.no_grad()

@@ -10,19 +10,27 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+
+from benchmarks.progress import EVERY, Progress, in_words
 
 LEAST_ROUNDS = 2
 """Rounds of a pair of programs, however long they take."""
 
+WARM_UP_SHARE = 1 / 8
+"""Share of the time of a pair that the warm-up of a program may take."""
+
 Work = Callable[[int], None]
 """Does so many units of work, a step or an evaluation."""
+
+Schedule = Generator[tuple[int, int], tuple[float, int], None]
+"""Yields whose turn it is (0: ours, 1: the other program's) and for how many units. Is sent seconds and units."""
 
 
 @dataclass(frozen=True)
@@ -30,18 +38,15 @@ class Budget:
     """How long to measure a pair of programs.
 
     Attributes:
-        seconds: Of both together, warm-up aside. No round begins later, beyond the least number of rounds.
+        seconds: Of both together, with their warm-up. No round begins that would end later, beyond the least number of
+            rounds.
         rounds: At most.
-        warm_up: Units of each program before the first round.
+        warm_up: Units of each program before the first round, at most.
     """
 
     seconds: float = 60.0
     rounds: int = 7
     warm_up: int = 3
-
-    def units(self, seconds: float) -> int:
-        """Return the units of work for a turn of a program that needs so long for one; a round has two turns each."""
-        return max(1, round(self.seconds / (4 * self.rounds) / seconds))
 
 
 @dataclass
@@ -51,11 +56,11 @@ class Comparison:
     Attributes:
         row: Of the table.
         ours: What is measured.
-        other: What it is measured against.
+        other: What it is measured against; empty for a program alone.
         unit: Of work.
         our_seconds: Mean of each round.
         other_seconds: Mean of each round.
-        goal: The ratio to reach; None where there is none.
+        goal: The ratio to reach, or the seconds of a program alone; None where there is none.
         more: Other figures, under their names.
         failed: Why there is nothing to compare, where there is not.
     """
@@ -71,6 +76,16 @@ class Comparison:
     failed: str = ""
 
     @property
+    def title(self) -> str:
+        """Row and programs in words."""
+        return f"{self.row}, {' against '.join(self.programs)}"
+
+    @property
+    def programs(self) -> list[str]:
+        """Names of the programs."""
+        return [name for name in (self.ours, self.other) if name]
+
+    @property
     def ratios(self) -> list[float]:
         """How many times as fast as the other program ours was, round by round."""
         return [other / ours for ours, other in zip(self.our_seconds, self.other_seconds, strict=True)]
@@ -80,16 +95,40 @@ class Comparison:
         names = {"row": self.row, "ours": self.ours, "other": self.other, "unit": self.unit}
         if self.failed:
             return names | {"failed": self.failed}
-        ratios = self.ratios
+        found: dict[str, Any] = {"our_seconds": statistics.median(self.our_seconds)}
+        if self.other:
+            ratios = self.ratios
+            found |= {
+                "other_seconds": statistics.median(self.other_seconds),
+                "ratio": {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)},
+            }
         return names | {
-            "our_seconds": statistics.median(self.our_seconds),
-            "other_seconds": statistics.median(self.other_seconds),
-            "ratio": {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)},
-            "rounds": len(ratios),
+            **found,
+            "rounds": len(self.our_seconds),
             "goal": self.goal,
             **self.more,
             "all_seconds": {"ours": self.our_seconds, "other": self.other_seconds},
         }
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two programs that can be measured, or one alone.
+
+    Attributes:
+        comparison: Is still empty.
+        measure: Fills it.
+        on_top: Whether it takes time that no budget bounds: for compiling, or for a whole evaluation.
+    """
+
+    comparison: Comparison
+    measure: Callable[[Progress], None]
+    on_top: bool = False
+
+
+def reason(error: Exception) -> str:
+    """Return an error in a line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:500]
 
 
 def synchronise(device: torch.device) -> None:
@@ -108,113 +147,118 @@ def timed(work: Work, units: int, device: torch.device) -> float:
 
 
 def compare(
-    comparison: Comparison, ours: Work, other: Work, budget: Budget, device: torch.device, *, whole: bool = False
-) -> Comparison:
+    comparison: Comparison,
+    works: Sequence[Work],
+    budget: Budget,
+    progress: Progress,
+    device: torch.device,
+    *,
+    whole: bool = False,
+) -> None:
     """Run two programs in turn and note their times in the comparison.
 
     Args:
         comparison: Gets the times.
-        ours: What is measured.
-        other: What it is measured against.
+        works: What is measured, and what it is measured against.
         budget: How long.
+        progress: Is told.
         device: Of both.
-        whole: Whether a unit of work is long: then there is no warm-up, and each program has one turn of one unit in a
-            round.
+        whole: As `schedule` takes it.
     """
-    works, units = (ours, other), [1, 1]
-    if not whole:
-        for which, work in enumerate(works):
-            work(max(1, budget.warm_up))
-            units[which] = budget.units(timed(work, 1, device))
-    started = time.perf_counter()
-    for turn in range(budget.rounds):
-        if turn >= LEAST_ROUNDS and time.perf_counter() - started > budget.seconds:
-            break
-        order = (0, 1) if turn % 2 == 0 else (1, 0)
-        order = order if whole else order + order[::-1]
-        seconds = [0.0, 0.0]
-        for which in order:
-            seconds[which] += timed(works[which], units[which], device) / units[which] / order.count(which)
-        comparison.our_seconds.append(seconds[0])
-        comparison.other_seconds.append(seconds[1])
-    return comparison
+    turns = schedule(comparison, budget, progress, device, whole=whole)
+    which, units = next(turns)
+    with suppress(StopIteration):
+        while True:
+            which, units = turns.send((timed(works[which], units, device), units))
 
 
-class Turns(Callback):
-    """Compares the steps of a Trainer that runs with another program, within one fit.
+def schedule(
+    comparison: Comparison,
+    budget: Budget,
+    progress: Progress,
+    device: torch.device,
+    *,
+    least: int = 1,
+    compiles: bool = False,
+    whole: bool = False,
+) -> Schedule:
+    """Yield the turns of a comparison: those of the warm-up, and then round by round. Notes the times of the rounds.
 
-    The other program has its turn at the end of a batch, while the fit waits. A turn of the fit lasts from there to the
-    end of a batch: all that the Trainer does between and in its steps counts.
+    Says how long it will take as soon as that is known. How many units a turn has follows from the last round.
 
     Args:
         comparison: Gets the times.
-        other: The other program.
-        budget: How long.
-        device: Of both.
+        budget: How long, from the beginning of the progress on.
+        progress: Is told.
+        device: Of both programs. On a GPU the first unit sets up too much to be an estimate of the next ones.
+        least: Units that our program needs as a warm-up.
+        compiles: Whether our program compiles as it warms up; that time is not part of the budget.
+        whole: Whether a unit of work is long: then there is no warm-up, and each program has one turn of one unit in a
+            round. Otherwise it has two turns, if the time suffices for them.
     """
+    programs = comparison.programs
+    took = [0.0] * len(programs)
+    least_rounds = min(budget.rounds, LEAST_ROUNDS)
+    usual = 2 if device.type == "cuda" else 1
+    if whole:
+        progress.expect(None)
+    for which in () if whole else range(len(programs)):
+        slow, started = compiles and which == 0, progress.left
+        took[which] = yield from _warm_up(
+            comparison, which, budget, progress, usual if which else max(least, usual), slow
+        )
+        if slow:
+            progress.say(f"compiled in {in_words(compiling := started - progress.left)}, which comes on top")
+            progress.allow(compiling)
+    for number in range(budget.rounds):
+        turns, more, units = 1, budget.rounds - number, [1] * len(programs)
+        if all(took):
+            left, needed = progress.left, max(least_rounds - number, 1)
+            turns = 1 if whole or 2 * needed * sum(took) > left else 2
+            one = turns * sum(took)
+            if number >= least_rounds and one > left:
+                break
+            more = min(more, max(needed, int(left / one)))
+            if not whole:
+                units = [max(1, int(left / (more * turns * len(programs) * seconds))) for seconds in took]
+            rest = more * turns * sum(count * seconds for count, seconds in zip(units, took, strict=True))
+            progress.expect(rest)
+            if number == int(whole):
+                beyond = f", {in_words(rest - left)} longer than planned" if rest > left else ""
+                each = " and ".join(in_words(seconds) for seconds in took)
+                progress.say(f"{each} per {comparison.unit}; rounds to come: {more}, in {in_words(rest)}{beyond}")
+        forth = list(range(len(programs)))[:: 1 if number % 2 == 0 else -1]
+        spent, done = [0.0] * len(programs), [0] * len(programs)
+        for which in forth if turns == 1 else forth + forth[::-1]:
+            progress.now(f"round {number + 1} of {number + more}, {programs[which]}")
+            seconds, count = yield which, units[which]
+            spent[which] += seconds
+            done[which] += count
+            if not all(took) and seconds > EVERY:
+                progress.say(f"the first {comparison.unit} of {programs[which]} took {in_words(seconds)}")
+        took = [seconds / count for seconds, count in zip(spent, done, strict=True)]
+        for found, seconds in zip((comparison.our_seconds, comparison.other_seconds), took, strict=False):
+            found.append(seconds)
 
-    def __init__(self, comparison: Comparison, other: Work, budget: Budget, device: torch.device) -> None:
-        self.comparison, self.other, self.budget, self.device = comparison, other, budget, device
-        self.batches_left = budget.warm_up + 1
-        self.started = 0.0
-        self.units: list[int] = []
-        self.turn = 0
-        self.seconds: list[list[float]] = [[], []]
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
-        """Time the last batch of the warm-up: how many go into a turn depends on it."""
-        if not self.units and self.batches_left == 1:
-            self._start()
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
-    ) -> None:
-        """Give the other program its turns, once the fit has had its own."""
-        self.batches_left -= 1
-        if self.batches_left:
-            return
-        synchronise(self.device)
-        seconds = time.perf_counter() - self.started
-        if self.units:
-            self.seconds[0].append(seconds)
-        else:
-            self.other(self.budget.warm_up)
-            self.units = [self.budget.units(seconds), self.budget.units(timed(self.other, 1, self.device))]
-            self.first = time.perf_counter()
-        trainer.should_stop = self._others_turns()
-        self.batches_left = self.units[0]
-        self._start()
-
-    def _others_turns(self) -> bool:
-        """Run the other program until it is the fit's turn again; return whether all is measured."""
-        while True:
-            place = self.turn % 4
-            fits = place in ((0, 3) if self.turn // 4 % 2 == 0 else (1, 2))
-            if place == 0 and self.turn:
-                self._end_round()
-                over = time.perf_counter() - self.first > self.budget.seconds
-                done = self.turn // 4
-                if done >= self.budget.rounds or (done >= LEAST_ROUNDS and over):
-                    return True
-            self.turn += 1
-            if fits:
-                return False
-            self.seconds[1].append(timed(self.other, self.units[1], self.device))
-
-    def _end_round(self) -> None:
-        for seconds, units, of_rounds in zip(
-            self.seconds,
-            self.units,
-            (self.comparison.our_seconds, self.comparison.other_seconds),
-            strict=True,
-        ):
-            of_rounds.append(sum(seconds) / (2 * units))
-            assert len(seconds) == 2
-            seconds.clear()
-
-    def _start(self) -> None:
-        synchronise(self.device)
-        self.started = time.perf_counter()
+def _warm_up(
+    comparison: Comparison, which: int, budget: Budget, progress: Progress, least: int, compiles: bool
+) -> Generator[tuple[int, int], tuple[float, int], float]:
+    """Yield the units of a program's warm-up; return the seconds that the last one took."""
+    name = comparison.programs[which]
+    progress.now(f"warm-up of {name}")
+    done, spent = 0, 0.0
+    while True:
+        seconds, units = yield which, 1
+        to_come = LEAST_ROUNDS * seconds / units
+        if not done and not compiles and to_come > progress.left:
+            progress.expect(to_come)
+            first = f"the first {comparison.unit}" if units == 1 else f"the first {units} {comparison.unit}s"
+            rest = f"if the next ones do, it takes {in_words(to_come)} more at least"
+            progress.say(f"{first} of {name} took {in_words(seconds)}; {rest}")
+        done, spent = done + units, spent + seconds
+        if done >= least and (done > budget.warm_up or spent > WARM_UP_SHARE * budget.seconds):
+            return seconds / units
 
 
 def matmul_rate(device: torch.device, dtype: torch.dtype, seconds: float = 1.0) -> float:

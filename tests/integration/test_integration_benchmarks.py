@@ -8,11 +8,13 @@ import sys
 from dataclasses import asdict, replace
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from lightning.pytorch import Callback
 from PIL import Image
+from torch.autograd import DeviceType
 from torch.testing import assert_close
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -146,6 +148,24 @@ def test_the_bare_dcgan_computes_what_ours_does(command, float64):
     assert_same_weights(model, other.model)
 
 
+def test_the_plain_bigan_computes_what_ours_does(command, float64):
+    plain = import_module("benchmarks.plain")
+    model, other = trained_by_both(command.SMALL.bigan, plain.PlainBiGAN)
+    assert_same_weights(model.generator, other.generator)
+    assert_same_weights(model.encoder, other.encoder)
+    rows, maps = model.discriminator.rows, model.discriminator.latent_maps
+    assert_close(other.hidden1.weight, rows.hidden1[0].weight, rtol=1e-7, atol=1e-9)
+    for name in ("hidden2", "output"):
+        joined = torch.cat([rows.get_submodule(name)[0].weight, maps[name].weight], dim=1)
+        assert_close(getattr(other, name).weight, joined, rtol=1e-7, atol=1e-9)
+
+
+def test_the_bare_selfexgan_computes_what_ours_does(command, float64):
+    plain = import_module("benchmarks.plain")
+    model, other = trained_by_both(command.SMALL.selfexgan, plain.BareSelfExGAN)
+    assert_same_weights(model, other.model)
+
+
 def test_training_steps_are_timed_in_turn_with_the_plain_programs(command, capsys, tmp_path):
     rows, variants = ["--rows", "mgan", "dcgan"], ["--variants", "default", "recommended"]
     command.main(["--small", *rows, *variants, "--rounds=3", "--seconds=0.1", "--warm_up=1", f"--output={tmp_path}"])
@@ -166,6 +186,26 @@ def test_training_steps_are_timed_in_turn_with_the_plain_programs(command, capsy
 def test_the_longest_operations_of_a_step_are_written(command, tmp_path):
     command.main(["--small", "--rows", "dcgan", "--variants=default", "--profile", f"--output={tmp_path}"])
     assert "convolution_backward" in (tmp_path / "profile-dcgan-default-cpu.txt").read_text()
+    (step,) = json.loads((tmp_path / "profiles.json").read_text())["steps"]
+    assert step["processor_seconds"] > 0
+    assert (step["gpu_seconds"], step["kernels"]) == (0, 0)
+
+
+def test_waiting_is_no_work_of_a_profiled_step(command, monkeypatch):
+    def event(key: str, cpu: float, gpu: float, count: int, kind=DeviceType.CPU, note=False):
+        times = {"self_cpu_time_total": cpu, "self_device_time_total": gpu, "count": count}
+        return SimpleNamespace(key=key, device_type=kind, is_user_annotation=note, **times)
+
+    events = [
+        event("cudaGraphLaunch", 200.0, 0.0, 1),
+        event("cudaDeviceSynchronize", 1800.0, 0.0, 1),
+        event("gemm", 0.0, 900.0, 30, DeviceType.CUDA),
+        event("adam", 0.0, 100.0, 3, DeviceType.CUDA),
+        event("a range", 0.0, 1000.0, 1, DeviceType.CUDA, note=True),
+    ]
+    profiled = import_module("benchmarks.profiling").Profiled(torch.device("cpu"))
+    monkeypatch.setattr(profiled.profiler, "key_averages", lambda: events)
+    assert profiled.totals() == {"processor_seconds": 2e-4, "gpu_seconds": 1e-3, "kernels": 33}
 
 
 def test_evaluations_and_input_are_timed_in_turn(command, tmp_path):
@@ -178,6 +218,15 @@ def test_evaluations_and_input_are_timed_in_turn(command, tmp_path):
     assert nearest["same_neighbours"] == 1
     for variant in ("default", "recommended"):
         assert 0 < inputs[f"share_of_a_{variant}_fit_that_waits"] < 1
+
+
+def test_a_whole_evaluation_is_timed_alone(command, tmp_path, capsys):
+    command.main(["--small", "--rows", "evaluation", "--rounds=1", "--seconds=0.1", f"--output={tmp_path}"])
+    (row,) = json.loads((tmp_path / "results.json").read_text())["rows"]
+    # Two extractors by two protocols, their controls twice and the stronger one, the pixels, and chance.
+    assert row["figures"] >= 2 * 2 * 4 + 2 + 1
+    assert row["all_seconds"]["ours"] == [row["our_seconds"]]
+    assert "| evaluation | both protocols, controls | - | " in capsys.readouterr().out
 
 
 def test_both_ways_of_a_transfer_evaluation_learn_the_same(command):
@@ -203,8 +252,9 @@ def test_both_ways_of_input_give_the_same_images(command):
 
 def test_every_program_runs_and_uses_memory(command):
     growth, cpu = import_module("benchmarks.growth"), torch.device("cpu")
+    training = import_module("benchmarks.training")
     for name in growth.programs(command.SMALL, cpu):
-        if "compile" not in name and "graphs" not in name:
+        if name.split(" ")[1] not in training.VARIANTS or name.endswith((" default", " recommended")):
             found = growth.measure(name, command.SMALL, cpu, units=0)
             assert found["seconds"] > 0
             assert found["bytes"] >= 0

@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import asdict
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,21 @@ def test_a_run_that_fails_says_why_in_its_folder(tmp_path):
         trainer(RunFolder(str(tmp_path))).fit(model, Stripes())
     about = json.loads((runs(tmp_path)[0] / "run.json").read_text())
     assert (about["status"], about["error"]) == ("failed", "RuntimeError: no such luck")
+
+
+def test_a_run_from_a_source_tree_that_is_not_installed_says_so(tmp_path, monkeypatch):
+    known = metadata.version
+
+    def version(package: str) -> str:
+        if package == "gan-lightning":
+            raise metadata.PackageNotFoundError(package)
+        return known(package)
+
+    monkeypatch.setattr(metadata, "version", version)
+    trainer(RunFolder(str(tmp_path)), max_epochs=1).fit(small(), Stripes())
+    about = json.loads((runs(tmp_path)[0] / "run.json").read_text())
+    assert about["versions"]["gan-lightning"] == "not installed"
+    assert about["versions"]["lightning"] == known("lightning")
 
 
 def test_a_file_whose_writing_fails_is_not_there_and_an_older_one_stays(tmp_path):
