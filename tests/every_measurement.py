@@ -50,7 +50,7 @@ def quick(folder: Path) -> list[Measurement]:
     network = SmallClassifier(width=2, feature_dim=4, steps=20, batch_size=8, cache_dir=str(folder))
     found: list[Measurement] = [
         Transfer(paper=PaperProbe(epochs=2), tuned=TUNED, nearest=NearestProbe()),
-        FrozenDepth(enabled=True, protocol=DepthProtocol(epochs=1, batch_size=8)),
+        FrozenDepth(enabled=True, protocol=DepthProtocol(epochs=1, batch_size=8, width=8)),
         Quality(enabled=True, network=network, images=16, neighbours=2),
         Reconstruction(images=3),
         Samples(columns=3),
@@ -91,7 +91,8 @@ class Everything(nn.Module):
         self.encoder = nn.Sequential(
             OrderedDict(
                 conv1=nn.Sequential(nn.Conv2d(1, 4, 3, 2, 1, bias=False), nn.BatchNorm2d(4), nn.LeakyReLU(0.2)),
-                conv2=nn.Sequential(nn.Conv2d(4, 6, 3, 2, 1), nn.Dropout(0.5), nn.LeakyReLU(0.2), nn.Flatten()),
+                conv2=nn.Sequential(nn.Conv2d(4, 6, 3, 2, 1), nn.Dropout(0.5), nn.LeakyReLU(0.2)),
+                flatten=nn.Flatten(),
             )
         )
         self.latents = nn.Linear(24, 3)

@@ -58,10 +58,11 @@ def _holds(module: nn.Module, *kinds: type[nn.Module]) -> bool:
 
 
 @torch.no_grad()
-def check_maps(stages: nn.Sequential, channels: int, size: int, device: torch.device) -> tuple[int, int]:
-    """Try stages on a blank image; return channels and edge of the last stage's maps.
+def check_maps(name: str, stages: nn.Sequential, channels: int, size: int, device: torch.device) -> tuple[int, int]:
+    """Try stages on blank images; return channels and edge of the last stage's maps.
 
     Args:
+        name: The network's, in an error.
         stages: On `device`, in eval mode.
         channels: Of the images.
         size: Height and width of the images, pixels.
@@ -74,24 +75,25 @@ def check_maps(stages: nn.Sequential, channels: int, size: int, device: torch.de
     stride = stride_of(stages, channels)
     if stride is not None and size < stride:
         raise SettingError(
-            f"images must be at least as large as the stride of the network's stages, {stride} pixels, got {size} "
-            "pixels. Use larger images."
+            f"{name!r} must see images of at least {stride} pixels, the stride of its convolutions, got {size}. Use "
+            "larger images."
         )
     maps = torch.zeros(2, channels, size, size, device=device)
-    for name, stage in stages.named_children():
+    for stage_name, stage in stages.named_children():
         before = tuple(maps.shape[1:])
         try:
             maps = stage(maps)
         except Exception as error:  # anything may go wrong in a user's network
             reason = " ".join(str(error).split())
             raise SettingError(
-                f"images must be of a size that every stage of the network can take, got {size} pixels, which are "
-                f"{before} (channels, height, width) at {name!r} ({type(error).__name__}: {reason}). Use larger images."
+                f"{name!r} must see images that all of its stages can take, got images of {size} pixels, of which "
+                f"{stage_name!r} sees {before} (channels, height, width; {type(error).__name__}: {reason}). Use larger "
+                "images."
             ) from error
     if maps.ndim != 4 or not maps.numel():
         raise SettingError(
-            f"the last stage of the network must give maps (batch, channels, height, width), got the shape "
-            f"{tuple(maps.shape)} for images of {size} pixels. End the stages before the network flattens its maps."
+            f"{name!r} must have a last stage that gives maps (batch, channels, height, width), got the shape "
+            f"{tuple(maps.shape)} for images of {size} pixels. End the stages before the maps are flattened."
         )
     return maps.shape[1], maps.shape[2]
 

@@ -78,17 +78,17 @@ def test_the_stride_is_that_of_all_stages_together():
 
 def test_maps_have_the_channels_and_the_edge_of_the_last_stage():
     alexnet = stages_of(ImageNetworks(encoder_width=6).encoder(3, 64)).eval()
-    assert check_maps(alexnet, 3, 64, CPU) == (16, 4)
-    assert check_maps(alexnet[:1], 3, 112, CPU) == (6, 14)
+    assert check_maps("it", alexnet, 3, 64, CPU) == (16, 4)
+    assert check_maps("it", alexnet[:1], 3, 112, CPU) == (6, 14)
 
 
 def test_images_that_the_stages_cannot_take_are_refused():
     alexnet = stages_of(ImageNetworks(encoder_width=6).encoder(3, 64)).eval()
-    with pytest.raises(SettingError, match=r"at least as large as the stride .*, 16 pixels, got 8 pixels"):
-        check_maps(alexnet, 3, 8, CPU)
+    with pytest.raises(SettingError, match=r"'it' must see images of at least 16 pixels, the stride .*, got 8\."):
+        check_maps("it", alexnet, 3, 8, CPU)
     unpadded = nn.Sequential(OrderedDict(conv1=nn.Conv2d(1, 2, 5), conv2=nn.Conv2d(2, 2, 5)))
-    with pytest.raises(SettingError, match=r"got 8 pixels, which are \(2, 4, 4\) .* at 'conv2' \(RuntimeError"):
-        check_maps(unpadded, 1, 8, CPU)
+    with pytest.raises(SettingError, match=r"got images of 8 pixels, of which 'conv2' sees \(2, 4, 4\) .*RuntimeError"):
+        check_maps("it", unpadded, 1, 8, CPU)
     flat = nn.Sequential(OrderedDict(conv1=nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten())))
-    with pytest.raises(SettingError, match=r"must give maps .* got the shape \(2, 72\)"):
-        check_maps(flat, 1, 8, CPU)
+    with pytest.raises(SettingError, match=r"last stage that gives maps .* got the shape \(2, 72\)"):
+        check_maps("it", flat, 1, 8, CPU)
