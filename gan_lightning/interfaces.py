@@ -1,9 +1,9 @@
 """The interfaces by which the parts of the framework know each other.
 
 A model declares its abilities (`HasExtractors`, `HasHeads`, `GeneratesImages`, `EncodesImages`, `JudgesImages`,
-`HasPublishedFigures`, `HasHotParts`). A data set declares its content (`LabelledImages`). Callbacks and evaluations use
-these interfaces and nothing else. A model of your own takes part by having the methods; it need not inherit from a
-class.
+`HasPublishedFigures`, `HasHotParts`), and a network its convolutions (`HasStages`). A data set declares its content
+(`LabelledImages`). Callbacks and evaluations use these interfaces and nothing else. A model of your own takes part by
+having the methods; it need not inherit from a class.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -65,6 +65,18 @@ class HasHeads(Protocol):
         """Return the heads, under the names of their extractors in `extractors()`.
 
         An extractor has none if a batch norm or a nonlinearity stands between its features and the map.
+        """
+
+
+@runtime_checkable
+class HasStages(Protocol):
+    """A network that names its convolutions, one after another."""
+
+    def stages(self) -> Mapping[str, nn.Module]:
+        """Return each convolution under its name, with all that follows it up to the next one.
+
+        The first stage takes images, and each later one the maps of the stage before. The last one gives maps (batch,
+        channels, height, width); fully connected layers are left out.
         """
 
 

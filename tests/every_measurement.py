@@ -54,7 +54,7 @@ def quick(folder: Path) -> list[Measurement]:
         Transfer(paper=PaperProbe(epochs=2), tuned=TUNED, nearest=NearestProbe()),
         Together(enabled=True, tuned=TUNED),
         Robustness(enabled=True, noise=(0.4,), blur=(1.0,), occlusion=(0.25, 0.5), tuned=TUNED),
-        FrozenDepth(enabled=True, protocol=DepthProtocol(epochs=1, batch_size=8)),
+        FrozenDepth(enabled=True, protocol=DepthProtocol(epochs=1, batch_size=8, width=8)),
         Quality(enabled=True, network=network, images=16, neighbours=2),
         Reconstruction(images=3),
         Samples(columns=3),
@@ -96,7 +96,8 @@ class Everything(nn.Module):
         self.encoder = nn.Sequential(
             OrderedDict(
                 conv1=nn.Sequential(nn.Conv2d(1, 4, 3, 2, 1, bias=False), nn.BatchNorm2d(4), nn.LeakyReLU(0.2)),
-                conv2=nn.Sequential(nn.Conv2d(4, 6, 3, 2, 1), nn.Dropout(0.5), nn.LeakyReLU(0.2), nn.Flatten()),
+                conv2=nn.Sequential(nn.Conv2d(4, 6, 3, 2, 1), nn.Dropout(0.5), nn.LeakyReLU(0.2)),
+                flatten=nn.Flatten(),
             )
         )
         self.latents = nn.Linear(24, 3)

@@ -1,180 +1,245 @@
-"""The number of stages of an extractor that are worth freezing."""
+"""The number of convolutions of an extractor that are worth freezing: the paper's Table 2, on any labelled images."""
 
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal, cast, get_args
 
 from rich.table import Table
 from torch import nn
 
-from gan_lightning.errors import SettingError, refused
+from gan_lightning.errors import SettingError, one_of, refused
 from gan_lightning.evaluation.depth_protocol import (
     DEPTH,
     DepthProtocol,
     DepthRecord,
+    FrozenWeights,
     SplitImages,
+    check_depths,
     check_same_stages,
     frozen_depth,
-    stages_of,
+    initial_images,
 )
-from gan_lightning.figures import Best, Figure, Weights
-from gan_lightning.interfaces import HasExtractors
+from gan_lightning.evaluation.features import estimate_batch_norm_statistics
+from gan_lightning.figures import Best, Figure
+from gan_lightning.interfaces import HasExtractors, PublishedFigure
 from gan_lightning.measurements.bench import BatchNorm, Bench
 from gan_lightning.measurements.measurement import Measurement, Outcome
 from gan_lightning.measurements.transfer import SPLITS, check_labels
+from gan_lightning.nets.data_dependent import affine_layers, data_dependent_
 from gan_lightning.nets.folding import fold_batch_norm
+from gan_lightning.nets.stages import check_maps, stages_of
+
+DepthControl = Literal["random", "kmeans", "scratch"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class FrozenDepth(Measurement):
-    """Freezes the first N stages of an extractor and trains the rest with labels, for each N.
+    """Freezes the first N convolutions of an extractor and trains all that follows with labels, for each N.
 
-    Beside it stands the same with random weights frozen, their batch norm estimated on the training images. It trains
-    as many networks as there are stages, twice: it is off by default.
+    It has the name of the paper's task, and takes any labelled images that fit in memory. An extractor names its
+    convolutions by a method `stages()`, or is an `nn.Sequential` of them. Its fully connected layers are left out: new
+    ones follow the last convolution. It trains a network for each N and each kind of weights: it is off by default.
 
-    Figures: `depth/<extractor>/<stage>/accuracy` and `depth/<extractor>/random_weights/<stage>/accuracy`; the stage is
-    the last frozen one.
+    Figures: `imagenet_frozen/<extractor>/<stage>/accuracy`; the stage is the last frozen one. Controls are
+    `imagenet_frozen/<extractor>/random_weights/<stage>/accuracy`, with random weights frozen,
+    `.../random_weights/kmeans/<stage>/accuracy`, with the means of clusters of patches frozen, and
+    `.../random_weights/scratch/accuracy`, with nothing frozen. New weights are scaled by training images.
 
     Args:
         enabled: Whether to measure at all.
         every_n_epochs: Epochs between two measurements of the trained extractors while they train; 0 measures after the
             training alone.
-        extractors: Names of the extractors; by default all that consist of stages.
-        protocol: Settings of the rest's training.
+        depths: The N; by default 1 to the number of convolutions.
+        extractors: Names of the extractors; by default all with convolutions. One with the convolutions of an earlier
+            one is left out.
+        protocol: Settings of the supervised training, and of the layers after the convolutions.
+        controls: Kinds of controls.
         batch_norm: Batch-norm statistics of the trained extractors: "running" were gathered in training, "real" are
             estimated on the training images.
         fold_batch_norm: Whether batch norm is merged into the layer before it, so that the supervised training has
-            none. Reinitialised layers then start with random weights scaled by the statistics of the training images.
-        seed: Of new weights, and of the order of the images; by default the run's.
+            none.
+        seed: Of new weights, of the order of the images, of crops and of dropout; by default the run's.
 
     Source:
         Donahue et al. 2017, section 4.3, Table 2 and appendix C.2.
     """
 
-    name: ClassVar[str] = "depth"
+    name: ClassVar[str] = "imagenet_frozen"
     needs: ClassVar[tuple[type, ...]] = (HasExtractors,)
 
     enabled: bool = False
+    depths: Sequence[int] = ()
     extractors: Sequence[str] = ()
     protocol: DepthProtocol = DEPTH
+    controls: Sequence[DepthControl] = get_args(DepthControl)
     batch_norm: BatchNorm = "running"
-    fold_batch_norm: bool = False
+    fold_batch_norm: bool = True
     seed: int | None = None
 
-    def passes_over(self, bench: Bench) -> str | None:
-        """Return why there is nothing to measure: no extractor consists of stages, and none is named."""
-        reason = super().passes_over(bench)
-        if reason is None and not self.extractors and not _staged(bench):
-            return "no extractor is a sequence of stages with weights"
-        return reason
+    def __post_init__(self) -> None:
+        """Check the settings.
+
+        Raises:
+            SettingError: A control is unknown, or `every_n_epochs` is out of range.
+        """
+        super().__post_init__()
+        for control in self.controls:
+            one_of(self, get_args(DepthControl), controls=control)
 
     def check(self, bench: Bench) -> None:
         """Check labels, extractors, and that each can be initialised anew.
 
         Raises:
             DataError: The data have no labels.
-            SettingError: An extractor is unknown, has no stages, or cannot be initialised anew or folded.
+            SettingError: An extractor is unknown, has no convolutions or fewer than a depth, cannot be initialised anew
+                or folded, or cannot take images of this size.
         """
         check_labels(bench, self.name)
         chosen = self._chosen(bench)
-        bench.check_networks(chosen)
+        bench.check_networks({name: bench.networks[name] for name in chosen})
         fresh = bench.control(self.seed).networks
-        for name, extractor in chosen.items():
+        size = self.protocol.cropped_size(bench.data.image_size)
+        for name, stages in chosen.items():
             if name not in fresh:
                 raise SettingError(
                     f"extractors must name extractors that can be initialised anew, got {name!r}, of which there is no "
                     "network with random weights. Leave it out, or give random_networks to the Bench.",
                     self,
                 )
-            check_same_stages(extractor, fresh[name])
+            check_depths(self.depths, len(stages), self)
+            check_same_stages(stages, stages_of(fresh[name]))
+            affine_layers(stages)
             if self.fold_batch_norm:
-                fold_batch_norm(extractor)
+                fold_batch_norm(stages)
+            try:
+                check_maps(name, copy.deepcopy(stages).float(), bench.data.channels, size, bench.device)
+            except SettingError as error:
+                whole = " Or take whole images with protocol.crop=1." if size < bench.data.image_size else ""
+                raise SettingError(
+                    f"extractors must name networks that take the images, but {error}{whole}", self
+                ) from error
 
     def metrics(self, bench: Bench) -> Mapping[str, Best | None]:
         """Return the accuracies of the trained extractors."""
         return {
-            self.figure("accuracy", 0.0, subject=name, condition=stage).name: "max"
-            for name, extractor in self._chosen(bench).items()
-            for stage in stages_of(extractor)
+            self.figure("accuracy", 0.0, subject=name, condition=names[depth - 1]).name: "max"
+            for name, stages in self._chosen(bench).items()
+            for names in [list(dict(stages.named_children()))]
+            for depth in check_depths(self.depths, len(names), self)
         }
 
     def run(self, bench: Bench) -> Outcome:
         """Train the rest for each depth, and return the accuracies."""
         images: SplitImages = {split: bench.images(split, labelled=True) for split in SPLITS}
+        controls = self.controls if bench.controls else ()
         figures: list[Figure] = []
         details, tables = {}, []
-        for name, extractor in self._chosen(bench).items():
-            fresh = bench.control(self.seed).networks[name]
-            assert isinstance(fresh, nn.Sequential)  # checked
+        for name, stages in self._chosen(bench).items():
+            fresh = self._plain(stages_of(bench.control(self.seed).networks[name]))
+            with bench.statistics({name: bench.networks[name]}, "trained", self.batch_norm):
+                rows: dict[FrozenWeights, nn.Sequential] = {"trained": self._plain(stages)}
+            for control in controls:
+                if control != "scratch":
+                    rows[control] = self._control(bench, fresh, images, control)
             records = frozen_depth(
-                self._prepared(bench, name, extractor, "trained", self.batch_norm),
+                rows,
                 images,
                 num_classes=bench.data.num_classes,
-                fresh=self._prepared(bench, name, fresh, "random", "real" if self.fold_batch_norm else "running"),
-                random=self._prepared(bench, name, fresh, "random", "real") if bench.controls else None,
+                fresh=fresh,
+                depths=self.depths,
+                scratch="scratch" in controls,
                 protocol=self.protocol,
                 seed=bench.seed_for(self.seed),
                 name=name,
                 progress=bench.report,
             )
-            figures += [
-                self.figure(
-                    "accuracy",
-                    record.accuracy,
-                    subject=name,
-                    weights=record.weights,
-                    condition=record.stage,
-                    images=len(images["test"][1]),
-                    seconds=record.seconds,
-                )
-                for record in records
-            ]
+            found = {record: self._figure(record, name, len(images["test"][1])) for record in records}
+            figures += found.values()
             details[name] = [
                 {"stage": r.stage, "frozen": r.frozen, "weights": r.weights, "cached": r.cached} for r in records
             ]
-            tables.append(depth_table(records, name, bench.data.name))
+            tables.append(depth_table(found, name, bench.data.name, bench.published))
         return Outcome(figures, details, tables=tables)
 
     def _chosen(self, bench: Bench) -> Mapping[str, nn.Sequential]:
-        """Return the named extractors, or all that consist of stages.
+        """Return the stages of the named extractors, or of all that have other convolutions than the ones before.
 
         Raises:
-            SettingError: A named one is unknown or has no stages.
+            SettingError: A named one is unknown or has no convolutions, or none has any.
         """
-        staged = _staged(bench)
+        staged = {name: stages for name, network in bench.networks.items() if len(stages := stages_of(network))}
+        remedy = "Let each be an nn.Sequential of convolutions, or give it a method stages() that names them."
+        if not staged:
+            raise refused(self, "extractors", "have convolutions to freeze", list(bench.networks), remedy)
         if unknown := [name for name in self.extractors if name not in staged]:
-            remedy = f"Choose from {sorted(staged)}."
-            raise refused(self, "extractors", "name extractors that are made of stages", unknown, remedy)
-        return {name: staged[name] for name in self.extractors or staged}
+            known = f"Choose from {sorted(staged)}. {remedy}"
+            raise refused(self, "extractors", "name extractors that have convolutions", unknown, known)
+        if self.extractors:
+            return {name: staged[name] for name in self.extractors}
+        weights = {name: tuple(stages.parameters()) for name, stages in staged.items()}
+        before: list[tuple[int, ...]] = []
+        found = {}
+        for name, own in weights.items():
+            if (same := tuple(map(id, own))) not in before:
+                found[name] = staged[name]
+            before.append(same)
+        return found
 
-    def _prepared(
-        self, bench: Bench, name: str, network: nn.Sequential, weights: Weights, batch_norm: BatchNorm
+    def _plain(self, stages: nn.Sequential) -> nn.Sequential:
+        """Return a copy in float32, folded if `fold_batch_norm` says so."""
+        plain = fold_batch_norm(stages) if self.fold_batch_norm else copy.deepcopy(stages)
+        return cast(nn.Sequential, plain.float())
+
+    def _control(
+        self, bench: Bench, fresh: nn.Sequential, images: SplitImages, control: Literal["random", "kmeans"]
     ) -> nn.Sequential:
-        """Return a copy with the batch-norm statistics asked for, folded if `fold_batch_norm` says so."""
-        with bench.statistics({name: network}, weights, batch_norm, self.seed):
-            prepared = fold_batch_norm(network) if self.fold_batch_norm else copy.deepcopy(network)
-        assert isinstance(prepared, nn.Sequential)
-        return prepared
+        """Return stages with new weights, scaled by training images; batch norm has their statistics."""
+        initial = initial_images(images["train"][0], self.protocol, bench.seed_for(self.seed))
+        draw: Literal["normal", "kmeans"] = "kmeans" if control == "kmeans" else "normal"
+        stages = data_dependent_(copy.deepcopy(fresh), initial, draw, seed=bench.seed_for(self.seed))
+        estimate_batch_norm_statistics(stages, bench.batches("train", f"batch-norm statistics, {control} weights"))
+        return stages
+
+    def _figure(self, record: DepthRecord, extractor: str, images: int) -> Figure:
+        conditions = {"kmeans": f"kmeans/{record.stage}", "scratch": "scratch"}
+        return self.figure(
+            "accuracy",
+            record.accuracy,
+            subject=extractor,
+            weights="trained" if record.weights == "trained" else "random",
+            condition=conditions.get(record.weights, record.stage),
+            images=images,
+            seconds=record.seconds,
+        )
 
 
-def _staged(bench: Bench) -> dict[str, nn.Sequential]:
-    """Return the extractors that consist of stages with weights."""
-    return {
-        name: network
-        for name, network in bench.networks.items()
-        if isinstance(network, nn.Sequential) and stages_of(network)
-    }
+NOTHING = "nothing"
+"""Heading of the column in which no stage is frozen."""
 
 
-def depth_table(records: Sequence[DepthRecord], extractor: str, data: str) -> Table:
-    """Return a table with a column per stage and a row per kind of weights, as the paper's Table 2."""
-    stages = list(dict.fromkeys(record.stage for record in records))
+def depth_table(
+    found: Mapping[DepthRecord, Figure], extractor: str, data: str, published: Mapping[str, PublishedFigure]
+) -> Table:
+    """Return a table with a column per stage and a row per kind of weights, as the paper's Table 2.
+
+    Args:
+        found: Each cell and its figure.
+        extractor: Its name.
+        data: The data set's name.
+        published: Printed figures, by the names of ours; they have rows of their own.
+    """
+    stages = list(dict.fromkeys(record.stage or NOTHING for record in found))
+    rows: dict[str, dict[str, str]] = {}
+    for record, figure in found.items():
+        column = record.stage or NOTHING
+        rows.setdefault(record.weights, {})[column] = f"{figure.value:.4f}"
+        if figure.name in published:
+            rows.setdefault(f"{record.weights}, paper", {})[column] = f"{published[figure.name].value:.4f}"
     table = Table(title=f"Frozen up to: {extractor} on {data}")
-    table.add_column("Frozen weights", no_wrap=True)
+    table.add_column("Weights", no_wrap=True)
     for stage in stages:
         table.add_column(stage, justify="right")
-    for weights in dict.fromkeys(record.weights for record in records):
-        found = {record.stage: record.accuracy for record in records if record.weights == weights}
-        table.add_row(weights, *(f"{found[stage]:.4f}" for stage in stages))
+    for row, cells in rows.items():
+        table.add_row(row, *(cells.get(stage, "-") for stage in stages))
     return table

@@ -38,7 +38,7 @@ SMALL = {
     "quality": ["--quality.network.steps=5"],
     "together": ["--together.tuned.strengths=[0.1]"],
     "robustness": ["--robustness.tuned.strengths=[0.1]"],
-    "depth": ["--depth.protocol.epochs=1"],
+    "imagenet_frozen": ["--imagenet_frozen.protocol.epochs=1", "--imagenet_frozen.protocol.width=8"],
     "synthetic_data": ["--synthetic_data.steps=2", "--synthetic_data.seeds=1"],
 }
 """Settings with which a measurement is quick."""
@@ -312,6 +312,8 @@ def test_the_python_of_the_pages_runs(earlier_run, tmp_path, monkeypatch, capsys
         assert (tmp_path / "chart.svg").is_file()
     elif "density_ratio" in code:
         assert [line.split()[2] for line in printed.splitlines()] == ["False", "False"]
+    elif "data_dependent" in code:
+        assert 0.9 < float(printed.split()[-1]) < 1.1
     else:  # names and accuracies
         found = re.findall(r"(\w+(?:/[\w ]+)+)'?:? (\d+\.\d+)", printed)
         assert found

@@ -112,7 +112,7 @@ def synchronised(kind: str) -> tuple:
     elif kind == "torch's":
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     estimate_batch_norm_statistics(model, data(17).evaluation_batches("train", CPU))
-    depth = FrozenDepth(enabled=True, protocol=DepthProtocol(epochs=1, batch_size=8))
+    depth = FrozenDepth(enabled=True, protocol=DepthProtocol(epochs=1, batch_size=8, width=4))
     found = Bench({"model": model}, data(17), random_networks={"model": network()}).measure(depth)
     return model[1].running_mean, model[1].running_var, [figure.value for figure in found.figures]
 

@@ -1,0 +1,39 @@
+"""What the paper prints of networks of ImageNet, beside what is measured of ours."""
+
+import torch
+
+from gan_lightning.evaluation import DepthProtocol, TensorImages
+from gan_lightning.figures import metrics
+from gan_lightning.measurements import Bench, FrozenDepth
+from gan_lightning.papers import BiGAN, ImageNetworks
+from gan_lightning.papers.bigan.tables_2_and_3 import TABLE_2, TABLE_3
+
+NETWORKS = ImageNetworks(latent_dim=3, base_width=2, encoder_width=6)
+
+
+def test_table_2_stands_beside_every_figure_of_bigans_encoder_and_of_random_weights():
+    model = BiGAN(1, 64, NETWORKS)
+    printed = model.published_figures("imagenet")
+    rng = torch.Generator().manual_seed(0)
+    split = torch.rand(8, 1, 64, 64, generator=rng), torch.arange(8) % 2
+    data = TensorImages("imagenet", train=split, test=split, num_classes=2, batch_size=4)
+    settings = FrozenDepth(protocol=DepthProtocol(epochs=1, batch_size=8, width=4), controls=["random"])
+    outcome = Bench.of_model(model, data).measure(settings)
+    assert metrics(outcome.figures).keys() == printed.keys()
+    assert [cell.value for name, cell in printed.items() if "random" not in name] == list(TABLE_2["BiGAN"])
+    assert printed["imagenet_frozen/encoder/random_weights/conv5/accuracy"].value == 0.12
+
+
+def test_a_larger_encoder_has_a_row_of_its_own_and_other_data_have_none():
+    larger = BiGAN(1, 112, NETWORKS).published_figures("imagenet")
+    assert larger["imagenet_frozen/encoder/conv5/accuracy"].value == 0.348
+    other_size = BiGAN(1, 80, NETWORKS).published_figures("imagenet")
+    assert {name.split("/")[2] for name in other_size} == {"random_weights"}
+    assert BiGAN(1, 64, NETWORKS).published_figures("tiny-imagenet-20") == {}
+
+
+def test_the_printed_order_of_the_claims_holds():
+    assert all(len(row) == 5 for table in (TABLE_2, TABLE_3) for row in table.values())
+    for row in ("D", "LR", "JLR", "AE l2"):  # section 4.4: BiGAN is ahead, and further ahead at 112x112
+        pairs = zip(TABLE_3[row][:3], TABLE_3["BiGAN"][:3], TABLE_3["BiGAN, 112"][:3], strict=True)
+        assert all(theirs < ours < larger for theirs, ours, larger in pairs)
