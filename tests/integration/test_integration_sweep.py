@@ -1,8 +1,10 @@
 """`gan-lightning sweep` as a user calls it, with the real command line behind it."""
 
+import io
 import json
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from reading import values
 
 from gan_lightning.dashboard.dashboard_command import main as dashboard
 from gan_lightning.figures import read_figures
+from gan_lightning.sweeps import check
 from gan_lightning.sweeps.check import error_of
 from gan_lightning.sweeps.spec import Point, load_sweep
 from gan_lightning.sweeps.sweep_command import main, points_to_check
@@ -71,9 +74,23 @@ def test_a_sweep_trains_each_point_and_a_trial_that_fails_says_why(sweep_file, t
     assert "failed" in capsys.readouterr().out
 
 
-def test_a_key_that_the_command_line_does_not_take_is_named_before_the_first_trial(sweep_file, tmp_path, capsys):
+def checked_here(command: list[str], **settings: object) -> subprocess.CompletedProcess:
+    """Check a sweep's keys as the command does, in this process, which has loaded what another would have to."""
+    assert command == [sys.executable, "-m", "gan_lightning.sweeps.check"]
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as said:
+        patch.setattr(sys, "stdin", io.StringIO(settings["input"]))
+        patch.setattr(sys, "argv", ["gan-lightning"])
+        patch.setenv("GAN_LIGHTNING_SWEEP_POINT", "{}")  # so that what is set below is taken back
+        check.main()
+    return subprocess.CompletedProcess(command, 0, said.getvalue(), "")
+
+
+def test_a_key_that_the_command_line_does_not_take_is_named_before_the_first_trial(
+    sweep_file, tmp_path, capsys, monkeypatch
+):
     from gan_lightning.__main__ import main as program
 
+    monkeypatch.setattr(subprocess, "run", checked_here)  # a check in its own process is that of the sweep above
     path = sweep_file({"seed_everything": {"value": 0}, "model.init_args.shares_remvoed": {"values": [0, 1]}})
     with pytest.raises(SystemExit) as end:
         program(["sweep", str(path)])
