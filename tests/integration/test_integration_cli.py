@@ -313,6 +313,7 @@ def test_the_density_ratio_is_on_by_default_and_can_be_set(gan_lightning, tmp_pa
         assert (status, message in errors) == (2, True), errors
 
 
+@pytest.mark.slow
 def test_two_processes_fit_and_evaluate_into_one_folder_and_the_first_alone_tells_wandb(gan_lightning, tmp_path):
     several = ["--trainer.devices=2", "--trainer.strategy=ddp", "--data.batch_size=60", "--model.fake_batch_size=60"]
     command = [sys.executable, "-m", "gan_lightning", "fit", *QUICK, *TINY, *several, "--trainer.logger=WandbLogger"]
