@@ -153,7 +153,7 @@ def earlier_run(gan_lightning, tmp_path_factory, monkeypatch, folders) -> Earlie
 
 
 @pytest.fixture(autouse=True)
-def surroundings(monkeypatch, tmp_path):
+def surroundings(monkeypatch, tmp_path, few_axes):
     """Give the user's own package, W&B that asks for nothing, and probes of the anatomy that are quick."""
     monkeypatch.syspath_prepend(str(USERS))
     monkeypatch.setenv("WANDB_MODE", "disabled")
