@@ -11,11 +11,15 @@ import functools
 import gc
 import importlib
 import importlib.metadata
+import signal
 
 import pytest
 import torch
 from hypothesis import settings
 from jaxtyping import install_import_hook
+
+# A process that was started in the background may ignore this signal, and so would all that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Until all is loaded, collecting garbage would only go through it again and again: a third of the time.
 gc.disable()
@@ -41,6 +45,15 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("gpu"):
             item.add_marker(without)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Give each file's tests to one process, so that what they share is made once; the longest files come first."""
+    from xdist.scheduler import LoadFileScheduling
+
+    config.option.loadscopereorder = False  # by number of tests, which tells little of their time
+    return LoadFileScheduling(config, log)
 
 
 def pytest_collection_finish():

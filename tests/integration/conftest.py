@@ -34,6 +34,12 @@ def gan_lightning(tmp_path, monkeypatch, capsys):
     return call
 
 
+@pytest.fixture
+def few_axes(monkeypatch):
+    """Let the tuned probe find principal axes of small features alone: those of a thousand pixels take a while."""
+    monkeypatch.setattr("gan_lightning.evaluation.probes.tuned.MOST_AXES", 64)
+
+
 @pytest.fixture(scope="session")
 def data_root(tmp_path_factory):
     """Return a folder with 20 training and 20 test images of every data set that is read from files."""

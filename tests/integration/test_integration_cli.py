@@ -21,8 +21,11 @@ QUICK = ["--config", str(ROOT / "configs/quickstart.yaml")]
 TINY = [
     "--model.base_width=4", "--model.feature_dim=8", "--data.limit=240", "--trainer.max_epochs=2",
     "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false",
-    "--transfer.paper.epochs=3", "--transfer.tuned.strengths=[0.01]",
+    "--trainer.limit_train_batches=2", "--transfer.paper.epochs=3", "--transfer.tuned.strengths=[0.01]",
 ]  # fmt: skip
+UNMEASURED = [f"--{name}.enabled=false" for name in ("transfer", "anatomy", "samples", "filters")]
+"""For trainings whose measurements a test says nothing of."""
+
 UPDATE = "--model.generator_update"
 SPLIT = [f"{UPDATE}=InverseExamples"]
 
@@ -41,17 +44,20 @@ def final_accuracies(run: Path) -> dict[tuple, float]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """Return the folder in which one small fit ran, as a process of its own, and what that process printed."""
+    """Return the folder in which one small fit ran, as a process of its own, and what that process printed.
+
+    Its errors list, for `-X importtime`, each module that it imported, below the module that asked for it.
+    """
     folder = tmp_path_factory.mktemp("finished")
-    command = [sys.executable, "-m", "gan_lightning", "fit", *QUICK, *TINY]
+    command = [sys.executable, "-X", "importtime", "-m", "gan_lightning", "fit", *QUICK, *TINY]
     command.remove("--trainer.enable_progress_bar=false")
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
-    return folder, done.stdout
+    return folder, done.stdout, done.stderr
 
 
 def test_a_fit_prints_the_table_and_the_run_folder(finished):
-    _, printed = finished
+    printed = finished[1]
     for word in ("discriminator", "classifier", "paper", "tuned", "Random", "Raw", "Seconds"):
         assert word in printed
     assert re.search(r"Run folder: runs/mgan-digits/\d{8}-\d{6}-\w{4}\n", printed)
@@ -136,9 +142,7 @@ def test_nearest_neighbours_and_real_batch_norm_statistics_are_settings_that_the
 def test_a_second_run_with_a_saved_configuration_leaves_the_first_alone(finished, gan_lightning, tmp_path):
     config = only_run(finished[0]) / "config.yaml"
     for _ in range(2):
-        status, _, errors = gan_lightning(
-            "fit", "--config", config, "--transfer.enabled=false", "--trainer.max_epochs=1"
-        )
+        status, _, errors = gan_lightning("fit", "--config", config, *UNMEASURED, "--trainer.max_epochs=1")
         assert status == 0, errors
     runs = list(tmp_path.glob("runs/mgan-digits/*"))
     assert len(runs) == 2
@@ -235,7 +239,7 @@ def test_a_flat_folder_without_labels_is_refused_for_the_transfer_evaluation(gan
     status, _, errors = gan_lightning("fit", *arguments)
     assert (status, "needs labels, and the data set flat has none" in errors) == (2, True), errors
     assert not (tmp_path / "runs").exists()
-    status, _, errors = gan_lightning("fit", *arguments, "--transfer.enabled=false")
+    status, _, errors = gan_lightning("fit", *arguments, *UNMEASURED)
     assert status == 0, errors
 
 
@@ -277,15 +281,17 @@ def test_the_version_answers_without_loading_torch():
     assert re.fullmatch(r"gan-lightning \d+\.\d+\.\d+\nFalse\n", done.stdout)
 
 
-def test_the_command_line_loads_nothing_that_only_some_runs_use():
-    lazy = ("wandb", "sklearn", "scipy", "matplotlib", "torchvision", "PIL")
-    # What Lightning itself loads (torchmetrics brings some) is not ours to keep out.
-    command = (
-        "import sys, lightning.pytorch.cli; theirs = set(sys.modules); import gan_lightning.cli.parser; "
-        f"print([m for m in {lazy} if m in sys.modules and m not in theirs])"
-    )
-    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"
+def test_the_command_line_loads_nothing_that_only_some_runs_use(finished):
+    lazy = {"wandb", "sklearn", "scipy", "matplotlib", "torchvision", "PIL"}
+    # Who asked for a module stands, less indented, somewhere after it.
+    lines = re.findall(r"^import time: .*\| ( +)(\S+)$", finished[2], flags=re.MULTILINE)
+    names = [name for _, name in lines]
+    start, end = (names.index(name) for name in ("lightning.pytorch.cli", "gan_lightning.cli.parser"))
+    assert start < end, "what Lightning itself loads (torchmetrics brings some) is not ours to keep out"
+    for number, (indent, name) in enumerate(lines[:end]):
+        if name.partition(".")[0] in lazy:
+            asks = next(other for deep, other in lines[number + 1 :] if len(deep) < len(indent))
+            assert not asks.startswith("gan_lightning"), (name, asks)
 
 
 def test_the_density_ratio_is_on_by_default_and_can_be_set(gan_lightning, tmp_path):
@@ -294,7 +300,7 @@ def test_the_density_ratio_is_on_by_default_and_can_be_set(gan_lightning, tmp_pa
     config = yaml.safe_load(printed)["density_ratio"]
     assert (config["every_n_batches"], config["stop"]) == (10, False)
     assert config["alarm"]["factor"] == 2
-    quick = [*QUICK, *TINY, "--transfer.enabled=false"]
+    quick = [*QUICK, *TINY, *UNMEASURED]
     status, _, errors = gan_lightning("fit", *quick, "--density_ratio.every_n_batches=2", "--density_ratio.alarm=null")
     assert status == 0, errors
     run = only_run(tmp_path)
@@ -307,6 +313,7 @@ def test_the_density_ratio_is_on_by_default_and_can_be_set(gan_lightning, tmp_pa
         assert (status, message in errors) == (2, True), errors
 
 
+@pytest.mark.slow
 def test_two_processes_fit_and_evaluate_into_one_folder_and_the_first_alone_tells_wandb(gan_lightning, tmp_path):
     several = ["--trainer.devices=2", "--trainer.strategy=ddp", "--data.batch_size=60", "--model.fake_batch_size=60"]
     command = [sys.executable, "-m", "gan_lightning", "fit", *QUICK, *TINY, *several, "--trainer.logger=WandbLogger"]
@@ -434,7 +441,7 @@ def test_weights_alone_can_be_tested_and_not_gone_on_with(finished, gan_lightnin
     torch.save(content, tmp_path / "weights.ckpt")
     status, _, errors = gan_lightning("fit", *QUICK, *TINY, "--ckpt_path=weights.ckpt")
     assert (status, "which holds weights alone (no optimizer_states)" in errors) == (2, True), errors
-    status, _, errors = gan_lightning("test", *QUICK, *TINY, "--ckpt_path=weights.ckpt")
+    status, _, errors = gan_lightning("test", *QUICK, *TINY, "--transfer.tuned=null", "--ckpt_path=weights.ckpt")
     assert status == 0, errors
 
 
@@ -449,7 +456,7 @@ def test_a_full_disk_ends_a_run_with_one_line_and_leaves_the_last_good_checkpoin
         original(content, file)
 
     monkeypatch.setattr(torch, "save", second_fails)
-    status, _, errors = gan_lightning("fit", *QUICK, *TINY, "--transfer.enabled=false")
+    status, _, errors = gan_lightning("fit", *QUICK, *TINY, *UNMEASURED)
     (error,) = [line for line in errors.splitlines() if line.startswith("gan-lightning: error:")]
     assert status == 2
     assert re.search(
@@ -461,9 +468,7 @@ def test_a_full_disk_ends_a_run_with_one_line_and_leaves_the_last_good_checkpoin
     torch.load(run / "checkpoints/last.ckpt", weights_only=True)
 
 
-def test_a_number_of_batches_stays_a_number_of_batches_in_a_process_of_its_own():
+def test_a_number_of_batches_stays_a_number_of_batches_in_a_process_of_its_own(finished):
     # In which order rich and Lightning are imported decides it, and here both have been.
-    command = [sys.executable, "-m", "gan_lightning", "fit", *QUICK, "--trainer.limit_train_batches=1"]
-    done = subprocess.run([*command, "--print_config"], capture_output=True, text=True, timeout=240, check=True)
-    value = yaml.safe_load(done.stdout)["trainer"]["limit_train_batches"]
-    assert (type(value), value) == (int, 1)
+    value = yaml.safe_load((only_run(finished[0]) / "config.yaml").read_text())["trainer"]["limit_train_batches"]
+    assert (type(value), value) == (int, 2)

@@ -10,6 +10,8 @@ import yaml
 from gan_lightning import papers
 from gan_lightning.figures import RunFigures, read_figures
 
+pytestmark = pytest.mark.usefixtures("few_axes")
+
 CONFIGS = Path(__file__).parents[2] / "configs"
 SHIPPED = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml"))
 BESIDE = ("bigan/digits.yaml", "bigan/authors_code.yaml")
@@ -22,6 +24,7 @@ TINY = [
 BOTH = ("paper", "tuned")
 TINY_MGAN = ["--model.base_width=4", "--model.feature_dim=8"]
 TINY_MLP = ["--model.networks.width=8"]
+ON_FEW = ["--data.limit=200"]
 TINY_CONVNETS = ["--model.networks.base_width=2", "--model.networks.encoder_width=6"]
 
 
@@ -62,7 +65,7 @@ def trained_extractors(results: RunFigures) -> set[tuple[str, str]]:
 @pytest.mark.parametrize("config", [c for c in SHIPPED if not c.startswith(("bigan/", "selfexgan/", "subproblem/"))])
 def test_a_shipped_configuration_trains_a_batch_and_is_evaluated(gan_lightning, tmp_path, data_root, config):
     size = ["--data.image_size=32"] if config.startswith("data/") and config != "data/digits.yaml" else []
-    results = trained_in_a_batch(gan_lightning, tmp_path, data_root, parts_with(config), *TINY_MGAN, *size)
+    results = trained_in_a_batch(gan_lightning, tmp_path, data_root, parts_with(config), *TINY_MGAN, *ON_FEW, *size)
     assert trained_extractors(results) == {(e, p) for e in ("discriminator", "classifier") for p in BOTH}
 
 
@@ -130,7 +133,7 @@ def test_a_configuration_of_selfexgan_trains_a_batch_with_the_table_of_its_data(
 def test_every_column_of_table_1_has_its_published_figure_and_a_variant_on_the_digits(
     gan_lightning, tmp_path, data_root, column
 ):
-    results = trained_in_a_batch(gan_lightning, tmp_path, data_root, [column, "bigan/digits.yaml"], *TINY_MLP)
+    results = trained_in_a_batch(gan_lightning, tmp_path, data_root, [column, "bigan/digits.yaml"], *TINY_MLP, *ON_FEW)
     assert results.about["data"] == "digits"
     settings = results.about["model_settings"] | {"networks": papers.PermutationInvariantNetworks(width=4)}
     settings.pop("optimizer")
@@ -149,7 +152,7 @@ def test_every_column_of_table_1_has_its_published_figure_and_a_variant_on_the_d
     "parts", [["subproblem/dcgan_celeba.yaml"], ["subproblem/dcgan_celeba.yaml", "subproblem/dcgan_digits.yaml"]]
 )
 def test_dcgan_has_the_tutorials_settings_and_a_variant_on_the_digits(gan_lightning, tmp_path, data_root, parts):
-    tiny = ["--model.networks.base_width=2", "--transfer.tuned=null"]
+    tiny = ["--model.networks.base_width=2", "--transfer.tuned=null", *ON_FEW]
     results = trained_in_a_batch(gan_lightning, tmp_path, data_root, parts, *tiny)
     assert trained_extractors(results) == {("discriminator", "paper")}
     settings = results.about["model_settings"]
@@ -180,7 +183,8 @@ def test_an_update_of_the_generator_goes_on_top_of_any_model(gan_lightning, tmp_
     }.get(model, TINY_MLP)  # fmt: skip
     configs = [argument for part in [*ON_DIGITS[model], config] for argument in ("--config", CONFIGS / part)]
     # The monitor tells whose gradient the step took; the evaluation is the same as without.
-    more = ["--transfer.enabled=false", "--subproblem.every_n_batches=1", "--data.batch_size=20", "--data.limit=40"]
+    more = ["--subproblem.every_n_batches=1", "--data.batch_size=20", "--data.limit=40"]
+    more += [f"--{name}.enabled=false" for name in ("transfer", "anatomy", "reconstruction", "samples", "filters")]
     status, _, errors = gan_lightning("fit", *configs, *TINY, *tiny, *more)
     assert status == 0, errors
     (run,) = tmp_path.glob("runs/*/*")

@@ -1,9 +1,12 @@
 """`gan-lightning sweep` as a user calls it, with the real command line behind it."""
 
+import io
 import json
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -11,6 +14,7 @@ from reading import values
 
 from gan_lightning.dashboard.dashboard_command import main as dashboard
 from gan_lightning.figures import read_figures
+from gan_lightning.sweeps import check
 from gan_lightning.sweeps.check import error_of
 from gan_lightning.sweeps.spec import Point, load_sweep
 from gan_lightning.sweeps.sweep_command import main, points_to_check
@@ -39,7 +43,31 @@ def sweep_file(tmp_path, monkeypatch):
     return write
 
 
-def test_a_sweep_trains_each_point_and_a_trial_that_fails_says_why(sweep_file, tmp_path, capsys, monkeypatch):
+def checked_here(command: list[str], **settings: object) -> subprocess.CompletedProcess:
+    """Check a sweep's keys as the command does, in this process, which has loaded what another would have to."""
+    assert command == [sys.executable, "-m", "gan_lightning.sweeps.check"]
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as said:
+        patch.setattr(sys, "stdin", io.StringIO(settings["input"]))
+        patch.setattr(sys, "argv", ["gan-lightning"])
+        patch.setenv("GAN_LIGHTNING_SWEEP_POINT", "{}")  # so that what is set below is taken back
+        check.main()
+    return subprocess.CompletedProcess(command, 0, said.getvalue(), "")
+
+
+def test_a_trial_that_fails_says_why(sweep_file, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("gan_lightning.sweeps.sweep_command.subprocess", SimpleNamespace(run=checked_here))
+    # 11 generators do not divide 120 images: found when the model is built, not when the command line is read.
+    path = sweep_file({"model.init_args.generators": {"values": [11]}, "seed_everything": {"values": [1]}})
+    assert main([str(path)]) == 1
+    printed = capsys.readouterr().out
+    assert "0 of 1 trials done (1 failed) in runs/s" in printed
+    assert "model.fake_batch_size must be a multiple of generators (11), got 120" in printed
+    (record,) = tmp_path.glob("runs/s/*/trial.json")
+    assert json.loads(record.read_text())["status"] == "failed"
+
+
+@pytest.mark.slow
+def test_a_sweep_trains_each_point_and_goes_on_after_a_trial_that_fails(sweep_file, tmp_path, capsys, monkeypatch):
     monkeypatch.delenv("WANDB_MODE", raising=False)
     # 11 generators do not divide 120 images: found when the model is built, not when the command line is read.
     path = sweep_file(
@@ -71,9 +99,12 @@ def test_a_sweep_trains_each_point_and_a_trial_that_fails_says_why(sweep_file, t
     assert "failed" in capsys.readouterr().out
 
 
-def test_a_key_that_the_command_line_does_not_take_is_named_before_the_first_trial(sweep_file, tmp_path, capsys):
+def test_a_key_that_the_command_line_does_not_take_is_named_before_the_first_trial(
+    sweep_file, tmp_path, capsys, monkeypatch
+):
     from gan_lightning.__main__ import main as program
 
+    monkeypatch.setattr("gan_lightning.sweeps.sweep_command.subprocess", SimpleNamespace(run=checked_here))
     path = sweep_file({"seed_everything": {"value": 0}, "model.init_args.shares_remvoed": {"values": [0, 1]}})
     with pytest.raises(SystemExit) as end:
         program(["sweep", str(path)])
@@ -180,8 +211,11 @@ def covering(points: list[Point]) -> list[Point]:
 SHIPPED = sorted((ROOT / "sweeps").rglob("*.yaml"))
 
 
+@pytest.mark.parametrize(
+    "every", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["two values", "every value"]
+)
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_every_value_of_a_shipped_sweep_is_taken_by_the_command_line(path, tmp_path, monkeypatch):
+def test_the_values_of_a_shipped_sweep_are_taken_by_the_command_line(path, every, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(sys, "argv", ["gan-lightning"])
     monkeypatch.setenv("GAN_LIGHTNING_SWEEP_POINT", "{}")
@@ -189,7 +223,8 @@ def test_every_value_of_a_shipped_sweep_is_taken_by_the_command_line(path, tmp_p
     assert sweep.name == f"{path.parent.name}-{path.stem}".replace("_", "-")
     if sweep.method != "grid":
         pytest.importorskip("sweeps.config", reason="needs the extra `sweeps`")
-    for number, point in enumerate(covering(points_to_check(sweep))):
+    points = covering(points_to_check(sweep))
+    for number, point in enumerate(points if every else points[:: max(len(points) - 1, 1)]):
         point_file = tmp_path / f"{number}.json"
         point_file.write_text(json.dumps(point.parameters))
         command = sweep.trial_command(point, point_file)
