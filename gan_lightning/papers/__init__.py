@@ -25,6 +25,15 @@ if TYPE_CHECKING:
     from gan_lightning.papers.subproblem.dcgan_networks import TutorialNetworks as TutorialNetworks
     from gan_lightning.papers.subproblem.inverse_examples import InverseExamples as InverseExamples
     from gan_lightning.papers.subproblem.subproblem_monitor import SubproblemMonitor as SubproblemMonitor
+    from gan_lightning.papers.subproblem.targets import (
+        ImplicitMaximumLikelihood as ImplicitMaximumLikelihood,
+    )
+    from gan_lightning.papers.subproblem.targets import (
+        NearestRealImages as NearestRealImages,
+    )
+    from gan_lightning.papers.subproblem.targets import (
+        TargetRegression as TargetRegression,
+    )
 
 _MODULES = {
     "Anatomy": "mgan.anatomy",
@@ -33,12 +42,15 @@ _MODULES = {
     "DensityRatioMonitor": "mgan.density_ratio_monitor",
     "GAN": "bigan.gan",
     "ImageNetworks": "bigan.bigan_networks",
+    "ImplicitMaximumLikelihood": "subproblem.targets",
     "InverseExamples": "subproblem.inverse_examples",
     "LatentRegressor": "bigan.latent_regressor",
     "MGAN": "mgan.mgan",
+    "NearestRealImages": "subproblem.targets",
     "PermutationInvariantNetworks": "bigan.bigan_networks",
     "SelfExGAN": "selfexgan.selfexgan",
     "SubproblemMonitor": "subproblem.subproblem_monitor",
+    "TargetRegression": "subproblem.targets",
     "TutorialNetworks": "subproblem.dcgan_networks",
     "Verdicts": "mgan.verdicts",
 }

@@ -14,11 +14,15 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from gan_lightning.interfaces import Images
 from gan_lightning.losses import Logits, Scalar
 from gan_lightning.system.private_names import BatchNorm
+
+RealImages = Float[Tensor, "real_batch channels real_height real_width"]
+"""Real images beside generated ones, in [-1, 1]; they may be more or fewer, and larger."""
 
 Judge = Callable[[Tensor], tuple[Tensor, ...]]
 """From images to the generator's loss, D's logits, and more."""
@@ -33,6 +37,7 @@ class GeneratorLoss:
         judge: Gives the loss of images, D's logits for them, and further values that the model computes on the way. All
             else (latents, real images, weights) is the same in each call. It is called on `images` once.
         networks: The generator. The optimizer may also hold other networks, such as an encoder: these step on `value`.
+        real: The batch's real images, of the data's size; None if no update may see them.
 
     Attributes:
         value: The loss, with its graph.
@@ -43,8 +48,10 @@ class GeneratorLoss:
     value: Scalar
     logits: Logits
 
-    def __init__(self, images: Images, judge: Judge, networks: Sequence[nn.Module]) -> None:
-        self.images, self.judge, self.networks = images, judge, networks
+    def __init__(
+        self, images: Images, judge: Judge, networks: Sequence[nn.Module], real: RealImages | None = None
+    ) -> None:
+        self.images, self.judge, self.networks, self.real = images, judge, networks, real
         self.value, self.logits, *self.others = judge(images)
 
 

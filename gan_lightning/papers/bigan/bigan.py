@@ -30,7 +30,7 @@ from gan_lightning.nets.resizing import resized
 from gan_lightning.papers.bigan.table_1 import printed_in_table_1
 from gan_lightning.papers.bigan.tables_2_and_3 import printed_in_table_2
 from gan_lightning.training.adversarial import AdversarialModule, Loss, loss_values
-from gan_lightning.training.generator_updates import Direct, GeneratorLoss, GeneratorUpdate
+from gan_lightning.training.generator_updates import Direct, GeneratorLoss, GeneratorUpdate, RealImages
 from gan_lightning.training.latents import UniformLatents, to_latents
 from gan_lightning.training.precision import full_precision
 from gan_lightning.training.simultaneous import DecayedAdam, Trained, alternate, check_training_ends, step_at_once
@@ -103,7 +103,7 @@ class BiGAN(UniformLatents, AdversarialModule):
         latents = self.sample_latents(len(real), rng)
         fake, encoded = self.generator(latents), to_latents(self.encoder(real))
         real_logits = self.discriminate(real, encoded)
-        objective = self.generator_encoder_loss(fake, latents, real_logits)
+        objective = self.generator_encoder_loss(fake, latents, real, real_logits)
         return {
             "generator_encoder_loss": objective,
             "discriminator_loss": losses.discriminator_loss(real_logits, objective.logits),
@@ -122,7 +122,7 @@ class BiGAN(UniformLatents, AdversarialModule):
             lambda: losses.discriminator_loss(
                 self.discriminate(real, encoded.detach()), self.discriminate(fake.detach(), latents)
             ),
-            lambda: self.generator_encoder_loss(fake, latents, self.discriminate(real, encoded)),
+            lambda: self.generator_encoder_loss(fake, latents, real, self.discriminate(real, encoded)),
             self.trained(),
         )
 
@@ -131,7 +131,7 @@ class BiGAN(UniformLatents, AdversarialModule):
         return loss_values(self.losses(real, rng))
 
     def generator_encoder_loss(
-        self, fake: Images, latents: Latents, real_logits: Float[Tensor, " batch"]
+        self, fake: Images, latents: Latents, real: RealImages, real_logits: Float[Tensor, " batch"]
     ) -> GeneratorLoss:
         """Return the loss of G and E."""
 
@@ -139,7 +139,7 @@ class BiGAN(UniformLatents, AdversarialModule):
             fake_logits = self.discriminate(images, latents)
             return self.objective(real_logits, fake_logits), fake_logits
 
-        return GeneratorLoss(fake, judge, [self.generator])
+        return GeneratorLoss(fake, judge, [self.generator], real)
 
     def discriminate(self, images: Images, latents: Latents) -> Float[Tensor, " batch"]:
         """Return D's logits for pairs; images larger than the generator's are resized: D(g_X(x), z)."""

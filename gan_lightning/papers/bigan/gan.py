@@ -21,7 +21,7 @@ from gan_lightning.nets.heads import linear_heads
 from gan_lightning.nets.network_family import Networks, check_networks, check_not_smaller
 from gan_lightning.papers.bigan.table_1 import printed_in_table_1
 from gan_lightning.training.adversarial import AdversarialModule, Loss, loss_values
-from gan_lightning.training.generator_updates import Direct, GeneratorLoss, GeneratorUpdate
+from gan_lightning.training.generator_updates import Direct, GeneratorLoss, GeneratorUpdate, RealImages
 from gan_lightning.training.latents import UniformLatents
 from gan_lightning.training.precision import full_precision
 from gan_lightning.training.simultaneous import DecayedAdam, Trained, alternate, check_training_ends, step_at_once
@@ -88,7 +88,7 @@ class GAN(UniformLatents, AdversarialModule):
     def losses(self, real: Images, rng: torch.Generator | None = None) -> Mapping[str, Loss]:
         """Return G's and D's losses."""
         fake = self.generator(self.sample_latents(len(real), rng))
-        real_logits, generator_loss = self.discriminate(real), self.generator_loss(fake)
+        real_logits, generator_loss = self.discriminate(real), self.generator_loss(fake, real)
         return {
             "generator_loss": generator_loss,
             "discriminator_loss": losses.discriminator_loss(real_logits, generator_loss.logits),
@@ -104,7 +104,7 @@ class GAN(UniformLatents, AdversarialModule):
             self,
             real,
             lambda: losses.discriminator_loss(self.discriminate(real), self.discriminate(fake.detach())),
-            lambda: self.generator_loss(fake),
+            lambda: self.generator_loss(fake, real),
             self.trained(),
         )
 
@@ -118,14 +118,14 @@ class GAN(UniformLatents, AdversarialModule):
             return torch.randn(count, self.latent_dim, device=self.device, generator=rng)
         return super().sample_latents(count, rng)
 
-    def generator_loss(self, fake: Images) -> GeneratorLoss:
+    def generator_loss(self, fake: Images, real: RealImages) -> GeneratorLoss:
         """Return G's loss."""
 
         def judge(images: Tensor) -> tuple[Tensor, Tensor]:
             fake_logits = self.discriminate(images)
             return losses.generator_loss(fake_logits), fake_logits
 
-        return GeneratorLoss(fake, judge, [self.generator])
+        return GeneratorLoss(fake, judge, [self.generator], real)
 
     def discriminate(self, images: Images) -> Float[Tensor, " batch"]:
         """Return D's logits."""

@@ -123,7 +123,7 @@ class LatentRegressor(UniformLatents, AdversarialModule):
             return losses.generator_loss(fake_logits) + self.joint_weight * latent, fake_logits, latent
 
         fake = self.generator(latents)
-        real_logits, generator_loss = self.discriminate(real), GeneratorLoss(fake, judge, [self.generator])
+        real_logits, generator_loss = self.discriminate(real), GeneratorLoss(fake, judge, [self.generator], real)
         return {
             "latent_loss": generator_loss.others[0],
             "generator_loss": generator_loss,

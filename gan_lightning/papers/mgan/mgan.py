@@ -34,7 +34,7 @@ from gan_lightning.nets.heads import linear_heads
 from gan_lightning.nets.layers import ParallelProjection
 from gan_lightning.papers.mgan.table_2 import printed_in_table_2
 from gan_lightning.training.adversarial import AdversarialModule, check_betas
-from gan_lightning.training.generator_updates import Direct, GeneratorLoss, GeneratorUpdate
+from gan_lightning.training.generator_updates import Direct, GeneratorLoss, GeneratorUpdate, RealImages
 from gan_lightning.training.precision import full_precision
 
 IMAGE_SIZE = 32
@@ -164,7 +164,7 @@ class MGAN(AdversarialModule):
         self.step({step_d: discriminator_loss, step_c: classifier_loss})
 
         with self.toggled_optimizer(step_g):
-            generator_loss = self.generator_loss(fake, made_by)
+            generator_loss = self.generator_loss(fake, made_by, real)
             self.check_finite({"train/generator_loss": generator_loss.value})
             self.step({step_g: generator_loss}, last=True)
 
@@ -175,7 +175,7 @@ class MGAN(AdversarialModule):
             "classifier_loss": classifier_loss,
         }
 
-    def generator_loss(self, fake: Images, made_by: Int64[Tensor, " batch"]) -> GeneratorLoss:
+    def generator_loss(self, fake: Images, made_by: Int64[Tensor, " batch"], real: RealImages) -> GeneratorLoss:
         """Return the generators' loss."""
 
         def judge(images: Tensor) -> tuple[Tensor, Tensor]:
@@ -183,7 +183,7 @@ class MGAN(AdversarialModule):
             loss = losses.mixture_generator_loss(fake_logits, class_logits, made_by, self.class_weight)
             return loss, fake_logits
 
-        return GeneratorLoss(fake, judge, [self.generator_heads, self.generator_trunk])
+        return GeneratorLoss(fake, judge, [self.generator_heads, self.generator_trunk], real)
 
     def held_out_losses(self, real: Images, rng: torch.Generator) -> Mapping[str, Tensor]:
         """Return the losses of D and C."""

@@ -221,7 +221,7 @@ class SelfExGAN(UniformLatents, AdversarialModule):
             )
             return adversarial_loss + self.matching_weight * matching_loss, fake_logits, adversarial_loss
 
-        return GeneratorLoss(made.images, judge, [self.generator])
+        return GeneratorLoss(made.images, judge, [self.generator], real)
 
     def discriminator_losses(self, real: Images, made: Inferred) -> Mapping[str, Tensor]:
         """Return the losses of D1 and of D2."""

@@ -16,7 +16,7 @@ from gan_lightning.errors import SettingError
 from gan_lightning.interfaces import Images
 from gan_lightning.papers.subproblem.inverse_examples import InverseExamples
 from gan_lightning.papers.subproblem.regressions import InverseExample
-from gan_lightning.training.generator_updates import GeneratorLoss
+from gan_lightning.training.generator_updates import GeneratorLoss, GeneratorUpdate
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,11 @@ def gradient_agreement(
     return GradientAgreement(length / expected, math.degrees(angle))
 
 
-def measured_agreement(loss: GeneratorLoss, update: InverseExamples) -> GradientAgreement:
+def measured_agreement(loss: GeneratorLoss, update: GeneratorUpdate) -> GradientAgreement:
     """Return the agreement of an update's gradient with the loss's on the generator of a model; both graphs stay.
 
-    A regression on squares is measured as eq. 11's. The update's own factor is divided out: see
-    `InverseExamples.multiple_of_half_squares`.
+    Inverse examples have an η. A regression on squares is measured as eq. 11's: its own factor is divided out, see
+    `ImageRegression.multiple_of_half_squares`. For other updates eq. 13 predicts nothing, and η counts as 1.
 
     Args:
         loss: The model's generator loss.
@@ -67,10 +67,12 @@ def measured_agreement(loss: GeneratorLoss, update: InverseExamples) -> Gradient
     """
     weights = [p for network in loss.networks for p in network.parameters() if p.requires_grad]
     objective = update.objective(loss, retain_graph=True)
-    of_regression = torch.autograd.grad(objective, weights, retain_graph=True)
+    of_update = torch.autograd.grad(objective, weights, retain_graph=True)
     of_loss = torch.autograd.grad(loss.value, weights, retain_graph=True)
-    multiple = update.multiple_of_half_squares(loss.images.numel())
-    return gradient_agreement(of_regression, of_loss, multiple * update.inversion_rate)
+    rate = 1.0
+    if isinstance(update, InverseExamples):
+        rate = update.inversion_rate * update.as_regression().multiple_of_half_squares(loss.images.numel())
+    return gradient_agreement(of_update, of_loss, rate)
 
 
 def inverse_examples_picture(

@@ -8,6 +8,8 @@ Deviations:
       batch of images gives x', so that eq. 13 holds for the batch exactly, batch norm in D included. For the term of
       one image η is then η_inv / batch size, as in the paper's own experiment (`BCELoss` and `MSELoss` with
       `reduction="sum"`).
+    - Two misprints are not followed. Eq. 6 prints 1 - log f where log(1 - f) is meant. Section 6.1 prints the descent
+      as θ + η_reg ∇ℓ, which would climb.
 """
 
 from dataclasses import dataclass
@@ -16,28 +18,24 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from gan_lightning.errors import SettingError, above, at_least, below_one, one_of, refused
+from gan_lightning.errors import above, at_least, below_one, one_of, refused, settings_of
 from gan_lightning.interfaces import Images
 from gan_lightning.losses import Scalar
 from gan_lightning.papers.subproblem.regressions import (
     DISCREPANCIES,
-    HALF_SQUARES,
-    REGRESSIONS,
-    SSIM_WINDOW,
-    SUMS,
     VALUE_RANGE,
-    ImageLoss,
+    ImageRegression,
     InverseExample,
     LabelLoss,
     PerceptualNetwork,
+    Regression,
+    RegressionOptimizer,
 )
 from gan_lightning.system.processes import process_count
 from gan_lightning.training.generator_updates import GeneratorLoss, GeneratorUpdate
 
 Descent = Literal["sgd", "adam"]
 Discrepancy = Literal["own", LabelLoss]
-Regression = Literal[ImageLoss, "perceptual"]
-RegressionOptimizer = Literal["own", "sgd"]
 
 
 @dataclass(frozen=True)
@@ -90,38 +88,39 @@ class InverseExamples(GeneratorUpdate):
     total_variation: float = 0.0
     stay_close: float = 0.0
     clamp: bool = False
-    regression: Regression = "sum"
+    regression: Regression = ImageRegression.regression
     perceptual: PerceptualNetwork | None = None
-    regression_rate: float = 0.5
-    regression_optimizer: RegressionOptimizer = "own"
+    regression_rate: float = ImageRegression.regression_rate
+    regression_optimizer: RegressionOptimizer = ImageRegression.regression_optimizer
 
     def __post_init__(self) -> None:
         """Check the settings."""
         above(self, 0, "The paper has 2e-4.", inversion_rate=self.inversion_rate)
-        above(self, 0, "The paper has 0.5.", regression_rate=self.regression_rate)
         remedy = "Without a step x' would be x, and the generator would have nothing to learn."
         at_least(self, 1, remedy, inversion_steps=self.inversion_steps)
         below_one(self, inversion_momentum=self.inversion_momentum)
         at_least(self, 0, total_variation=self.total_variation, stay_close=self.stay_close)
         one_of(self, get_args(Descent), inversion_optimizer=self.inversion_optimizer)
         one_of(self, get_args(Discrepancy), discrepancy=self.discrepancy)
-        one_of(self, get_args(Regression), regression=self.regression)
-        one_of(self, get_args(RegressionOptimizer), regression_optimizer=self.regression_optimizer)
         if self.inversion_momentum and self.inversion_optimizer != "sgd":
             condition = f"be 0 with inversion_optimizer '{self.inversion_optimizer}'"
             remedy = "Momentum is a setting of 'sgd'."
             raise refused(self, "inversion_momentum", condition, self.inversion_momentum, remedy)
-        if (self.regression == "perceptual") != (self.perceptual is not None):
-            raise SettingError(
-                f"perceptual must be given with regression 'perceptual' and with no other, got {self.perceptual} with "
-                f"'{self.regression}'. Its `network` names a network.",
-                self,
-            )
+        with settings_of(self):
+            self.as_regression()
+
+    def as_regression(self) -> ImageRegression:
+        """Return the second part of the step: the regression on the inverse examples.
+
+        Raises:
+            SettingError: One of its settings is out of range.
+        """
+        return ImageRegression(self.regression, self.perceptual, self.regression_rate, self.regression_optimizer)
 
     @property
     def plain_descent(self) -> bool:
         """Whether θ moves by η_reg ∇ℓ itself."""
-        return self.regression_optimizer == "sgd"
+        return self.as_regression().plain_descent
 
     def check(self, channels: int, image_size: int) -> None:
         """Check that the regression can compare such images.
@@ -129,40 +128,12 @@ class InverseExamples(GeneratorUpdate):
         Raises:
             SettingError: If they are too small for SSIM, or the perceptual network does not take them.
         """
-        if self.regression == "ssim" and image_size < SSIM_WINDOW:
-            raise SettingError(
-                f"regression must not be 'ssim' for images below {SSIM_WINDOW} pixels, the size of its window, got "
-                f"images of {image_size}. Use larger images or another loss.",
-                self,
-            )
-        if self.perceptual is not None:
-            self.perceptual.check(channels, image_size)
+        with settings_of(self):
+            self.as_regression().check(channels, image_size)
 
     def objective(self, loss: GeneratorLoss, *, retain_graph: bool = False) -> Scalar:
         """Return η_reg ℓ(x(θ), x'). The generator steps on its gradient."""
-        examples = self.invert(loss, retain_graph=retain_graph)
-        images = loss.images.to(examples.displacement.dtype)
-        return self.regression_rate * self.regression_loss(images, examples)
-
-    def multiple_of_half_squares(self, values: int) -> float:
-        """Return the c for which η_reg ℓ = c · ½ ‖x(θ) - x'‖², with the gradient c η ∇_θ L; 1 if there is none.
-
-        Args:
-            values: Number of values in this process's images.
-
-        Source:
-            Weber 2021, eqs. 11 and 13.
-        """
-        multiple = HALF_SQUARES.get(self.regression)
-        return 1.0 if multiple is None else self.regression_rate * multiple(values * process_count())
-
-    def regression_loss(self, images: Images, examples: InverseExample) -> Scalar:
-        """Return this process's ℓ(x(θ), x'); the mean over the processes is the whole batch's."""
-        if self.regression == "perceptual":
-            assert self.perceptual is not None
-            return self.perceptual.distance(images, examples)
-        regression = REGRESSIONS[self.regression](images, examples)
-        return regression * process_count() if self.regression in SUMS else regression
+        return self.as_regression().objective(loss.images, self.invert(loss, retain_graph=retain_graph))
 
     def invert(self, loss: GeneratorLoss, *, retain_graph: bool = False) -> InverseExample:
         """Return x', images near the generator's that D calls real more readily.

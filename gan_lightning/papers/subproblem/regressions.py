@@ -13,21 +13,27 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from gan_lightning import losses
+from gan_lightning.errors import SettingError, above, one_of
 from gan_lightning.interfaces import Images
 from gan_lightning.losses import Logits, Scalar
 from gan_lightning.nets.user_network import imported_network, layer_outputs, tried_on_images
+from gan_lightning.system.processes import process_count
 
 LabelLoss = Literal["bce", "l2", "l1"]
 """Distances of D's label from "real"."""
 
 ImageLoss = Literal["sum", "half_sum", "mean", "l1", "ssim"]
 """Distances of images from inverse examples; the perceptual one takes a network."""
+
+Regression = Literal[ImageLoss, "perceptual"]
+RegressionOptimizer = Literal["own", "sgd"]
 
 VALUE_RANGE = (-1.0, 1.0)
 """Of images."""
@@ -38,17 +44,23 @@ class InverseExample:
     """Better images: x' = x + displacement.
 
     Attributes:
-        start: x, the generator's images.
+        start: x, the generator's image for each target.
         displacement: x' - x, more exact than x' itself in float32.
+        chosen: The number of each target's image in the generator's batch; None if each image has one target, in order.
     """
 
     start: Images
     displacement: Images
+    chosen: Int64[Tensor, " targets"] | None = None
 
     @property
     def targets(self) -> Images:
         """x', rounded."""
         return self.start + self.displacement
+
+    def regressed(self, images: Images) -> Float[Tensor, "targets channels height width"]:
+        """Return the image x(θ) of each target, out of the generator's batch."""
+        return images if self.chosen is None else images[self.chosen]
 
     def residual(self, images: Images) -> Images:
         """Return x(θ) - x'; at x(θ) = x it is as exact as the displacement."""
@@ -188,6 +200,89 @@ class PerceptualNetwork:
 
 
 torch.serialization.add_safe_globals([PerceptualNetwork])
+
+
+@dataclass(frozen=True)
+class ImageRegression:
+    """A generator's regression on targets: a distance, its rate, and the optimizer of its gradient.
+
+    Args:
+        regression: The distance: `sum`, `half_sum` or `mean` of squares, `l1`, `ssim` or `perceptual`.
+        perceptual: The network of `perceptual`.
+        regression_rate: η_reg.
+        regression_optimizer: The generator's `own`, or `sgd`.
+
+    Raises:
+        SettingError: A setting is out of range. It has no owner: updates have these settings as their own.
+
+    Source:
+        Weber 2021, section 6.1, which has the defaults.
+    """
+
+    regression: Regression = "sum"
+    perceptual: PerceptualNetwork | None = None
+    regression_rate: float = 0.5
+    regression_optimizer: RegressionOptimizer = "own"
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        above(None, 0, "The paper has 0.5.", regression_rate=self.regression_rate)
+        one_of(None, get_args(Regression), regression=self.regression)
+        one_of(None, get_args(RegressionOptimizer), regression_optimizer=self.regression_optimizer)
+        if (self.regression == "perceptual") != (self.perceptual is not None):
+            raise SettingError(
+                f"perceptual must be given with regression 'perceptual' and with no other, got {self.perceptual} with "
+                f"'{self.regression}'. Its `network` names a network."
+            )
+
+    @property
+    def plain_descent(self) -> bool:
+        """Whether θ moves by η_reg ∇ℓ itself."""
+        return self.regression_optimizer == "sgd"
+
+    def check(self, channels: int, image_size: int) -> None:
+        """Check that the distance can compare such images.
+
+        Raises:
+            SettingError: If they are too small for SSIM, or the perceptual network does not take them.
+        """
+        if self.regression == "ssim" and image_size < SSIM_WINDOW:
+            raise SettingError(
+                f"regression must not be 'ssim' for images below {SSIM_WINDOW} pixels, the size of its window, got "
+                f"images of {image_size}. Use larger images or another loss."
+            )
+        if self.perceptual is not None:
+            self.perceptual.check(channels, image_size)
+
+    def objective(self, images: Images, examples: InverseExample) -> Scalar:
+        """Return η_reg ℓ(x(θ), x'). The generator steps on its gradient.
+
+        Args:
+            images: The generator's, with their graph.
+            examples: Their targets.
+        """
+        return self.regression_rate * self.loss(images.to(examples.displacement.dtype), examples)
+
+    def loss(self, images: Images, examples: InverseExample) -> Scalar:
+        """Return this process's ℓ(x(θ), x'); the mean over the processes is the whole batch's."""
+        images = examples.regressed(images)
+        if self.regression == "perceptual":
+            assert self.perceptual is not None
+            return self.perceptual.distance(images, examples)
+        regression = REGRESSIONS[self.regression](images, examples)
+        return regression * process_count() if self.regression in SUMS else regression
+
+    def multiple_of_half_squares(self, values: int) -> float:
+        """Return the c for which η_reg ℓ = c · ½ ‖x(θ) - x'‖²; 1 if there is none.
+
+        Args:
+            values: Number of values in this process's images.
+
+        Source:
+            Weber 2021, eq. 11.
+        """
+        multiple = HALF_SQUARES.get(self.regression)
+        return 1.0 if multiple is None else self.regression_rate * multiple(values * process_count())
 
 
 @lru_cache(maxsize=1)

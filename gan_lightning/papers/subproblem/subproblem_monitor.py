@@ -16,17 +16,18 @@ from gan_lightning.measurements.measurement import Outcome
 from gan_lightning.papers.subproblem.gradient_agreement import inverse_examples_picture, measured_agreement
 from gan_lightning.papers.subproblem.inductive_bias import InductiveBias, Spectrum
 from gan_lightning.papers.subproblem.inverse_examples import InverseExamples
+from gan_lightning.papers.subproblem.targets import TargetRegression
 from gan_lightning.runs.counting import batches_done
 from gan_lightning.runs.delivery import deliver
 from gan_lightning.runs.run_folder import is_dry_run, write_picture
 from gan_lightning.system.seeds import own_or_run_seed
-from gan_lightning.training.generator_updates import GeneratorLoss, UpdatesGenerator, resting_statistics
+from gan_lightning.training.generator_updates import Direct, GeneratorLoss, UpdatesGenerator, resting_statistics
 
 GROUP = "subproblem"
 """The settings' group, and the first part of the figures' names."""
 
 HIDDEN = InverseExamples(regression="half_sum", regression_rate=1.0)
-"""The inverse examples of direct training, by eq. 13. Models with inverse examples are measured with their own."""
+"""The inverse examples of direct training, by eq. 13. Models with another update are measured with their own."""
 
 
 class SubproblemMonitor(Callback):
@@ -37,7 +38,8 @@ class SubproblemMonitor(Callback):
     examples that eq. 13 implies. ℓ is ½ ‖x(θ) - x'‖²; the factors of `sum`, `half_sum`, `mean` and η_reg are divided
     out. By eq. 13 the ratio is 1 and the angle 0, if x' is one step of `sgd` on the model's own loss, without total
     variation and with no value clamped. Other x' are measured in the same way, but the theorem predicts nothing. The
-    same is true of `l1`, `ssim` and `perceptual`, for which ℓ is η_reg times the distance.
+    same is true of `l1`, `ssim` and `perceptual`, for which ℓ is η_reg times the distance, and of a `TargetRegression`,
+    which has no η: the ratio is that of the two gradients, and the angle tells how far its step is from the GAN's.
 
     After epochs it logs `subproblem/trace` and `subproblem/effective_rank` of the inductive bias K_θ(x), in eval mode.
     They are means over some images, always from the same latents. A picture shows x, x', their difference and the
@@ -146,7 +148,7 @@ class SubproblemMonitor(Callback):
     ) -> Callable[[GeneratorLoss], None]:
         assert isinstance(pl_module, UpdatesGenerator)
         update = pl_module.generator_update
-        explicit = update if isinstance(update, InverseExamples) else HIDDEN
+        explicit = HIDDEN if isinstance(update, Direct) else update
 
         def observe(loss: GeneratorLoss) -> None:
             metrics: dict[str, float] = {}
@@ -155,9 +157,12 @@ class SubproblemMonitor(Callback):
                     agreement = measured_agreement(loss, explicit)
                     metrics |= {"gradient_ratio": agreement.ratio, "gradient_angle": agreement.angle}
                 if draws:
-                    picture, factor = inverse_examples_picture(
-                        explicit.invert(loss, retain_graph=True), columns=self.columns
-                    )
+                    if isinstance(explicit, TargetRegression):
+                        examples = explicit.targets.find(loss)
+                    else:
+                        inversion = explicit if isinstance(explicit, InverseExamples) else HIDDEN
+                        examples = inversion.invert(loss, retain_graph=True)
+                    picture, factor = inverse_examples_picture(examples, columns=self.columns)
                     metrics |= {"amplification": factor}
                     name = f"pictures/{GROUP}-epoch-{trainer.current_epoch:04d}"
                     write_picture(trainer, name, picture, GROUP)

@@ -1,20 +1,27 @@
 """The smallest GAN: a linear generator and a logistic discriminator on Gaussian data in d dimensions.
 
-D's gradient is a multiple of one vector w, so it pushes the generated data along w alone. Their mean can reach the
-data's mean; their covariance cannot reach the data's covariance.
+A linear D's gradient is a multiple of one vector w, so it pushes the generated data along w alone. Their mean can reach
+the data's mean; their covariance cannot reach the data's covariance. It even shrinks along w: points that D takes for
+generated are pushed further than the others. By Stein's lemma a step of G makes its map A, B without the last column,
+into (I - κ w wᵀ) A with κ = η E σ'(wᵀx) ≥ 0. Eq. 21 hides this behind a constant k.
+
+A quadratic D also sees the products x_i x_j. It pushes each point along its own vector, and the covariance can follow.
 
 Source:
-    Weber 2021, *The Hidden Tasks of Generative Adversarial Networks*, section 5.
+    Weber 2021, *The Hidden Tasks of Generative Adversarial Networks*, section 5; footnote 5 for features that hold
+    higher moments.
 
 Deviations, where the paper is silent:
     - D and G take one step each in turn, on N new points each.
     - B starts as the identity and no shift, w as zero.
     - The closed form is the regression on the targets of one inversion step (eq. 21).
+    - Footnote 5 names exp(i⟨t, x⟩) as an example of rich features; the quadratic ones are the smallest that hold the
+      covariance.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 from jaxtyping import Float, Float64
@@ -28,6 +35,10 @@ if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
 
 Points = Float[Tensor, "points dimensions"]
+Features = Float[Tensor, "points features"]
+"""φ(x), what the discriminator weighs: its logit is wᵀφ(x)."""
+
+Discriminator = Literal["linear", "quadratic"]
 
 
 def augmented(latents: Float[Tensor, "points dimensions"]) -> Float[Tensor, "points augmented"]:
@@ -39,25 +50,62 @@ def augmented(latents: Float[Tensor, "points dimensions"]) -> Float[Tensor, "poi
     return torch.cat([latents, latents.new_ones(len(latents), 1)], dim=1)
 
 
-def discriminator_gradient(
-    w: Float[Tensor, " dimensions"], real: Points, generated: Points
-) -> Float[Tensor, " dimensions"]:
-    """Return ∇_w of D's loss, the mean over the real points plus the mean over the generated ones.
+def features(points: Points, discriminator: Discriminator = "linear") -> Features:
+    """Return φ(x): x itself, or x and the upper triangle of x xᵀ, row by row.
 
     Source:
-        Weber 2021, eq. 18.
+        Weber 2021, section 5, footnote 5.
+    """
+    if discriminator == "linear":
+        return points
+    rows, columns = torch.triu_indices(points.shape[1], points.shape[1])
+    return torch.cat([points, points[:, rows] * points[:, columns]], dim=1)
+
+
+def logit_slopes(w: Float[Tensor, " features"], points: Points, discriminator: Discriminator = "linear") -> Points:
+    """Return ∇_x of the logit wᵀφ(x) at each point.
+
+    For a linear D it is w everywhere. For a quadratic one it is w₁ + (U + Uᵀ) x: w₁ are the weights of x, and the upper
+    triangular U holds those of the products.
+
+    Source:
+        Weber 2021, eq. 20, where φ(x) is x; section 5, footnote 5.
+    """
+    dimensions = points.shape[1]
+    if discriminator == "linear":
+        return w.expand_as(points)
+    upper = w.new_zeros(dimensions, dimensions)
+    upper[tuple(torch.triu_indices(dimensions, dimensions))] = w[dimensions:]
+    return w[:dimensions] + points @ (upper + upper.T)
+
+
+def discriminator_gradient(
+    w: Float[Tensor, " features"], real: Features, generated: Features
+) -> Float[Tensor, " features"]:
+    """Return ∇_w of D's loss, the mean over the real points plus the mean over the generated ones.
+
+    Args:
+        w: D's weights.
+        real: φ of the real points.
+        generated: φ of the generated points.
+
+    Source:
+        Weber 2021, eq. 18, where φ(x) is x.
     """
     of_real = ((torch.sigmoid(real @ w) - 1)[:, None] * real).mean(0)
     return of_real + (torch.sigmoid(generated @ w)[:, None] * generated).mean(0)
 
 
-def inverse_points(w: Float[Tensor, " dimensions"], generated: Points, rate: float) -> Points:
-    """Return x' = x - η (σ(wᵀx) - 1) w, a step of each point towards "real".
+def inverse_points(
+    w: Float[Tensor, " features"], generated: Points, rate: float, discriminator: Discriminator = "linear"
+) -> Points:
+    """Return x' = x - η (σ(wᵀφ(x)) - 1) ∇_x wᵀφ(x), a step of each point towards "real".
 
     Source:
-        Weber 2021, eqs. 20 and 21.
+        Weber 2021, eqs. 20 and 21, where φ(x) is x.
     """
-    return generated - rate * (torch.sigmoid(generated @ w) - 1)[:, None] * w
+    labels = torch.sigmoid(features(generated, discriminator) @ w)
+    return generated - rate * (labels - 1)[:, None] * logit_slopes(w, generated, discriminator)
 
 
 def regression_gradient(
@@ -87,17 +135,20 @@ class ToyGAN:
     Args:
         mean: μ of the data.
         covariance: Σ of the data, positive definite.
+        discriminator: What D sees of a point: `linear` the point itself, `quadratic` also its values' products.
         solver: The way in which B follows the targets: `gradient` takes one step of unit rate, which eq. 13 makes a
             step of rate `inversion_rate` of the GAN; `closed_form` solves the regression.
         steps: Steps of D, and of G.
         points: N, real and generated points in a step.
-        discriminator_rate: Learning rate of w.
+        discriminator_rate: Learning rate of w. A quadratic D wants a lower one, such as 0.03: its features are larger,
+            and at 0.1 its steps overshoot.
         inversion_rate: η of eq. 21.
         seed: Seed of all points.
     """
 
     mean: tuple[float, ...] = (2.0, -1.0)
     covariance: tuple[tuple[float, ...], ...] = ((1.0, 0.8), (0.8, 2.0))
+    discriminator: Discriminator = "linear"
     solver: Literal["gradient", "closed_form"] = "gradient"
     steps: int = 1000
     points: int = 1000
@@ -123,6 +174,7 @@ class ToyGAN:
         at_least(self, 1, steps=self.steps)
         at_least(self, dimensions + 1, points=self.points)
         above(self, 0, discriminator_rate=self.discriminator_rate, inversion_rate=self.inversion_rate)
+        one_of(self, get_args(Discriminator), discriminator=self.discriminator)
         one_of(self, ("gradient", "closed_form"), solver=self.solver)
 
 
@@ -156,8 +208,9 @@ def train_toy(settings: ToyGAN = ToyGAN()) -> ToyHistory:
     """Train the toy.
 
     Source:
-        Weber 2021, sections 5.1 and 5.2.
+        Weber 2021, sections 5.1 and 5.2, and footnote 5 for a quadratic discriminator.
     """
+    kind = settings.discriminator
     rng = torch.Generator().manual_seed(settings.seed)
     mu, sigma = (torch.tensor(each, dtype=torch.float64) for each in (settings.mean, settings.covariance))
     root, dimensions = torch.linalg.cholesky(sigma), len(mu)
@@ -165,13 +218,14 @@ def train_toy(settings: ToyGAN = ToyGAN()) -> ToyHistory:
     def drawn() -> Tensor:
         return torch.randn(settings.points, dimensions, dtype=torch.float64, generator=rng)
 
-    b, w = torch.eye(dimensions, dimensions + 1, dtype=torch.float64), torch.zeros_like(mu)
+    b, w = torch.eye(dimensions, dimensions + 1, dtype=torch.float64), torch.zeros_like(features(mu[None], kind)[0])
     history = [b]
     for _ in range(settings.steps):
         latents = augmented(drawn())
         real, generated = drawn() @ root.T + mu, latents @ b.T
-        w = w - settings.discriminator_rate * discriminator_gradient(w, real, generated)
-        targets = inverse_points(w, generated, settings.inversion_rate)
+        seen = features(real, kind), features(generated, kind)
+        w = w - settings.discriminator_rate * discriminator_gradient(w, *seen)
+        targets = inverse_points(w, generated, settings.inversion_rate, kind)
         if settings.solver == "closed_form":
             b = closed_form(latents, targets)
         else:

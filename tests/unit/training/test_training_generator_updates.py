@@ -15,10 +15,13 @@ from gan_lightning.papers import (
     GAN,
     MGAN,
     BiGAN,
+    ImplicitMaximumLikelihood,
     InverseExamples,
     LatentRegressor,
+    NearestRealImages,
     PermutationInvariantNetworks,
     SelfExGAN,
+    TargetRegression,
     TutorialNetworks,
 )
 from gan_lightning.training.generator_updates import Direct, GeneratorLoss, UpdatesGenerator
@@ -146,6 +149,8 @@ def test_another_update_of_the_generator_leaves_all_else_of_the_step_alone(name)
         InverseExamples(inversion_rate=0.1, inversion_steps=3, inversion_optimizer="adam", total_variation=0.1,
                         stay_close=1.0, clamp=True, discrepancy="l2", regression="l1"),
         InverseExamples(regression="mean", regression_optimizer="sgd"),
+        TargetRegression(ImplicitMaximumLikelihood()),
+        TargetRegression(NearestRealImages(), regression="l1"),
     ):  # fmt: skip
         model = built(name, update)
         fit(name, model)

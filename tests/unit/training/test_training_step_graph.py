@@ -18,11 +18,14 @@ from gan_lightning.papers import (
     Autoencoder,
     BiGAN,
     DensityRatioMonitor,
+    ImplicitMaximumLikelihood,
     InverseExamples,
     LatentRegressor,
+    NearestRealImages,
     PermutationInvariantNetworks,
     SelfExGAN,
     SubproblemMonitor,
+    TargetRegression,
     TutorialNetworks,
 )
 from gan_lightning.runs import finite, finite_watch
@@ -47,8 +50,10 @@ def mgan(shares_removed: int = 0, **settings) -> MGAN:
 MODELS = {
     "mgan": mgan,
     "mgan_apart": lambda: mgan(shares_removed=2),
+    "mgan_targets": lambda: mgan(generator_update=TargetRegression(ImplicitMaximumLikelihood())),
     "mgan_inverse": lambda: mgan(generator_update=InverseExamples()),
     "bigan": lambda: BiGAN(1, 28, MLP),
+    "bigan_targets": lambda: BiGAN(1, 28, MLP, generator_update=TargetRegression(NearestRealImages())),
     "bigan_in_turn": lambda: BiGAN(1, 28, MLP, simultaneous=False, generator_update=PLAIN_DESCENT),
     "gan": lambda: GAN(1, 28, MLP),
     "dcgan": lambda: GAN(1, 64, TUTORIAL, CONSTANT, simultaneous=False, latent_prior="normal"),

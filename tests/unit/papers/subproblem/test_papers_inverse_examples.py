@@ -14,7 +14,13 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 from gan_lightning.errors import SettingError
 from gan_lightning.papers import PermutationInvariantNetworks, TutorialNetworks
 from gan_lightning.papers.subproblem.inverse_examples import InverseExamples
-from gan_lightning.papers.subproblem.regressions import InverseExample, PerceptualNetwork, _loaded, _loaded_in_double
+from gan_lightning.papers.subproblem.regressions import (
+    ImageRegression,
+    InverseExample,
+    PerceptualNetwork,
+    _loaded,
+    _loaded_in_double,
+)
 from gan_lightning.training.generator_updates import Direct, GeneratorLoss, resting_statistics
 
 CONVNETS = TutorialNetworks(latent_dim=4, base_width=2)
@@ -263,20 +269,19 @@ def test_ssim_compares_structure_over_the_range_of_images():
     torch.manual_seed(0)
     start, moved = torch.rand(3, 1, 16, 16) * 2 - 1, torch.randn(3, 1, 16, 16) * 0.1
     images = start.clone().requires_grad_()
-    loss = InverseExamples(regression="ssim").regression_loss(images, InverseExample(start, moved))
+    loss = ImageRegression(regression="ssim").loss(images, InverseExample(start, moved))
     assert_close(loss, 1 - structural_similarity_index_measure(start, start + moved, data_range=2.0))
     (gradient,) = torch.autograd.grad(loss, images)
-    closer = InverseExamples(regression="ssim").regression_loss(start - gradient, InverseExample(start, moved))
+    closer = ImageRegression(regression="ssim").loss(start - gradient, InverseExample(start, moved))
     assert closer < loss
 
 
 def test_ssim_sees_steps_below_float32s_rounding():
     torch.manual_seed(0)
     start, moved = torch.rand(2, 1, 16, 16), 1e-10 * torch.randn(2, 1, 16, 16)
-    images, update = start.clone().requires_grad_(), InverseExamples(regression="ssim")
+    images, update = start.clone().requires_grad_(), ImageRegression(regression="ssim")
     gradient, ten_times = (
-        torch.autograd.grad(update.regression_loss(images, InverseExample(start, scale * moved)), images)[0]
-        for scale in (1, 10)
+        torch.autograd.grad(update.loss(images, InverseExample(start, scale * moved)), images)[0] for scale in (1, 10)
     )
     assert_close(ten_times, 10 * gradient, rtol=1e-2, atol=1e-2 * ten_times.abs().max().item())
 
@@ -304,7 +309,7 @@ def test_a_perceptual_distance_is_between_the_features_of_a_network_of_the_users
     images = start.clone().requires_grad_()
     first, last = network[0](start), network.eval()(start)
     first_wanted, last_wanted = network[0](start + moved), network(start + moved)
-    loss = update.regression_loss(images, InverseExample(start, moved))
+    loss = update.as_regression().loss(images, InverseExample(start, moved))
     assert_close(loss, F.mse_loss(first, first_wanted) + F.mse_loss(last, last_wanted))
     assert torch.autograd.grad(loss, images)[0].abs().max() > 0
     output = replace(settings, layers=()).distance(images, InverseExample(start, moved))

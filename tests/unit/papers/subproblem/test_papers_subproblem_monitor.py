@@ -18,9 +18,11 @@ from gan_lightning.papers import (
     GAN,
     MGAN,
     Autoencoder,
+    ImplicitMaximumLikelihood,
     InverseExamples,
     PermutationInvariantNetworks,
     SubproblemMonitor,
+    TargetRegression,
     TutorialNetworks,
 )
 from gan_lightning.papers.subproblem.inductive_bias import InductiveBias
@@ -87,6 +89,17 @@ def test_a_models_own_inverse_examples_are_what_is_measured():
         assert max(squares.under("gradient_angle").values()) < 1e-2
         for ratio in squares.under("gradient_ratio").values():
             assert_close(ratio, 1.0, rtol=1e-5, atol=0)
+
+
+def test_targets_without_a_discriminator_are_measured_and_drawn_as_the_models_own(tmp_path):
+    update = TargetRegression(ImplicitMaximumLikelihood())
+    monitor = SubproblemMonitor(1, 1, columns=3, images=1, probes=1)
+    recorder = fit(gan(generator_update=update), RunFolder(str(tmp_path)), monitor, max_epochs=1)
+    assert min(recorder.under("gradient_angle").values()) > 1
+    assert max(recorder.under("gradient_ratio").values()) > 10  # targets are far away, an η of 2e-4 is near
+    (factor,) = recorder.under("amplification").values()
+    assert 0.5 <= factor < 10  # two images differ by 2 at most
+    assert len(recorder.pictures) == 1
 
 
 def test_pictures_and_the_inductive_bias_come_every_n_epochs(tmp_path):

@@ -10,7 +10,9 @@ from gan_lightning.papers.subproblem.toy import (
     augmented,
     closed_form,
     discriminator_gradient,
+    features,
     inverse_points,
+    logit_slopes,
     regression_gradient,
     toy_picture,
     train_toy,
@@ -26,10 +28,31 @@ def bce(logits: torch.Tensor, label: float) -> torch.Tensor:
     return -label * y.log() - (1 - label) * (1 - y).log()
 
 
-def test_the_discriminators_gradient_is_that_of_eq_17():
-    w, real, generated = points(1)[0].requires_grad_(), points(seed=1), points(seed=2)
-    loss = bce(real @ w, 1.0).mean() + bce(generated @ w, 0.0).mean()
-    assert_close(discriminator_gradient(w.detach(), real, generated), torch.autograd.grad(loss, w)[0])
+KINDS = pytest.mark.parametrize("kind", ["linear", "quadratic"])
+
+
+def weights(kind: str) -> torch.Tensor:
+    return points(1, {"linear": 3, "quadratic": 9}[kind])[0]
+
+
+def written_out(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+    """Return the logit of each point, as a sum over the weights in their order."""
+    products = [x[:, i] * x[:, j] for i in range(3) for j in range(i, 3)]
+    return sum(weight * value for weight, value in zip(w, [*x.T, *products], strict=False))
+
+
+@KINDS
+def test_the_discriminators_gradient_is_that_of_eq_17(kind):
+    w, real, generated = weights(kind).requires_grad_(), points(seed=1), points(seed=2)
+    loss = bce(written_out(real, w), 1.0).mean() + bce(written_out(generated, w), 0.0).mean()
+    found = discriminator_gradient(w.detach(), features(real, kind), features(generated, kind))
+    assert_close(found, torch.autograd.grad(loss, w)[0])
+
+
+@KINDS
+def test_the_logits_slope_is_its_gradient_at_each_point(kind):
+    w, x = weights(kind), points(seed=2).requires_grad_()
+    assert_close(logit_slopes(w, x.detach(), kind), torch.autograd.grad(written_out(x, w).sum(), x)[0])
 
 
 def test_the_first_step_of_the_discriminator_is_along_the_difference_of_the_means():
@@ -38,20 +61,36 @@ def test_the_first_step_of_the_discriminator_is_along_the_difference_of_the_mean
     assert_close(-gradient, (real.mean(0) - generated.mean(0)) / 2)  # eq. 19 with α = β
 
 
-def test_inverse_points_descend_on_each_points_own_loss_towards_real():
-    w, generated = points(1)[0], points(seed=2).requires_grad_()
-    expected = generated - 0.3 * torch.autograd.grad(bce(generated @ w, 1.0).sum(), generated)[0]
-    assert_close(inverse_points(w, generated.detach(), 0.3), expected.detach())
+@KINDS
+def test_inverse_points_descend_on_each_points_own_loss_towards_real(kind):
+    w, generated = weights(kind), points(seed=2).requires_grad_()
+    expected = generated - 0.3 * torch.autograd.grad(bce(written_out(generated, w), 1.0).sum(), generated)[0]
+    assert_close(inverse_points(w, generated.detach(), 0.3, kind), expected.detach())
 
 
-def test_a_step_of_regression_is_a_step_of_the_gan():
+@KINDS
+def test_a_step_of_regression_is_a_step_of_the_gan(kind):
     """Eq. 13 again: ∇_B of the regression is η times ∇_B of the generator's loss."""
-    b, w = points(3, 4, seed=3).requires_grad_(), points(1)[0]
+    b, w = points(3, 4, seed=3).requires_grad_(), weights(kind)
     latents = augmented(points(seed=4))
-    loss = bce((latents @ b.T) @ w, 1.0).mean()
+    loss = bce(written_out(latents @ b.T, w), 1.0).mean()
     generated = (latents @ b.T).detach()
-    found = regression_gradient(latents, generated, inverse_points(w, generated, 0.3))
+    found = regression_gradient(latents, generated, inverse_points(w, generated, 0.3, kind))
     assert_close(found, 0.3 * torch.autograd.grad(loss, b)[0])
+
+
+def test_before_a_linear_discriminator_the_generators_map_shrinks_along_w_and_along_w_alone():
+    """(I - κ w wᵀ) A, up to the sampling of the points; across w nothing moves at all."""
+    b, w, eta = points(3, 4, seed=3), points(1)[0], 0.3
+    latents = augmented(points(200_000))
+    generated = latents @ b.T
+    moved = b - regression_gradient(latents, generated, inverse_points(w, generated, eta))
+    labels = torch.sigmoid(generated @ w)
+    shrunk = torch.eye(3, dtype=torch.float64) - eta * (labels * (1 - labels)).mean() * torch.outer(w, w)
+    assert_close(moved[:, :3], shrunk @ b[:, :3], rtol=0, atol=5e-3)
+    assert (shrunk - torch.eye(3)).norm() > 20 * 5e-3
+    across = torch.linalg.svd(w[None])[2][1:]
+    assert_close(across @ moved, across @ b)
 
 
 def test_the_closed_form_is_the_least_squares_solution():
@@ -76,6 +115,14 @@ def test_the_mean_converges_to_the_datas_and_the_covariance_does_not(solver, set
     assert errors["mean"][-200:].max() < 0.05
     assert errors["covariance"].min() > 0.75
     assert history.means.shape == (settings.steps + 1, len(settings.mean))
+
+
+@pytest.mark.parametrize("solver", ["gradient", "closed_form"])
+def test_before_a_quadratic_discriminator_the_covariance_converges_too(solver):
+    rates = {"discriminator_rate": 0.03, "inversion_rate": 0.2}
+    errors = train_toy(ToyGAN(discriminator="quadratic", solver=solver, **rates, steps=500, points=300)).errors()
+    assert errors["mean"][-100:].max() < 0.05
+    assert errors["covariance"][-100:].max() < 0.15
 
 
 def test_the_history_is_of_the_generators_distribution():
