@@ -15,6 +15,9 @@ from torch import Tensor
 Logits = Float[Tensor, " batch"]
 Scalar = Float[Tensor, ""]
 
+Reduction = Literal["mean", "sum"]
+"""The way in which the dimensions of a latent make one number."""
+
 
 def discriminator_loss(real_logits: Float[Tensor, " real"], fake_logits: Float[Tensor, " fake"]) -> Scalar:
     """Return -E log D(x) - E log(1 - D(G(z))), the discriminator's objective.
@@ -156,21 +159,23 @@ def reconstruction_loss(
     return (images - reconstructed).abs().pow(norm).flatten(1).sum(1).mean()
 
 
-def matching_loss(mean: Float[Tensor, " latent"], variance: Float[Tensor, " latent"]) -> Scalar:
-    """Return the Kullback-Leibler divergence of normal latents with these moments from N(0, 1), a mean over dimensions.
+def matching_loss(mean: Float[Tensor, " latent"], variance: Float[Tensor, " latent"], reduction: Reduction) -> Scalar:
+    """Return the Kullback-Leibler divergence of normal latents with these moments from N(0, 1).
 
     Args:
         mean: μ of each dimension over a batch.
         variance: σ² of each dimension over a batch, divided by the number of images.
+        reduction: Whether the dimensions are averaged, or summed up as the divergence of independent dimensions is.
 
     Returns:
-        Mean over dimensions of (σ² + μ² - 1) / 2 - log σ, in nats; 0 for the moments of N(0, 1).
+        Mean or sum over dimensions of (σ² + μ² - 1) / 2 - log σ, in nats; 0 for the moments of N(0, 1).
 
     Source:
         Liu 2018, eq. 4.5 and appendix A.
 
     Deviations:
-        The thesis prints -M/2, for a sum, and 1/M, for a mean: with both, N(0, 1) would not be the minimum. Here both
-        are for a mean.
+        The thesis prints -M/2, for a sum, and 1/M, for a mean: with both, N(0, 1) would not be the minimum. Here either
+        both are for a mean, or both for a sum.
     """
-    return ((variance + mean.square() - 1 - variance.log()) / 2).mean()
+    divergences = (variance + mean.square() - 1 - variance.log()) / 2
+    return divergences.sum() if reduction == "sum" else divergences.mean()

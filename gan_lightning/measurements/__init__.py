@@ -9,6 +9,7 @@ from gan_lightning.measurements.depth import FrozenDepth
 from gan_lightning.measurements.embedding import Embedding
 from gan_lightning.measurements.feeding import IterativeFeeding
 from gan_lightning.measurements.filters import Filters
+from gan_lightning.measurements.kept_class import KeptClass
 from gan_lightning.measurements.measurement import Measurement, Outcome
 from gan_lightning.measurements.neighbours import Neighbours
 from gan_lightning.measurements.quality import Quality
@@ -28,6 +29,7 @@ MEASUREMENTS: tuple[type[Measurement], ...] = (
     FrozenDepth,
     Quality,
     Reconstruction,
+    KeptClass,
     Samples,
     Filters,
     Neighbours,
@@ -47,6 +49,7 @@ __all__ = [
     "Filters",
     "FrozenDepth",
     "IterativeFeeding",
+    "KeptClass",
     "Measurement",
     "Neighbours",
     "Outcome",

@@ -69,7 +69,7 @@ class AdversarialModule(LightningModule, ABC):
         It reads no tensor on the host (`item`, `bool`, `cpu`), and logs nothing. Then the step can be one graph.
 
         Returns:
-            The losses to log, without `train/` before their names.
+            The losses, and other numbers, to log, without `train/` before their names.
         """
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
@@ -114,7 +114,7 @@ class AdversarialModule(LightningModule, ABC):
 
     @abstractmethod
     def held_out_losses(self, real: Images, rng: torch.Generator) -> Mapping[str, Tensor]:
-        """Return losses on held-out images, under their names; `rng` draws the latents."""
+        """Return losses and other numbers on held-out images, under their names; `rng` draws the latents."""
 
     @abstractmethod
     def extractors(self) -> Mapping[str, nn.Module]:

@@ -22,6 +22,9 @@ TINY = [
     "--transfer.paper.epochs=1", "--transfer.tuned.strengths=[0.1]",
 ]  # fmt: skip
 BOTH = ("paper", "tuned")
+WORKING_ADAM = "selfexgan/working_adam.yaml"
+"""Goes on top of any other configuration of its folder."""
+
 TINY_MGAN = ["--model.base_width=4", "--model.feature_dim=8"]
 TINY_MLP = ["--model.networks.width=8"]
 ON_FEW = ["--data.limit=200"]
@@ -37,6 +40,7 @@ def parts_with(config: str) -> list[str]:
         "mgan": [config, "data/digits.yaml"],
         "bigan/data": ["bigan/images/bigan.yaml", config],
         "bigan/images": [config, "bigan/data/celeba64.yaml"],
+        "selfexgan": [*(["selfexgan/digits.yaml"] if config == WORKING_ADAM else []), config],
     }.get(folder, [config])
 
 
@@ -116,14 +120,16 @@ def test_a_configuration_of_selfexgan_trains_a_batch_with_the_table_of_its_data(
         return
     # On 12,288 pixels the tuned probe takes its time.
     results = trained_in_a_batch(
-        gan_lightning, tmp_path, data_root, [config], "--model.base_width=2", "--transfer.tuned=null"
+        gan_lightning, tmp_path, data_root, parts_with(config), "--model.base_width=2", "--transfer.tuned=null"
     )
     extractors = ("encoder", "encoder_hidden", "discriminator")
     assert trained_extractors(results) == {(extractor, "paper") for extractor in extractors}
     settings = results.about["model_settings"]
-    assert settings["tables"] == {"digits": "mnist", "imagenet32": "imagenet"}.get(name, name)
+    working = config == WORKING_ADAM
+    assert settings["tables"] == {"digits": "mnist", "working_adam": "mnist", "imagenet32": "imagenet"}.get(name, name)
+    assert (settings["learning_rate"], settings["betas"]) == ((2e-4, [0.5, 0.999]) if working else (1e-3, [0.9, 0.99]))
     data = results.about["data_settings"]
-    images = {"mnist": 30000, "svhn": 40000, "cifar10": 35000, "digits": None}.get(name, 40000)
+    images = {"mnist": 30000, "svhn": 40000, "cifar10": 35000, "digits": None, "working_adam": None}.get(name, 40000)
     assert (data["batch_size"], data["limit"]) == (64, images)
     assert data["image_size"] == (64 if "celeba" in name else 32)
     assert data.get("crop_size") == (64 if name == "celeba_crop" else None)

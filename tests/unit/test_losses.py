@@ -122,10 +122,18 @@ def test_the_reconstruction_loss_sums_over_an_image_and_averages_over_images(nor
 
 def test_the_matching_loss_is_0_for_the_moments_of_n_0_1_and_positive_elsewhere():
     mean, variance = torch.zeros(7), torch.ones(7)
-    assert losses.matching_loss(mean, variance) == 0
-    assert losses.matching_loss(mean + 0.1, variance) > 0
-    assert losses.matching_loss(mean, variance * 1.1) > 0
-    assert losses.matching_loss(mean, variance * 0.9) > 0
+    for reduction in ("mean", "sum"):
+        assert losses.matching_loss(mean, variance, reduction) == 0
+        assert losses.matching_loss(mean + 0.1, variance, reduction) > 0
+        assert losses.matching_loss(mean, variance * 1.1, reduction) > 0
+        assert losses.matching_loss(mean, variance * 0.9, reduction) > 0
+
+
+def test_the_matching_loss_by_hand_as_a_sum_and_as_a_mean():
+    mean, variance = double([1.0, 0.0]), double([1.0, 4.0])
+    # (1 + 1 - 1) / 2 - log 1 = 0.5 and (4 + 0 - 1) / 2 - log 2 = 1.5 - 0.693147
+    assert_close(losses.matching_loss(mean, variance, "sum"), double(1.306853), rtol=0, atol=1e-6)
+    assert_close(losses.matching_loss(mean, variance, "mean"), double(0.653426), rtol=0, atol=1e-6)
 
 
 @given(mean=st.lists(st.floats(-2, 2), min_size=1, max_size=3), variance=st.floats(0.05, 4))
@@ -136,5 +144,6 @@ def test_the_matching_loss_is_the_divergence_by_numerical_integration(mean, vari
         log_p = -0.5 * np.log(2 * np.pi * variance) - (x - mu) ** 2 / (2 * variance)
         log_q = -0.5 * np.log(2 * np.pi) - x**2 / 2
         divergences.append(np.trapezoid(np.exp(log_p) * (log_p - log_q), x))
-    loss = losses.matching_loss(double(mean), torch.full((len(mean),), variance, dtype=torch.float64))
-    assert_close(loss, double(np.mean(divergences)), rtol=1e-6, atol=1e-8)
+    moments = double(mean), torch.full((len(mean),), variance, dtype=torch.float64)
+    for reduction, expected in (("mean", np.mean(divergences)), ("sum", np.sum(divergences))):
+        assert_close(losses.matching_loss(*moments, reduction), double(expected), rtol=1e-6, atol=1e-8)

@@ -14,7 +14,8 @@ Deviations, where the thesis is silent or its parts do not fit each other:
     - E ends in a sigmoid, so around the origin it could not have the moments of N(0, 1): the sphere's centre is 0.5 in
       each dimension, and its radius the square root of the latent's length, the length of a vector of N(0, I). z_n is
       projected to the same sphere.
-    - The matching loss (eq. 4.5) is of E(x), with the moments of the whole batch, of all processes; its weight is 1.
+    - The matching loss (eq. 4.5) is of E(x), with the moments of the whole batch, of all processes; its weight is 1. It
+      is a mean over dimensions. `matching_reduction=sum` is the other reading, that of appendix A.
     - D1 and D2 step first, on the images and latents of G and E. Then G and E step on the same latents, against the
       moved D1 and D2: "alternating". Each kind of input is a forward pass of its own and has its own batch statistics.
     - Statistics of training therefore mix real and generated images in E's batch norm, and G(E(x)) with G(z_n) in G's.
@@ -25,8 +26,9 @@ Deviations, where the thesis is silent or its parts do not fit each other:
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite, sqrt
+from typing import get_args
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +37,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from gan_lightning import losses
-from gan_lightning.errors import DataError, SettingError, above, at_least, refused
+from gan_lightning.errors import DataError, SettingError, above, at_least, one_of, refused
 from gan_lightning.interfaces import Batch, Images, Latents, LinearHead
 from gan_lightning.nets.heads import linear_heads
 from gan_lightning.nets.layers import PairDiscriminator
@@ -48,6 +50,9 @@ from gan_lightning.training.generator_updates import Direct, GeneratorLoss, Gene
 from gan_lightning.training.latents import UniformLatents
 from gan_lightning.training.precision import full_precision, precise_sigmoid
 
+SATURATED = 0.49
+"""A sigmoid further than this from 0.5 is saturated: its slope is below 0.01, of at most 0.25."""
+
 Generated = Float[Tensor, "fakes channels height width"]
 """Images of both kinds, x̂ and x_n."""
 
@@ -57,11 +62,13 @@ class Inferred:
     """The outputs of E and G for a batch x.
 
     Attributes:
+        outputs: E's last layer for x, a sigmoid, before the projection to the sphere that makes z of it.
         latents: z = E(x).
         images: x̂ = G(z), then x_n = G(z_n): all of G's images, one half each.
         encoded_again: ẑ = E(x̂).
     """
 
+    outputs: Latents
     latents: Latents
     images: Generated
     encoded_again: Latents
@@ -78,7 +85,7 @@ class Inferred:
 
     def detach(self) -> "Inferred":
         """Return the same values without their gradients."""
-        return Inferred(self.latents.detach(), self.images.detach(), self.encoded_again.detach())
+        return Inferred(*(each.detach() for each in (self.outputs, self.latents, self.images, self.encoded_again)))
 
 
 class SelfExGAN(UniformLatents, AdversarialModule):
@@ -92,6 +99,7 @@ class SelfExGAN(UniformLatents, AdversarialModule):
         centre: Centre of the latents' sphere, in each dimension.
         radius: Radius of the latents' sphere; by default the square root of a latent's length.
         matching_weight: Weight of the matching loss in E's objective.
+        matching_reduction: Whether the matching loss is a mean or a sum over the latent's dimensions.
         swap_real_pairs: Whether E also makes real pairs look fake to D2. Otherwise G and E only make fake pairs look
             real.
         learning_rate: Adam's, for all four networks.
@@ -112,6 +120,7 @@ class SelfExGAN(UniformLatents, AdversarialModule):
         centre: float = 0.5,
         radius: float | None = None,
         matching_weight: float = 1.0,
+        matching_reduction: losses.Reduction = "mean",
         swap_real_pairs: bool = True,
         learning_rate: float = 1e-3,
         betas: tuple[float, float] = (0.9, 0.99),
@@ -132,6 +141,7 @@ class SelfExGAN(UniformLatents, AdversarialModule):
         if radius is not None:
             above(self, 0, "Leave it out for the thesis' own.", radius=radius)
         at_least(self, 0, matching_weight=matching_weight, learning_rate=learning_rate)
+        one_of(self, get_args(losses.Reduction), matching_reduction=matching_reduction)
         if not isfinite(centre):
             raise refused(self, "centre", "be a number", centre, "Leave it out for 0.5.")
         check_betas(self, betas, "0.9 and 0.99 are the default.")
@@ -139,7 +149,8 @@ class SelfExGAN(UniformLatents, AdversarialModule):
         self.save_hyperparameters()
         self.image_size, self.latent_dim = image_size, rows.latent_dim
         self.centre, self.radius = centre, sqrt(rows.latent_dim) if radius is None else radius
-        self.matching_weight, self.learning_rate, self.betas = matching_weight, learning_rate, betas
+        self.matching_weight, self.matching_reduction = matching_weight, matching_reduction
+        self.learning_rate, self.betas = learning_rate, betas
         self.swap_real_pairs = swap_real_pairs
         self.generator = network(rows.generator, rows.latent_dim, base_width)
         self.encoder = network(rows.encoder, rows.image, base_width)
@@ -188,30 +199,29 @@ class SelfExGAN(UniformLatents, AdversarialModule):
         self.check_finite({f"train/{name}": loss for name, loss in discriminator_losses.items()})
         self.step(dict(zip((step_d1, step_d2), discriminator_losses.values(), strict=True)))
 
-        matching_loss = losses.matching_loss(*moments(full_precision(made.latents)))
+        matching_loss = losses.matching_loss(*moments(full_precision(made.latents)), self.matching_reduction)
         generator_loss = self.generator_loss(real, made, matching_loss)
         generator_losses = {"generator_encoder_loss": generator_loss.others[0], "matching_loss": matching_loss}
         self.check_finite({f"train/{name}": loss for name, loss in generator_losses.items()})
         self.step({step_g: generator_loss, step_e: generator_loss.value}, last=True)
 
         self.count(real, d_steps=1, g_steps=1)
-        return {**discriminator_losses, **generator_losses}
+        return {**discriminator_losses, **generator_losses, "saturated": saturated_share(made.outputs)}
 
     def infer(self, real: Images, rng: torch.Generator | None = None) -> Inferred:
         """Return the outputs of E and G for x, and G's images of latents drawn with `rng`."""
-        latents = self.encode(real)
+        outputs = self.encoder_outputs(real)
+        latents = self.project(outputs)
         images = torch.cat([self.generator(latents), self.generator(self.sample_latents(len(real), rng))])
-        return self.inferred(latents, images)
-
-    def inferred(self, latents: Latents, images: Generated) -> Inferred:
-        """Return z and G's images, and ẑ = E(x̂) for the first half of these images."""
-        return Inferred(latents, images, self.encode(images[: len(latents)]))
+        return Inferred(outputs, latents, images, self.encode(images[: len(latents)]))
 
     def generator_loss(self, real: Images, made: Inferred, matching_loss: Tensor) -> GeneratorLoss:
         """Return G's and E's loss; G does not act on z, so the matching loss moves E alone."""
 
         def judge(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            seen = made if images is made.images else self.inferred(made.latents, images)
+            seen = made
+            if images is not made.images:
+                seen = replace(made, images=images, encoded_again=self.encode(images[: len(made.latents)]))
             fake_logits = self.discriminate(seen.reconstructed, seen.sampled)
             real_pairs, fake_pairs = self.discriminate_pairs(real, seen)
             adversarial_loss = losses.generator_loss(fake_logits) + (
@@ -254,8 +264,12 @@ class SelfExGAN(UniformLatents, AdversarialModule):
         return real_logits(real_pairs), torch.cat([real_logits(pairs) for pairs in fake_pairs])
 
     def held_out_losses(self, real: Images, rng: torch.Generator) -> Mapping[str, Tensor]:
-        """Return the losses of D1 and D2; the matching loss is one of training batches."""
-        return self.discriminator_losses(real, self.infer(real, rng))
+        """Return the losses of D1 and D2, and the share of saturated outputs of E.
+
+        The matching loss is one of training batches.
+        """
+        made = self.infer(real, rng)
+        return {**self.discriminator_losses(real, made), "saturated": saturated_share(made.outputs)}
 
     def sample_latents(self, count: int, rng: torch.Generator | None = None) -> Latents:
         """Return `count` latents, normal ones projected to the sphere."""
@@ -263,7 +277,11 @@ class SelfExGAN(UniformLatents, AdversarialModule):
 
     def encode(self, images: Images) -> Latents:
         """Return E(x), on the sphere."""
-        return self.project(precise_sigmoid(self.encoder(resized(images, self.image_size))))
+        return self.project(self.encoder_outputs(images))
+
+    def encoder_outputs(self, images: Images) -> Latents:
+        """Return E's last layer, a sigmoid, before the projection to the sphere."""
+        return precise_sigmoid(self.encoder(resized(images, self.image_size)))
 
     def project(self, latents: Latents) -> Latents:
         """Return the latents on this model's sphere."""
@@ -299,6 +317,11 @@ def project_to_sphere(latents: Latents, centre: float, radius: float) -> Latents
         Liu 2018, eqs. 4.1 to 4.4.
     """
     return radius * F.normalize(latents - centre, dim=1) + centre
+
+
+def saturated_share(outputs: Latents) -> Float[Tensor, ""]:
+    """Return the share of a sigmoid's outputs that are within 0.01 of 0 or of 1, where it has hardly any gradient."""
+    return ((outputs - 0.5).abs() > SATURATED).float().mean()
 
 
 def real_logits(outputs: Float[Tensor, "batch outputs"]) -> Float[Tensor, " batch"]:

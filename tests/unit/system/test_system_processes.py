@@ -80,7 +80,7 @@ def matching(rows: slice) -> dict:
     encoder, batch = nn.Linear(5, 3), torch.randn(10, 5)
     wrapped = nn.parallel.DistributedDataParallel(encoder) if dist.is_initialized() else encoder
     mean, variance = moments(torch.sigmoid(wrapped(batch[rows])))
-    loss = matching_loss(mean, variance)
+    loss = matching_loss(mean, variance, "mean")
     loss.backward()
     return {
         "loss": loss.detach(),

@@ -3,6 +3,7 @@
 from collections import Counter
 from math import sqrt
 
+import jaxtyping
 import pytest
 import torch
 from hypothesis import given
@@ -15,7 +16,7 @@ from gan_lightning.data import Digits
 from gan_lightning.errors import DataError, NonFiniteError, SettingError
 from gan_lightning.interfaces import EncodesImages, GeneratesImages, HasExtractors
 from gan_lightning.papers import SelfExGAN
-from gan_lightning.papers.selfexgan.selfexgan import project_to_sphere, real_logits
+from gan_lightning.papers.selfexgan.selfexgan import project_to_sphere, real_logits, saturated_share
 
 NETWORKS = {"discriminator", "pair_discriminator", "generator", "encoder"}
 
@@ -73,7 +74,7 @@ def bce(logits: torch.Tensor, target: float) -> torch.Tensor:
 
 
 def plain_losses(
-    model: SelfExGAN, real: torch.Tensor, sampled: torch.Tensor, weight: float, swap: bool
+    model: SelfExGAN, real: torch.Tensor, sampled: torch.Tensor, weight: float, swap: bool, reduction: str
 ) -> dict[str, tuple]:
     """Return (loss, networks that step on it), every network run anew for every term."""
 
@@ -91,7 +92,7 @@ def plain_losses(
     fooling = (bce(d1(g(z())), 1) + bce(d1(g(sampled)), 1)) / 2
     fooling = fooling + swap * bce(d2(real, z()), 0) + (bce(d2(g(z()), z()), 1) + bce(d2(real, e(g(z()))), 1)) / 2
     mean, variance = z().mean(0), z().var(0, correction=0)
-    divergence = (0.5 * (variance + mean**2 - 1) - variance.sqrt().log()).mean()
+    divergence = (0.5 * (variance + mean**2 - 1) - variance.sqrt().log()).sum() / (1 if reduction == "sum" else 64)
     return {
         "discriminators": ((first, [model.discriminator]), (second, [model.pair_discriminator])),
         "generator and encoder": (
@@ -100,9 +101,11 @@ def plain_losses(
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(("weight", "swap"), [(1.0, True), (0.3, False)])
-def test_a_batch_is_the_algorithm_written_out(weight, swap, monkeypatch):
-    ours, reference = small(matching_weight=weight, swap_real_pairs=swap), small()
+@pytest.mark.parametrize(
+    ("weight", "swap", "reduction"), [(1.0, True, "mean"), (0.3, False, "mean"), (1.0, True, "sum")]
+)
+def test_a_batch_is_the_algorithm_written_out(weight, swap, reduction, monkeypatch):
+    ours, reference = small(matching_weight=weight, swap_real_pairs=swap, matching_reduction=reduction), small()
     reference.load_state_dict(ours.state_dict())
     loader, normal = batches(1), torch.randn(5, 64, dtype=torch.float64)
     monkeypatch.setattr(torch, "randn", lambda *_, **__: normal.clone())
@@ -114,7 +117,7 @@ def test_a_batch_is_the_algorithm_written_out(weight, swap, monkeypatch):
     sampled = 0.5 + 8 * (normal - 0.5) / (normal - 0.5).norm(dim=1, keepdim=True)
     for step in ("discriminators", "generator and encoder"):  # the second against the discriminators that have moved
         updates = []
-        for loss, networks in plain_losses(reference, real, sampled, weight, swap)[step]:
+        for loss, networks in plain_losses(reference, real, sampled, weight, swap, reduction)[step]:
             weights = [p for network in networks for p in network.parameters()]
             for p, gradient in zip(weights, torch.autograd.grad(loss, weights, retain_graph=True), strict=True):
                 updates.append((p, (p - 1e-3 * gradient / (gradient.abs() + 1e-8)).detach()))  # Adam's first step
@@ -219,9 +222,24 @@ def test_batches_are_counted_once_and_the_losses_are_logged(tables, channels):
     assert (model.images_seen.item(), model.d_steps.item(), model.g_steps.item()) == (15, 3, 3)
     assert {name for name in trainer.logged_metrics if name.startswith("train/")} == {
         "train/discriminator_loss", "train/pair_discriminator_loss", "train/generator_encoder_loss",
-        "train/matching_loss",
+        "train/matching_loss", "train/saturated",
     }  # fmt: skip
     assert all(torch.isfinite(value) for value in trainer.logged_metrics.values())
+
+
+def test_outputs_are_saturated_within_a_hundredth_of_the_ends_of_a_sigmoid():
+    outputs = torch.tensor([[0.005, 0.02, 0.5, 0.98, 0.995], [0.0, 0.5, 0.5, 0.5, 1.0]])
+    assert saturated_share(outputs) == torch.tensor(0.4)
+
+
+@pytest.mark.parametrize(("bias", "share"), [(0.0, 0.0), (8.0, 1.0), (-8.0, 1.0)])
+def test_the_share_of_saturated_outputs_is_that_of_e_for_real_images(bias, share):
+    model, loader = small(), batches(1)
+    with torch.no_grad():
+        model.encoder[-1][0].bias.fill_(bias)
+    held_out = model.held_out_losses(next(iter(loader))[0], torch.Generator())
+    assert held_out["saturated"] == share
+    assert fit(model, loader).logged_metrics["train/saturated"] == share
 
 
 def test_the_model_declares_what_others_may_do_with_it():
@@ -241,7 +259,7 @@ def test_the_model_declares_what_others_may_do_with_it():
     assert_close(model.encode(images), model.project(torch.sigmoid(extractors["encoder"](images))))
     assert_close(model.discriminate(images), model.discriminator[-1](extractors["discriminator"](images))[:, 0])
     held_out = model.held_out_losses(images[:1], torch.Generator())  # a batch of one is no obstacle
-    assert set(held_out) == {"discriminator_loss", "pair_discriminator_loss"}
+    assert set(held_out) == {"discriminator_loss", "pair_discriminator_loss", "saturated"}
 
 
 def test_checkpoints_load_without_running_code_and_give_the_model_again(tmp_path):
@@ -273,6 +291,12 @@ def test_checkpoints_load_without_running_code_and_give_the_model_again(tmp_path
 def test_settings_that_do_not_fit_are_refused(make, message):
     with pytest.raises(SettingError, match=message):
         make()
+
+
+def test_another_reduction_is_refused(monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # which would refuse it by its type
+    with pytest.raises(SettingError, match=r"matching_reduction must be one of mean, sum, got 'max'"):
+        small(matching_reduction="max")
 
 
 def test_codes_are_as_exact_in_mixed_precision_and_lie_on_the_sphere():
