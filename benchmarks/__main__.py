@@ -123,12 +123,12 @@ def announce(pairs: Sequence[Pair], budget: Budget) -> None:
     """Say how long it will take."""
     total = in_words(len(pairs) * budget.seconds)
     print(
-        f"{len(pairs)} comparisons of at most {budget.seconds:g} s: at most {total}, unless steps are so slow that "
-        f"{LEAST_ROUNDS} rounds take longer.",
+        f"Comparisons: {len(pairs)}, each of at most {budget.seconds:g} s, in all {total}; more if steps are so slow "
+        f"that {LEAST_ROUNDS} rounds take longer.",
         file=sys.stderr,
     )
     if rows := [pair.comparison.title for pair in pairs if pair.on_top]:
-        print(f"Compiling and whole evaluations may take longer: {'; '.join(rows)}.", file=sys.stderr, flush=True)
+        print(f"Compiling and whole evaluations take what they take: {'; '.join(rows)}.", file=sys.stderr, flush=True)
 
 
 def main(given: list[str] | None = None) -> None:

@@ -48,11 +48,12 @@ class Profiled(Callback):
         return self.profiler.key_averages().table(sort_by=f"self_{kind}_time_total", row_limit=operations)
 
     def totals(self) -> dict[str, Any]:
-        """Return seconds of the processor and of the GPU, and how many kernels ran there."""
+        """Return seconds that the processor and the GPU worked, without waiting, and how many kernels ran there."""
         averages = self.profiler.key_averages()
+        working = [each for each in averages if "Synchronize" not in each.key]
         on_gpu = [each for each in averages if each.device_type == DeviceType.CUDA and not each.is_user_annotation]
         return {
-            "processor_seconds": sum(each.self_cpu_time_total for each in averages) / 1e6,
+            "processor_seconds": sum(each.self_cpu_time_total for each in working) / 1e6,
             "gpu_seconds": sum(each.self_device_time_total for each in on_gpu) / 1e6,
             "kernels": sum(each.count for each in on_gpu),
         }

@@ -20,7 +20,8 @@ class Progress:
     def __init__(self, title: str, seconds: float) -> None:
         self.title, self.doing = title, "sets up"
         self.started = time.perf_counter()
-        self.deadline = self.expected = self.started + seconds
+        self.deadline = self.started + seconds
+        self.expected: float | None = self.deadline
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._talk, args=(EVERY,), daemon=True)
 
@@ -46,11 +47,10 @@ class Progress:
     def allow(self, seconds: float) -> None:
         """Move the deadline."""
         self.deadline += seconds
-        self.expected += seconds
 
-    def expect(self, seconds: float) -> None:
-        """Note how long it will still take."""
-        self.expected = time.perf_counter() + seconds
+    def expect(self, seconds: float | None) -> None:
+        """Note how long it will still take; None if nobody knows."""
+        self.expected = None if seconds is None else time.perf_counter() + seconds
 
     def say(self, text: str) -> None:
         """Write a line."""
@@ -59,9 +59,13 @@ class Progress:
     def _talk(self, every: float) -> None:
         while not self._ended.wait(every):
             now = time.perf_counter()
-            left = self.expected - now
-            rest = f"{in_words(left)} left" if left >= 0 else f"{in_words(-left)} longer than expected"
-            self.say(f"{self.doing}; {in_words(now - self.started)} so far, {rest}")
+            self.say(f"{self.doing}; {in_words(now - self.started)} so far, {self._rest(now)}")
+
+    def _rest(self, now: float) -> str:
+        if self.expected is None:
+            return "the rest is not known yet"
+        left = self.expected - now
+        return f"{in_words(left)} left" if left >= 0 else f"{in_words(-left)} longer than expected"
 
 
 def in_words(seconds: float) -> str:

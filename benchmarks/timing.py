@@ -200,6 +200,8 @@ def schedule(
     took = [0.0] * len(programs)
     least_rounds = min(budget.rounds, LEAST_ROUNDS)
     usual = 2 if device.type == "cuda" else 1
+    if whole:
+        progress.expect(None)
     for which in () if whole else range(len(programs)):
         slow, started = compiles and which == 0, progress.left
         took[which] = yield from _warm_up(

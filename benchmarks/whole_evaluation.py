@@ -36,9 +36,12 @@ def evaluation_pair(
         model, data = replace(size, channels=1).model().to(device), mnist_like(root, (images.train, images.test))
         measurement = Transfer(paper=replace(PAPER, epochs=images.epochs))
 
+        def note(description: str, done: int, total: int) -> None:
+            progress.now(f"{description}, {done} of {total}")
+
         def evaluate(times: int) -> None:
             for _ in range(times):
-                found = Bench.of_model(model, data, device=device).measure(measurement)
+                found = Bench.of_model(model, data, device=device, progress=note).measure(measurement)
                 comparison.more["figures"] = len(found.figures)
 
         comparison.more |= {"data": data.name, "images": (images.train, images.test)}

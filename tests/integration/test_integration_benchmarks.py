@@ -8,11 +8,13 @@ import sys
 from dataclasses import asdict, replace
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from lightning.pytorch import Callback
 from PIL import Image
+from torch.autograd import DeviceType
 from torch.testing import assert_close
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -187,6 +189,23 @@ def test_the_longest_operations_of_a_step_are_written(command, tmp_path):
     (step,) = json.loads((tmp_path / "profiles.json").read_text())["steps"]
     assert step["processor_seconds"] > 0
     assert (step["gpu_seconds"], step["kernels"]) == (0, 0)
+
+
+def test_waiting_is_no_work_of_a_profiled_step(command, monkeypatch):
+    def event(key: str, cpu: float, gpu: float, count: int, kind=DeviceType.CPU, note=False):
+        times = {"self_cpu_time_total": cpu, "self_device_time_total": gpu, "count": count}
+        return SimpleNamespace(key=key, device_type=kind, is_user_annotation=note, **times)
+
+    events = [
+        event("cudaGraphLaunch", 200.0, 0.0, 1),
+        event("cudaDeviceSynchronize", 1800.0, 0.0, 1),
+        event("gemm", 0.0, 900.0, 30, DeviceType.CUDA),
+        event("adam", 0.0, 100.0, 3, DeviceType.CUDA),
+        event("a range", 0.0, 1000.0, 1, DeviceType.CUDA, note=True),
+    ]
+    profiled = import_module("benchmarks.profiling").Profiled(torch.device("cpu"))
+    monkeypatch.setattr(profiled.profiler, "key_averages", lambda: events)
+    assert profiled.totals() == {"processor_seconds": 2e-4, "gpu_seconds": 1e-3, "kernels": 33}
 
 
 def test_evaluations_and_input_are_timed_in_turn(command, tmp_path):
