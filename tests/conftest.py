@@ -11,9 +11,14 @@ import functools
 import gc
 import importlib
 import importlib.metadata
+import signal
 
+import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook
+
+# A process that was started in the background may ignore this signal, and so would all that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Until all is loaded, collecting garbage would only go through it again and again: a third of the time.
 gc.disable()
@@ -31,6 +36,15 @@ install_import_hook("gan_lightning", "beartype.beartype")
 # The first example pays for imports, and a busy machine is no failure.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Give each file's tests to one process, so that what they share is made once; the longest files come first."""
+    from xdist.scheduler import LoadFileScheduling
+
+    config.option.loadscopereorder = False  # by number of tests, which tells little of their time
+    return LoadFileScheduling(config, log)
 
 
 def pytest_collection_finish():
