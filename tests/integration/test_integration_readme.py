@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from pages import headings
 
 from gan_lightning.evaluation import TunedProbe
@@ -194,7 +195,21 @@ def tiny(command: str, data_root: Path) -> list[str]:
     return words
 
 
-@pytest.mark.parametrize("command", RUN)
+MEASURING = [command for command in RUN if COMMANDS[command] == "docs/measuring.md"]
+"""Commands that measure much; the fast suite reads their settings, and the slow one runs them."""
+
+
+@pytest.mark.parametrize("command", MEASURING)
+def test_a_command_that_measures_has_settings_that_there_are(gan_lightning, earlier_run, command):
+    words = [word.replace("runs/RUN", str(earlier_run("quickstart"))) for word in words_of(command)]
+    status, printed, errors = gan_lightning(*words, "--print_config")
+    assert status == 0, errors
+    assert named(command) - {"measurements"} <= yaml.safe_load(printed).keys()
+
+
+@pytest.mark.parametrize(
+    "command", [pytest.param(each, marks=[pytest.mark.slow] * (each in MEASURING)) for each in RUN]
+)
 def test_a_command_of_the_pages_runs(gan_lightning, earlier_run, data_root, tmp_path, command):
     if "pictures/" in command:
         own_pictures(tmp_path, data_root)
