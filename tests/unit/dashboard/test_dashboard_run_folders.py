@@ -214,7 +214,7 @@ def test_runs_that_are_written_meanwhile_are_read(ablation):
     writer = threading.Thread(target=write)
     writer.start()
     try:
-        for _ in range(100):
+        for _ in range(40):
             found = read_folder(ablation)
             errors += [out.reason for out in found.left_out]
             assert len(found.runs) == 6
