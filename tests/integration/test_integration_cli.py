@@ -347,7 +347,7 @@ def test_a_file_that_is_no_checkpoint_is_named(gan_lightning, tmp_path):
 
 
 def test_a_users_model_may_have_defaults_for_what_the_data_set_gives(gan_lightning, tmp_path, monkeypatch):
-    (tmp_path / "mine.py").write_text(
+    (tmp_path / "my_models.py").write_text(
         "from gan_lightning.papers import MGAN\n"
         "class Mine(MGAN):\n"
         "    def __init__(self, channels: int = 1, image_size: int = 32):\n"
@@ -358,9 +358,9 @@ def test_a_users_model_may_have_defaults_for_what_the_data_set_gives(gan_lightni
     )
     monkeypatch.syspath_prepend(tmp_path)
     run = ["--data=Digits", "--trainer.fast_dev_run=true", "--trainer.enable_progress_bar=false"]
-    status, _, errors = gan_lightning("fit", "--model=mine.Mine", *run)
+    status, _, errors = gan_lightning("fit", "--model=my_models.Mine", *run)
     assert status == 0, errors
-    for model in ("mine.Mine", "mine.HandsOn"):
+    for model in ("my_models.Mine", "my_models.HandsOn"):
         status, _, errors = gan_lightning("fit", f"--model={model}", "--model.channels=3", *run)
         assert (status, "model.channels must not be set, got 3" in errors) == (2, True), errors
 

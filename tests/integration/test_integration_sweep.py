@@ -215,7 +215,7 @@ SHIPPED = sorted((ROOT / "sweeps").rglob("*.yaml"))
     "every", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["two values", "every value"]
 )
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_the_values_of_a_shipped_sweep_are_taken_by_the_command_line(path, every, tmp_path, monkeypatch):
+def test_every_value_of_a_shipped_sweep_is_taken_by_the_command_line(path, every, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(sys, "argv", ["gan-lightning"])
     monkeypatch.setenv("GAN_LIGHTNING_SWEEP_POINT", "{}")

@@ -156,7 +156,7 @@ def test_bytes_and_images_are_each_others_inverse():
 
 @pytest.fixture
 def user_module(tmp_path, monkeypatch):
-    (tmp_path / "mine.py").write_text(
+    (tmp_path / "my_network.py").write_text(
         "from torch import nn\n"
         "def network():\n"
         "    return nn.Sequential(nn.Conv2d(1, 2, 3), nn.Dropout(0.5), nn.Flatten(), nn.Linear(392, 6))\n"
@@ -169,10 +169,10 @@ def test_a_network_of_the_users_gives_its_output_or_its_layers(user_module):
     own = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Dropout(0.5), nn.Flatten(), nn.Linear(392, 6)).eval()
     torch.save(own.state_dict(), user_module / "weights.pt")
     images, _ = stripes()._splits["test"]
-    judge = ImportedNetwork("mine.network", str(user_module / "weights.pt")).judge(stripes(), CPU)
+    judge = ImportedNetwork("my_network.network", str(user_module / "weights.pt")).judge(stripes(), CPU)
     assert (judge.name, judge.feature_count, judge.head) == ("network", 6, None)
     assert_close(judge.features(images), own(images))
-    layers = ImportedNetwork("mine.network", str(user_module / "weights.pt"), ["0", "3"]).judge(stripes(), CPU)
+    layers = ImportedNetwork("my_network.network", str(user_module / "weights.pt"), ["0", "3"]).judge(stripes(), CPU)
     assert (layers.name, layers.feature_count) == ("network+0+3", 398)
     assert_close(layers.features(images), torch.cat([own[0](images).flatten(1), own(images)], dim=1))
 
@@ -181,11 +181,11 @@ def test_a_network_of_the_users_that_cannot_judge_the_data_is_refused(user_modul
     colour = torch.zeros(4, 3, 16, 16), torch.zeros(4, dtype=torch.int64)
     data = TensorImages("colour", train=colour, test=colour, num_classes=2)
     with pytest.raises(SettingError, match=r"network must take images of 3 channels and 16 pixels"):
-        ImportedNetwork("mine.network").judge(data, CPU)
-    with pytest.raises(SettingError, match=r"network must be the import path .* got 'mine\.no'"):
-        ImportedNetwork("mine.no").judge(data, CPU)
-    with pytest.raises(SettingError, match=r"layers must be modules of 'mine\.network', got 'conv'"):
-        ImportedNetwork("mine.network", layers=["conv"]).judge(data, CPU)
+        ImportedNetwork("my_network.network").judge(data, CPU)
+    with pytest.raises(SettingError, match=r"network must be the import path .* got 'my_network\.no'"):
+        ImportedNetwork("my_network.no").judge(data, CPU)
+    with pytest.raises(SettingError, match=r"layers must be modules of 'my_network\.network', got 'conv'"):
+        ImportedNetwork("my_network.network", layers=["conv"]).judge(data, CPU)
 
 
 def test_inception_is_refused_in_one_line_where_its_weights_are_not_on_disk(tmp_path, monkeypatch):
