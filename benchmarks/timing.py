@@ -200,7 +200,7 @@ def schedule(
     took = [0.0] * len(programs)
     least_rounds = min(budget.rounds, LEAST_ROUNDS)
     usual = 2 if device.type == "cuda" else 1
-    if whole:
+    if whole or compiles:
         progress.expect(None)
     for which in () if whole else range(len(programs)):
         slow, started = compiles and which == 0, progress.left
@@ -257,7 +257,8 @@ def _warm_up(
             rest = f"if the next ones do, it takes {in_words(to_come)} more at least"
             progress.say(f"{first} of {name} took {in_words(seconds)}; {rest}")
         done, spent = done + units, spent + seconds
-        if done >= least and (done > budget.warm_up or spent > WARM_UP_SHARE * budget.seconds):
+        is_slow = not compiles and spent > WARM_UP_SHARE * budget.seconds
+        if done >= least and (done > budget.warm_up or is_slow):
             return seconds / units
 
 
