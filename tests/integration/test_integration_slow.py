@@ -3,7 +3,14 @@
 from pathlib import Path
 
 import pytest
+import torch
 from reading import values
+
+from gan_lightning.data import ImageFolder
+from gan_lightning.evaluation import DepthProtocol
+from gan_lightning.figures import metrics
+from gan_lightning.measurements import Bench, FrozenDepth
+from gan_lightning.papers import ImageNetworks
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,3 +44,20 @@ def test_the_tuned_probe_on_real_digits_is_where_logistic_regression_is_known_to
     assert 0.91 < accuracies["pixels"] < 0.94  # logistic regression on MNIST's pixels is known to reach 0.92
     # One epoch at an eighth of the width: still below the pixels, but far above chance.
     assert min(accuracies["discriminator"], accuracies["classifier"]) > 0.85
+
+
+@pytest.mark.parametrize(("name", "size", "least"), [("tiny-imagenet-20", 64, 0.15), ("imagenette-224", 224, 0.15)])
+def test_what_follows_frozen_convolutions_learns_real_photographs_at_two_sizes(tmp_path, name, size, least):
+    root = ROOT.parent / "shared" / "data" / name
+    if not root.is_dir():
+        pytest.skip(f"needs {name} in ../shared/data")
+    data = ImageFolder(root=root, image_size=size, limit=1400, cache_dir=tmp_path, evaluation_batch_size=50)
+    data.prepare_data()
+    data.setup("fit")
+    torch.manual_seed(0)
+    bench = Bench({"encoder": ImageNetworks(encoder_width=12).encoder(3, size)}, data)
+    protocol = DepthProtocol(epochs=8 if size == 64 else 3, width=128, batch_size=32)
+    outcome = bench.measure(FrozenDepth(depths=[1], protocol=protocol, controls=["kmeans", "scratch"]))
+    accuracies = metrics(outcome.figures)
+    assert len(accuracies) == 3
+    assert min(accuracies.values()) > least  # one in twenty would be chance, and one in ten
