@@ -10,6 +10,7 @@ import torch
 from gan_lightning.data.store import Batch, Store
 from gan_lightning.errors import refused
 from gan_lightning.interfaces import LabelledImages, Split
+from gan_lightning.system.copies import copied
 from gan_lightning.system.processes import process_rank
 
 logger = logging.getLogger(__name__)
@@ -43,10 +44,7 @@ def fitting(sizes: Mapping[Split, int], room: int) -> list[Split]:
 def moved(batch: Batch, device: torch.device) -> Batch:
     """Return a batch on a device; the host does not wait for a card to take it."""
     pixels, labels = batch
-    if device.type != "cuda" or pixels.device.type != "cpu":
-        return pixels.to(device), labels.to(device)
-    # Out of memory that is not pinned, a copy would wait for all earlier work of the card.
-    return pixels.pin_memory().to(device, non_blocking=True), labels.pin_memory().to(device, non_blocking=True)
+    return copied(pixels, device), copied(labels, device)
 
 
 class CardCopies:

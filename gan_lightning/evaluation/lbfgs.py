@@ -1,8 +1,8 @@
 """L-BFGS for several smooth problems of one size at once; their numbers stay on their device.
 
-It is the method of `torch.optim.LBFGS` with its line search, and makes the same iterations up to rounding. That one
-reads a dozen numbers back in each iteration and launches six kernels for each remembered step, so that a GPU mostly
-waits. Here one read follows each evaluation of the objective, for all problems together.
+It is the method of `torch.optim.LBFGS` with its line search, and makes the same iterations up to rounding. In each
+iteration that one reads two numbers back for each remembered step, and some more, so that a GPU mostly waits. Here one
+read follows each evaluation of the objective, for all problems together.
 """
 
 from collections.abc import Callable

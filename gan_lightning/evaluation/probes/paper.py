@@ -28,6 +28,7 @@ from gan_lightning.evaluation.probes.probe import (
 )
 from gan_lightning.evaluation.recorded_step import repeatable
 from gan_lightning.figures import HEAD_EPOCH
+from gan_lightning.system.copies import copied
 from gan_lightning.system.cuda_graph import recorder_for
 
 INITIAL_STD = 0.02
@@ -242,7 +243,7 @@ def sgd_heads(
     shuffle = torch.Generator().manual_seed(seed)
     right = torch.empty(protocol.epochs, len(train), dtype=torch.int64, device=device)
     for epoch in range(protocol.epochs):
-        order = torch.randperm(count, generator=shuffle).to(device, non_blocking=True)
+        order = copied(torch.randperm(count, generator=shuffle), device)
         for batch in order.split(size):
             make(batch)
         right[epoch] = torch.cat([group.right_answers(test_labels) for group in groups])

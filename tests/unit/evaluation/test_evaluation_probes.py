@@ -1,4 +1,5 @@
 import logging
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -154,6 +155,21 @@ def test_heads_on_a_gpu_are_those_on_the_cpu():
     )  # fmt: skip
     assert_close(there["f"].weight.cpu(), here["f"].weight, atol=1e-5, rtol=1e-4)
     assert there["f"].accuracies == here["f"].accuracies
+
+
+@pytest.mark.gpu
+def test_a_gpu_is_waited_for_as_often_whatever_the_number_of_steps():
+    (train, labels), (test, test_labels) = ((each.cuda() for each in blobs(*given)) for given in ((90,), (30, 5, 1)))
+    counts = []
+    for epochs in (1, 1, 4):  # the first one loads libraries
+        torch.cuda.set_sync_debug_mode("warn")
+        with warnings.catch_warnings(record=True) as waits:
+            warnings.simplefilter("always")
+            protocol = PaperProbe(epochs=epochs, batch_size=20)
+            heads({"f": train, "twin": train}, labels, {"f": test, "twin": test}, test_labels, protocol=protocol)
+        torch.cuda.set_sync_debug_mode("default")
+        counts.append(len(waits))
+    assert counts[1] == counts[2]
 
 
 def test_another_seed_gives_another_head_and_the_global_random_state_is_not_used():

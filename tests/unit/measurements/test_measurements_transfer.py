@@ -257,3 +257,14 @@ def test_the_processor_waits_for_a_gpu_as_often_whatever_the_number_of_batches_a
             bench.measure(transfer)
         counts.append(reads.counts)
     assert counts[0] == counts[1]
+
+
+@pytest.mark.gpu
+def test_the_evaluation_on_a_gpu_is_the_one_on_the_cpu():
+    transfer = Transfer(paper=PAPER, tuned=TUNED, nearest=NearestProbe())
+    found = []
+    for device in ("cpu", "cuda"):
+        networks = {"a": network().to(device), "b": network(1).to(device)}
+        found.append(values(measured(networks, transfer=transfer, random_networks={"a": network(2).to(device)})))
+    assert found[1].keys() == found[0].keys()
+    assert all(found[1][name] == pytest.approx(found[0][name], abs=1 / 30) for name in found[0])
