@@ -329,7 +329,7 @@ class BareSelfExGAN:
         loss_d1.backward(inputs=d1)
         loss_d2.backward(inputs=d2)
         self._step(self.step_d1, self.step_d2)
-        matching_loss = losses.matching_loss(*moments(made.latents))
+        matching_loss = losses.matching_loss(*moments(made.latents), model.matching_reduction)
         model.generator_loss(real, made, matching_loss).value.backward(inputs=[*g, *e])
         self._step(self.step_g, self.step_e)
 

@@ -99,7 +99,7 @@ def fit(name: str, *callbacks: Callback, checkpoint=None, seed: int = 0, model=N
     speed = {key: settings.pop(key) for key in ("graph", "steps_per_call") if key in settings}
     seed_everything(seed, verbose=False)
     model = MODELS[name]() if model is None else model
-    data = Digits(batch_size=16, limit=70, image_size=getattr(model, "image_size", 32))
+    data = Digits(seed=0, batch_size=16, limit=70, image_size=getattr(model, "image_size", 32))
     trainer = Trainer(
         callbacks=[Acceleration(**speed, **({} if speed else {"fused": True})), *callbacks],
         **{"accelerator": "cpu", "max_epochs": 2, "logger": False, "enable_checkpointing": False,
