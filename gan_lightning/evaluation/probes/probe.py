@@ -141,7 +141,9 @@ def cross_entropy(logits: Float[Tensor, "*heads images classes"], labels: ImageL
         return F.cross_entropy(logits, labels)
     if labels.ndim == 1:
         each = labels.expand(len(logits), -1)
-        return F.cross_entropy(logits.mT, each, reduction="none").mean(dim=-1)  # torch wants classes before images
+        # Torch wants classes before images. Its own mean of them would have no fixed order on a GPU, and so be refused
+        # where everything has to be deterministic.
+        return F.cross_entropy(logits.mT, each, reduction="none").mean(dim=-1)
     known = labels >= 0
     targets = labels.clamp(min=0).to(logits.dtype).expand_as(logits)
     losses = F.binary_cross_entropy_with_logits(logits, targets, reduction="none") * known
