@@ -38,7 +38,7 @@ from torch import Tensor, nn
 from torchvision.utils import save_image
 
 from gan_lightning import losses
-from gan_lightning.evaluation.curves import curves_picture
+from gan_lightning.evaluation.curves import curves_chart, picture_of
 from gan_lightning.papers.mgan.density_ratio import (
     Alarm,
     AlarmRule,
@@ -277,7 +277,7 @@ def picture(checks: list[Check], rule: AlarmRule) -> Tensor:
     """Return the curves of a run; each alarm is a step up."""
     alarms = set(alarms_of(checks, rule))
     steps = [check.step for check in checks]
-    return curves_picture(
+    chart = curves_chart(
         {
             "modes covered, and alarm": {
                 "modes": dict(zip(steps, (float(check.modes) for check in checks), strict=True)),
@@ -293,6 +293,7 @@ def picture(checks: list[Check], rule: AlarmRule) -> Tensor:
         },
         "step",
     )
+    return picture_of(chart)
 
 
 def table(outcomes: list[Mapping[str, object]]) -> str:

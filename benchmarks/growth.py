@@ -15,7 +15,7 @@ from benchmarks.evaluation import CachedTransfer, Nearest, NearestSize, Transfer
 from benchmarks.sizes import BiGANSize, DCGANSize, MGANSize, SelfExGANSize, Size
 from benchmarks.timing import Work, peak_memory, timed
 from benchmarks.training import VARIANTS, bare, fits, plain
-from gan_lightning.evaluation import curves_picture
+from gan_lightning.evaluation import curves_chart, picture_of
 
 MEBIBYTE = 2**20
 
@@ -221,7 +221,7 @@ def growth(sizes: Sizes, device: torch.device, units: int, small: bool) -> list[
 
 
 def draw(found: list[dict[str, Any]], path: Path) -> None:
-    """Draw the growth along all axes, side by side."""
+    """Draw the growth along all axes, side by side, on logarithmic scales."""
     pictures = []
     for axis in dict.fromkeys(point["axis"] for point in found):
         points = [point for point in found if point["axis"] == axis]
@@ -230,7 +230,7 @@ def draw(found: list[dict[str, Any]], path: Path) -> None:
             f"seconds per {unit}": {"time": {point["value"]: point["seconds"] for point in points}},
             "peak memory, MiB": {"memory": {point["value"]: point["bytes"] / MEBIBYTE for point in points}},
         }
-        pictures.append(curves_picture(panels, axis))
+        pictures.append(picture_of(curves_chart(panels, axis, logarithmic=True)))
     pairs = [torch.cat(pictures[i : i + 2], dim=2) for i in range(0, len(pictures), 2)]
     path.parent.mkdir(parents=True, exist_ok=True)
     save_image(torch.cat(pairs, dim=1), path)

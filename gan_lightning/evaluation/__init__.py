@@ -6,7 +6,7 @@ both.
 
 from gan_lightning.evaluation.chosen import drawn_images
 from gan_lightning.evaluation.controls import Control, control_of, random_copy
-from gan_lightning.evaluation.curves import curves_picture, shares_picture
+from gan_lightning.evaluation.curves import curves_chart, picture_of, shares_chart
 from gan_lightning.evaluation.depth_protocol import DEPTH, DepthProtocol, DepthRecord, frozen_depth
 from gan_lightning.evaluation.distribution_distances import (
     ClassBalance,
@@ -86,7 +86,7 @@ __all__ = [
     "check_extractor",
     "class_balance",
     "control_of",
-    "curves_picture",
+    "curves_chart",
     "drawn_images",
     "estimate_batch_norm_statistics",
     "extract_features",
@@ -105,10 +105,11 @@ __all__ = [
     "nearest_accuracy",
     "nearest_neighbours",
     "neighbours_picture",
+    "picture_of",
     "random_copy",
     "rank_correlation",
     "reconstruction_statistics",
     "reconstructions_picture",
     "sgd_heads",
-    "shares_picture",
+    "shares_chart",
 ]

@@ -1,9 +1,10 @@
-"""Pictures of figures, as tensors (3, height, width) in [0, 1], by Pillow: curves over epochs, and a table in shades.
+"""Charts by matplotlib: curves over a time, and a table in shades.
 
-They need nothing beside the base installation; the dashboard's charts are for comparing many runs.
+matplotlib is loaded when a chart is drawn. A chart is an object of its own, without the global state of `pyplot`: it
+opens no window, and nothing has to close it. `picture_of` makes a picture of it, `chart.savefig("chart.svg")` writes
+vectors.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -15,22 +16,22 @@ from torch import Tensor
 from gan_lightning.errors import SettingError
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-    from PIL.ImageDraw import ImageDraw
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Chart
 
-COLOURS = ((0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233))
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """Okabe and Ito's colours. People with any kind of colour blindness can tell them apart."""
-
-SCALE = 2
-"""Pictures are drawn larger by this factor and then reduced, for smooth edges."""
-
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 560, 200, 70, 240, 28, 40
-"""Of a panel and of the space around it, pixels; the names of the curves stand on its right."""
 
 APART = 60
 """Most marked points of a curve; more would touch."""
 
-INK, GRID = (60, 60, 60), (225, 225, 225)
+CHARACTER, LINE = 9, 20
+"""Width of a wide character and height of a line of text, pixels: hundredths of an inch."""
+
+MOST = 2**16 - 1
+"""Pixels of the widest picture that matplotlib can draw, as of a table with a thousand classes."""
+
+INK, GRID = "#3c3c3c", "#e1e1e1"
 
 Picture = Float[Tensor, "3 picture_height picture_width"]
 Number = int | float
@@ -38,36 +39,80 @@ Curves = Mapping[str, Mapping[int, Number]]
 """Values by epoch, under each curve's name."""
 
 
-def curves_picture(panels: Mapping[str, Curves], x_title: str = "epoch") -> Picture:
+def new_chart(width: Number, height: Number) -> "Chart":
+    """Return an empty chart.
+
+    Args:
+        width: Of the picture, pixels; less if matplotlib can draw no such picture.
+        height: Of the picture, pixels.
+    """
+    from matplotlib.figure import Figure
+
+    resolution = min(100.0, 100 * MOST / max(width, height))
+    return Figure(figsize=(width / 100, height / 100), dpi=resolution, layout="constrained")
+
+
+def picture_of(chart: "Chart") -> Picture:
+    """Return a chart's pixels in [0, 1]."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(chart)
+    canvas.draw()
+    return torch.from_numpy(np.asarray(canvas.buffer_rgba())[..., :3].copy()).permute(2, 0, 1) / 255
+
+
+def curves_chart(panels: Mapping[str, Curves], x_title: str = "epoch", *, logarithmic: bool = False) -> "Chart":
     """Return panels below each other, on one time axis; each has a scale of its own and its title above it.
 
     Args:
         panels: Curves under the title of their panel.
         x_title: Name of the time axis.
+        logarithmic: Whether all axes are.
 
     Raises:
         SettingError: If no curve has a point.
     """
-    from PIL import Image, ImageDraw
-
-    epochs = [epoch for curves in panels.values() for curve in curves.values() for epoch in curve]
-    if not epochs:
+    if not any(curve for curves in panels.values() for curve in curves.values()):
         raise SettingError("panels must hold a curve with a point, got none; measure at an epoch or more.")
-    size = LEFT + WIDTH + RIGHT, len(panels) * (TOP + HEIGHT) + (len(panels) - 1) * 10 + BOTTOM
-    image = Image.new("RGB", (SCALE * size[0], SCALE * size[1]), "white")
-    draw = _Pen(ImageDraw.Draw(image))
-    first, last = min(epochs), max(epochs)
-    for number, (title, curves) in enumerate(panels.items()):
-        top = number * (TOP + HEIGHT + 10) + TOP
-        _panel(draw, top, title, curves, (first, last))
-    bottom = size[1] - BOTTOM
-    for tick in _ticks(first, last, whole=True):
-        draw.text(_x(tick, first, last), bottom + 5, f"{tick:g}", anchor="mt")
-    draw.text(LEFT + WIDTH / 2, bottom + 21, x_title, anchor="mt")
-    return _reduced(image, size)
+    heights = [max(240, 60 + LINE * len(curves)) for curves in panels.values()]
+    names = max(len(name) for curves in panels.values() for name in curves)
+    chart = new_chart(700 + CHARACTER * names, sum(heights) + 40)
+    rows = chart.subplots(len(panels), sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+    for axes, (title, curves) in zip(rows, panels.items(), strict=True):
+        draw_curves(axes, title, curves, logarithmic=logarithmic)
+    rows[-1].set_xlabel(x_title)
+    return chart
 
 
-def shares_picture(counts: Sequence[Sequence[int]], rows: Sequence[str], columns: Sequence[str], title: str) -> Picture:
+def draw_curves(
+    axes: "Axes", title: str, curves: Curves, colours: Sequence[str] = COLOURS, *, logarithmic: bool = False
+) -> None:
+    """Draw curves into a panel, and their names with the last values beside it."""
+    from matplotlib.ticker import LogLocator, MaxNLocator
+
+    if logarithmic:
+        axes.set(xscale="log", yscale="log")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter("{x:g}")
+            axis.set_minor_formatter("")
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=(1, 2, 5, 10), min_n_ticks=1))
+    for number, (name, curve) in enumerate(curves.items()):
+        at = sorted(curve)
+        colour, marker = colours[number % len(colours)], "o" if len(at) <= APART else ""
+        axes.plot(at, [curve[x] for x in at], color=colour, marker=marker, markersize=4, label=name)
+        last = f" {curve[at[-1]]:.4g}" if at else ""
+        beside = 8, -0.72 * LINE * number  # points
+        axes.annotate(
+            name + last, (1, 1), beside, "axes fraction", "offset points", color=colour, va="top", parse_math=False
+        )
+    axes.set_title(title, loc="left", size="medium", parse_math=False)
+    axes.grid(axis="y", color=GRID)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def shares_chart(counts: Sequence[Sequence[int]], rows: Sequence[str], columns: Sequence[str], title: str) -> "Chart":
     """Return a table of counts, each cell as dark as its share of its row.
 
     Args:
@@ -76,98 +121,22 @@ def shares_picture(counts: Sequence[Sequence[int]], rows: Sequence[str], columns
         columns: Names of the columns.
         title: Above the table.
     """
-    from PIL import Image, ImageDraw, ImageFont
+    from matplotlib.colors import LinearSegmentedColormap
 
-    font = ImageFont.load_default(13)
-    left = 16 + round(max(font.getlength(name) for name in rows))
-    width = max(46, 12 + round(max(font.getlength(name) for name in columns)))
-    top, height = 54, 28
-    edge = left + width * len(columns) + 12
-    size = max(edge, round(font.getlength(title)) + 20), top + height * len(rows) + 12
-    image = Image.new("RGB", (SCALE * size[0], SCALE * size[1]), "white")
-    draw = _Pen(ImageDraw.Draw(image))
-    draw.text(10, 8, title, anchor="lt")
-    for column, name in enumerate(columns):
-        draw.text(left + width * (column + 0.5), top - 6, name, anchor="mb")
-    for row, (name, values) in enumerate(zip(rows, counts, strict=True)):
-        y = top + height * row
-        draw.text(left - 8, y + height / 2, name, anchor="rm")
-        for column, value in enumerate(values):
-            share = value / max(sum(values), 1)
-            fill = tuple(round(255 + share * (end - 255)) for end in COLOURS[0])
-            draw.box(left + width * column, y, width, height, fill)
-            ink = (255, 255, 255) if share > 0.55 else INK if value else GRID
-            draw.text(left + width * (column + 0.5), y + height / 2, str(value), ink, anchor="mm")
-    return _reduced(image, size)
-
-
-def _panel(draw: "_Pen", top: int, title: str, curves: Curves, epochs: tuple[int, int]) -> None:
-    """Draw a panel's axes, curves and the curves' names with their last values."""
-    values = [value for curve in curves.values() for value in curve.values()] or [0.0]
-    low, high = min(values), max(values)
-    margin = 0.06 * (high - low) or max(abs(high), 1.0) * 0.06
-    low, high = low - margin, high + margin
-
-    def place(epoch: int, value: Number) -> tuple[Number, Number]:
-        return _x(epoch, *epochs), top + HEIGHT * (high - value) / (high - low)
-
-    for tick in _ticks(low, high):
-        y = place(epochs[0], tick)[1]
-        draw.line([(LEFT, y), (LEFT + WIDTH, y)], GRID, 1)
-        draw.text(LEFT - 6, y, f"{tick:g}", anchor="rm")
-    draw.line([(LEFT, top), (LEFT, top + HEIGHT), (LEFT + WIDTH, top + HEIGHT)], INK, 1)
-    draw.text(LEFT, top - 6, title, anchor="lb")
-    for number, (name, curve) in enumerate(curves.items()):
-        colour = COLOURS[number % len(COLOURS)]
-        points = [place(epoch, curve[epoch]) for epoch in sorted(curve)]
-        draw.line(points, colour, 2)
-        for x, y in points if len(points) <= APART else ():
-            draw.dot(x, y, colour)
-        last = f" {curve[max(curve)]:.4g}" if curve else ""
-        draw.text(LEFT + WIDTH + 12, top + 8 + 18 * number, name + last, colour, anchor="lm")
-
-
-class _Pen:
-    """Draws at pixels of the reduced picture."""
-
-    def __init__(self, draw: "ImageDraw") -> None:
-        from PIL import ImageFont
-
-        self.draw, self.font = draw, ImageFont.load_default(13 * SCALE)
-
-    def line(self, points: Sequence[tuple[Number, Number]], colour: tuple[int, ...], width: int) -> None:
-        """Draw a line through points."""
-        self.draw.line([(SCALE * x, SCALE * y) for x, y in points], colour, width * SCALE, joint="curve")
-
-    def dot(self, x: Number, y: Number, colour: tuple[int, ...]) -> None:
-        """Draw a point."""
-        self.draw.ellipse([SCALE * (x - 3), SCALE * (y - 3), SCALE * (x + 3), SCALE * (y + 3)], colour)
-
-    def box(self, x: Number, y: Number, width: Number, height: Number, colour: tuple[int, ...]) -> None:
-        """Draw a filled rectangle with a frame."""
-        self.draw.rectangle([SCALE * x, SCALE * y, SCALE * (x + width), SCALE * (y + height)], colour, GRID, SCALE)
-
-    def text(self, x: Number, y: Number, text: str, colour: tuple[int, ...] = INK, anchor: str = "lt") -> None:
-        """Write."""
-        self.draw.text((SCALE * x, SCALE * y), text, colour, self.font, anchor=anchor)
-
-
-def _x(epoch: Number, first: int, last: int) -> Number:
-    """Return an epoch's place, pixels from the left; a single epoch is in the middle."""
-    return LEFT + WIDTH * (0.02 + 0.96 * ((epoch - first) / (last - first) if last > first else 0.5))
-
-
-def _ticks(low: Number, high: Number, *, whole: bool = False) -> list[Number]:
-    """Return round numbers between two others, about five."""
-    step = 10.0 ** math.floor(math.log10(max(high - low, 1e-12) / 5))
-    step *= min((factor for factor in (1, 2, 5, 10) if (high - low) / (factor * step) <= 6), default=10)
-    step = max(1.0, step) if whole else step
-    start = math.ceil(low / step - 1e-9)
-    return [round(number * step, 12) for number in range(start, math.floor(high / step + 1e-9) + 1)]
-
-
-def _reduced(image: "Image", size: tuple[int, int]) -> Picture:
-    from PIL import Image
-
-    pixels = np.asarray(image.resize(size, Image.Resampling.LANCZOS))
-    return torch.from_numpy(pixels.copy()).permute(2, 0, 1) / 255
+    cell = max(46, 12 + CHARACTER * max(map(len, columns)))
+    width = CHARACTER * max(map(len, rows)) + cell * len(columns)
+    chart = new_chart(20 + max(width, CHARACTER * len(title)), 28 * len(rows) + 60)
+    axes = chart.subplots()
+    shares = np.asarray(counts) / np.maximum(np.sum(counts, axis=1, keepdims=True), 1)
+    shades = LinearSegmentedColormap.from_list("shares", ["white", COLOURS[0]])
+    axes.pcolormesh(shares, cmap=shades, vmin=0, vmax=1, edgecolor=GRID)
+    for (row, column), share in np.ndenumerate(shares):
+        ink = "white" if share > 0.55 else INK
+        axes.text(column + 0.5, row + 0.5, f"{counts[row][column]}", color=ink, ha="center", va="center")
+    axes.set_xticks(np.arange(len(columns)) + 0.5, columns, parse_math=False)
+    axes.set_yticks(np.arange(len(rows)) + 0.5, rows, parse_math=False)
+    axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
+    axes.spines[:].set_visible(False)
+    axes.invert_yaxis()
+    chart.suptitle(title, x=0.01, ha="left", size="medium", parse_math=False)
+    return chart

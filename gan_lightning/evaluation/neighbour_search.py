@@ -3,9 +3,10 @@
 The result is that of a search over all pairs in float64. The expansion ‖q - r‖² = ‖q‖² + ‖r‖² - 2 q·r cancels if q and
 r are close, but its rounding error has a proven bound. The search uses the bound to check each query: no reference
 outside of its shortlist may be among its neighbours. A query that fails is searched again over all references in
-float64, which takes about thirty times as long. This happens if more references are equally near than a shortlist
-holds, as in the features of a collapsed network, and for values that float32 products cannot hold. Features are centred
-for the product: a distance does not depend on the origin, but its error does. A common offset therefore costs nothing.
+float64, which took 9 to 28 times as long where measured. This happens if more references are equally near than a
+shortlist holds, as in the features of a collapsed network, and for values that float32 products cannot hold. Features
+are centred for the product: a distance does not depend on the origin, but its error does. A common offset therefore
+costs nothing.
 
 If distances are equal, the reference of the lowest index counts as the nearest. Distances in float64 are sums of
 squared differences, and are rounded too: two that differ by less than this rounding may count as equal.
@@ -31,7 +32,7 @@ SPARE = 15
 """References in a query's shortlist beyond the neighbours asked for."""
 
 BLOCK = 2**20
-"""Most values of features in a block: 8 MiB in float64. With all that is computed of it, a search takes up to 212."""
+"""Most values of features in a block: 8 MiB in float64. With all that is computed of it, a search took up to 212."""
 
 
 @torch.no_grad()

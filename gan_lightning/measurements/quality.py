@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from rich.table import Table
 
 from gan_lightning.errors import DataError, at_least, settings_of
-from gan_lightning.evaluation.curves import curves_picture, shares_picture
+from gan_lightning.evaluation.curves import curves_chart, picture_of, shares_chart
 from gan_lightning.evaluation.distribution_distances import DISTANCES, MANIFOLD, rank_correlation
 from gan_lightning.evaluation.generation import Measured, QualityReference, figure_names
 from gan_lightning.evaluation.judges import FeatureNetwork, Judge, SmallClassifier
@@ -114,7 +114,7 @@ class Quality(Measurement):
                 columns = [str(number) for number in range(len(counts[0]))]
             rows = [f"generator {number}" for number in range(len(counts))]
             title = f"Classes of generated images, by {reference.judge.name}"
-            pictures["classes"] = shares_picture(counts, rows, columns, title)
+            pictures["classes"] = picture_of(shares_chart(counts, rows, columns, title))
         together, picture = self._against_features(bench, reference.judge, figures)
         if picture is not None:
             pictures["and-features"] = picture
@@ -191,7 +191,7 @@ class Quality(Measurement):
             {"quality": fid, "features": name, **asdict(rank_correlation(fids, curve))}
             for name, curve in accuracies.items()
         ]
-        return together, curves_picture(panels)
+        return together, picture_of(curves_chart(panels))
 
 
 def _curves(bench: Bench, measurement: str, figures: Iterable[Figure]) -> dict[str, Curve]:

@@ -321,7 +321,7 @@ def test_the_python_of_the_pages_runs(earlier_run, tmp_path, monkeypatch, capsys
     printed = capsys.readouterr().out
     if "toy" in code:
         assert re.search(r"^toy {'mean': 0\.0\d+, 'covariance': 0\.9\d+}$", printed, flags=re.MULTILINE)
-        assert (tmp_path / "toy.png").is_file()
+        assert (tmp_path / "toy.svg").is_file()
     elif "chart.svg" in code:
         assert "a row: {" in printed
         assert (tmp_path / "chart.svg").is_file()

@@ -11,6 +11,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from gan_lightning.errors import DataError, SettingError, at_least, refused, settings_of
+from gan_lightning.evaluation.curves import picture_of
 from gan_lightning.evaluation.features import check_extractor, extract_features
 from gan_lightning.evaluation.probes import TUNED
 from gan_lightning.evaluation.tensors import TensorBatches
@@ -20,7 +21,7 @@ from gan_lightning.measurements.bench import BatchNorm, Bench
 from gan_lightning.measurements.measurement import Measurement, Outcome
 from gan_lightning.measurements.transfer import SPLITS, check_labels
 from gan_lightning.nets.resizing import resized
-from gan_lightning.papers.mgan.anatomy_picture import anatomy_picture
+from gan_lightning.papers.mgan.anatomy_chart import anatomy_chart
 from gan_lightning.papers.mgan.anatomy_record import AnatomyRecord, evaluate_anatomy
 from gan_lightning.papers.mgan.null_space import SHARES, SplitFeatures, Weights, check_tolerance
 from gan_lightning.papers.mgan.part_accuracies import ACCURACIES
@@ -191,7 +192,7 @@ class Anatomy(Measurement):
         tables += [accuracies_table(figures, bench.data.name)] if self.probes else []
         tables += [random_table(figures, bench.data.name)] if self.probes and self.draws else []
         tables += [predictions_table(found)] if found else []
-        picture = anatomy_picture(figures, self._over_training(bench, figures))
+        picture = picture_of(anatomy_chart(figures, self._over_training(bench, figures)))
         return Outcome(figures, details, pictures={"": picture}, tables=tables)
 
     def _asked(self) -> str | None:

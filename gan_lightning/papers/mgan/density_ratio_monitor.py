@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gan_lightning.errors import DataError, NonFiniteError, SettingError, at_least, one_of
 from gan_lightning.evaluation import drawn_images
-from gan_lightning.evaluation.curves import curves_picture
+from gan_lightning.evaluation.curves import curves_chart, picture_of
 from gan_lightning.evaluation.features import dtype_of
 from gan_lightning.figures import Figure
 from gan_lightning.interfaces import JudgesImages, LabelledImages
@@ -284,4 +284,4 @@ def ratio_picture(history: list[dict[str, float]]) -> Tensor:
         for title, names in panels.items()
     }
     known = {title: {name: curve for name, curve in each.items() if curve} for title, each in curves.items()}
-    return curves_picture({title: each for title, each in known.items() if each}, "batch")
+    return picture_of(curves_chart({title: each for title, each in known.items() if each}, "batch"))

@@ -28,11 +28,10 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from gan_lightning.errors import SettingError, above, at_least, one_of
-from gan_lightning.evaluation.panels import SCALE, Panel
+from gan_lightning.evaluation.curves import new_chart
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-    from PIL.ImageDraw import ImageDraw
+    from matplotlib.figure import Figure as Chart
 
 Points = Float[Tensor, "points dimensions"]
 Features = Float[Tensor, "points features"]
@@ -236,19 +235,16 @@ def train_toy(settings: ToyGAN = ToyGAN()) -> ToyHistory:
     return ToyHistory(settings, weights[:, :, -1], maps @ maps.mT)
 
 
-PANEL, MARGIN = 360, 48
-"""Edge of a panel and the space around it, pixels."""
-
-DATA_COLOUR, COVARIANCE_COLOUR = (200, 40, 40), (230, 140, 20)
-EARLY_COLOUR, LATE_COLOUR = (205, 220, 240), (20, 60, 140)
+DATA_COLOUR, COVARIANCE_COLOUR = "#c82828", "#e68c14"
+EARLY_COLOUR, LATE_COLOUR = "#cddcf0", "#143c8c"
 
 
-def toy_picture(history: ToyHistory, *, ellipses: int = 12) -> "Image":
-    """Return a picture of mean and covariance over training.
+def toy_chart(history: ToyHistory, *, ellipses: int = 12) -> "Chart":
+    """Return a chart of mean and covariance over training.
 
     The left panel shows the first two dimensions: the ellipse of one standard deviation of the generated data at some
     steps, from light to dark, and the path of their mean; the data's ellipse is red. The right panel shows the
-    distances of `ToyHistory.errors`.
+    distances of `ToyHistory.errors`, on a logarithmic axis.
 
     Args:
         history: A training in two dimensions or more.
@@ -258,54 +254,39 @@ def toy_picture(history: ToyHistory, *, ellipses: int = 12) -> "Image":
     Raises:
         SettingError: If there is one dimension only, or `ellipses` is below 2.
     """
-    from PIL import Image, ImageDraw
+    from matplotlib.colors import LinearSegmentedColormap
 
     if history.means.shape[1] < 2:
-        raise SettingError("mean must have two values or more for a picture, got 1.")
+        raise SettingError("mean must have two values or more for a chart, got 1.")
     if ellipses < 2:
         raise SettingError(f"ellipses must be at least 2, got {ellipses}.")
     last = len(history.means) - 1
     shown = [0, *sorted({round(last ** (i / (ellipses - 1))) for i in range(ellipses)})]
     mu, sigma = (torch.tensor(each).double() for each in (history.settings.mean, history.settings.covariance))
-    data = _ellipse(mu[:2], sigma[:2, :2])
-    outlines = [_ellipse(history.means[i, :2], history.covariances[i, :2, :2]) for i in shown]
+    chart = new_chart(860, 440)
+    left, right = chart.subplots(1, 2)
 
-    width, height = 2 * PANEL + 3 * MARGIN, PANEL + 2 * MARGIN
-    picture = Image.new("RGB", (SCALE * width, SCALE * height), "white")
-    draw = ImageDraw.Draw(picture)
+    shades = LinearSegmentedColormap.from_list("training", [EARLY_COLOUR, LATE_COLOUR])
+    for i, step in enumerate(shown):
+        label = f"generated, step {step}" if step in (0, last) else None
+        outline = _ellipse(history.means[step, :2], history.covariances[step, :2, :2])
+        left.plot(*outline.T, color=shades(i / (len(shown) - 1)), label=label)
+    left.plot(*history.means[:, :2].T, color=LATE_COLOUR, linestyle=":", label="its mean, all steps")
+    left.plot(*_ellipse(mu[:2], sigma[:2, :2]).T, color=DATA_COLOUR, label="data")
+    left.set(title=f"one standard deviation ({history.settings.solver})", aspect="equal", adjustable="datalim")
 
-    left = _panel(draw, MARGIN, torch.cat([data, *outlines]), equal=True)
-    for i, outline in enumerate(outlines):
-        share = i / (len(shown) - 1)
-        colour = tuple(round(a + share * (b - a)) for a, b in zip(EARLY_COLOUR, LATE_COLOUR, strict=True))
-        left.line(outline, colour)
-    left.line(history.means[:, :2], LATE_COLOUR)
-    left.line(data, DATA_COLOUR)
-    left.title(f"one standard deviation: data red, generated blue ({history.settings.solver})")
-
-    errors = history.errors()
-    steps = torch.arange(last + 1, dtype=torch.float64)
-    curves = {name: torch.stack([steps, error], dim=1) for name, error in errors.items()}
-    corners = torch.tensor([[0.0, 0.0], [float(last), 1.0]], dtype=torch.float64)
-    right = _panel(draw, 2 * MARGIN + PANEL, torch.cat([corners, *curves.values()]), equal=False)
-    for (name, curve), colour in zip(curves.items(), (LATE_COLOUR, COVARIANCE_COLOUR), strict=True):
-        right.line(curve, colour)
-        right.text(curve[last // 2], f"{name} {curve[-1, 1].item():.3f}", colour)
-    right.title("distance from the data's, share of the start's (if not 0); at the end")
-    return picture.resize((width, height), Image.Resampling.LANCZOS)
+    for (name, error), colour in zip(history.errors().items(), (LATE_COLOUR, COVARIANCE_COLOUR), strict=True):
+        right.plot(error, color=colour, label=f"{name}, {error[-1].item():.3f} at the end")
+    right.set(title="distance from the data's, share of the start's (if not 0)", xlabel="step", yscale="log")
+    for axes in (left, right):
+        axes.title.set_size("medium")
+        axes.legend(fontsize="small")
+    return chart
 
 
-def _ellipse(mean: Tensor, covariance: Tensor, corners: int = 120) -> Tensor:
+def _ellipse(mean: Tensor, covariance: Tensor, corners: int = 120) -> Float64[Tensor, "corners 2"]:
     """Return the points of the ellipse one standard deviation from the mean."""
     angles = torch.linspace(0, 2 * torch.pi, corners, dtype=torch.float64)
     values, vectors = torch.linalg.eigh(covariance)
     circle = torch.stack([angles.cos(), angles.sin()], dim=1)
     return mean + (circle * values.clamp(min=0).sqrt()) @ vectors.T
-
-
-def _panel(draw: "ImageDraw", left: int, points: Tensor, *, equal: bool) -> Panel:
-    """Return a panel that points fit into, with one scale for both axes if asked."""
-    low, high = points.amin(0), points.amax(0)
-    half = 0.54 * ((high - low).amax().expand(2) if equal else high - low)
-    middle = (low + high) / 2
-    return Panel(draw, (left, MARGIN), (PANEL, PANEL), middle - half, middle + half)

@@ -1,51 +1,87 @@
-"""Pictures of figures: where a point is, and how dark a cell."""
+"""Charts of figures: their lines, axes and names, and how dark a cell is."""
 
+import io
+
+import numpy as np
 import pytest
 import torch
+from torch.testing import assert_close
 
 from gan_lightning.errors import SettingError
-from gan_lightning.evaluation import curves_picture, shares_picture
-from gan_lightning.evaluation.curves import BOTTOM, COLOURS, HEIGHT, LEFT, TOP, WIDTH, _ticks
+from gan_lightning.evaluation import curves_chart, picture_of, shares_chart
+from gan_lightning.evaluation.curves import COLOURS, new_chart
 
 
-def near(picture: torch.Tensor, colour: tuple[int, int, int]) -> torch.Tensor:
+def near(picture: torch.Tensor, colour: tuple[float, ...]) -> torch.Tensor:
     """Return the places (row, column) of a colour, but for anti-aliased edges."""
-    wanted = torch.tensor(colour).view(3, 1, 1) / 255
-    return torch.nonzero((picture - wanted).abs().amax(dim=0) < 0.02)
+    return torch.nonzero((picture - torch.tensor(colour).view(3, 1, 1)).abs().amax(dim=0) < 0.02)
 
 
-def test_a_curve_runs_from_its_first_to_its_last_value_in_its_panel():
-    picture = curves_picture({"falls": {"a": {1: 10.0, 3: 0.0}}, "rises": {"b": {1: 0.0, 2: 5.0}}})
-    assert picture.shape == (3, 2 * (TOP + HEIGHT) + 10 + BOTTOM, picture.shape[2])
+def rgb(colour: str) -> tuple[float, ...]:
+    return tuple(int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+
+
+def labels(axis) -> list[str]:
+    return [label.get_text() for label in axis.get_ticklabels()]
+
+
+def test_each_panel_has_its_curves_in_order_of_the_time_and_their_last_values_beside_them():
+    panels = {"falls": {"a": {3: 0.25, 1: 10.0}, "b": {2: 5.0, 3: 6.0}}, "rises": {"c": {1: 0.0, 9: 123456.0}}}
+    chart = curves_chart(panels, "step")
+    upper, lower = chart.axes
+    assert [axes.get_title(loc="left") for axes in chart.axes] == ["falls", "rises"]
+    assert [line.get_xydata().tolist() for line in upper.lines] == [[[1, 10], [3, 0.25]], [[2, 5], [3, 6]]]
+    assert lower.lines[0].get_xydata().tolist() == [[1, 0], [9, 123456]]
+    assert [text.get_text() for text in upper.texts] == ["a 0.25", "b 6"]
+    assert [text.get_text() for text in lower.texts] == ["c 1.235e+05"]
+    assert [text.get_color() for text in upper.texts] == [line.get_color() for line in upper.lines] == [*COLOURS[:2]]
+    assert upper.get_xlim() == lower.get_xlim()
+    assert lower.get_xlabel() == "step"
+
+
+def test_a_curve_is_seen_in_the_picture_from_its_first_to_its_last_value():
+    picture = picture_of(curves_chart({"": {"a": {1: 10.0, 3: 0.0}}}))
     assert (picture.min() >= 0, picture.max() <= 1) == (True, True)
-    found = near(picture, COLOURS[0])
-    in_plot = found[found[:, 1] < LEFT + WIDTH]
-    upper, lower = in_plot[in_plot[:, 0] < TOP + HEIGHT], in_plot[in_plot[:, 0] > TOP + HEIGHT]
-    first, last = upper[upper[:, 1].argmin()], upper[upper[:, 1].argmax()]
-    assert first[0] < TOP + 0.2 * HEIGHT
-    assert last[0] > TOP + 0.8 * HEIGHT
-    # The time axis is shared: the lower curve ends half way.
-    assert abs(lower[:, 1].max() - (LEFT + WIDTH / 2)) < 5
-    assert lower[lower[:, 1].argmin(), 0] > lower[lower[:, 1].argmax(), 0]
+    found = near(picture, rgb(COLOURS[0]))
+    found = found[found[:, 1] < 500]  # left of the name
+    first, last = found[found[:, 1].argmin()], found[found[:, 1].argmax()]
+    assert last[0] - first[0] > 100
+    assert_close(picture, picture_of(curves_chart({"": {"a": {1: 10.0, 3: 0.0}}})), rtol=0, atol=0)
 
 
-def test_each_curve_has_a_colour_of_its_own():
-    picture = curves_picture({"": {str(i): {0: float(i), 1: float(i)} for i in range(3)}})
-    heights = [near(picture, colour)[:, 0].float().median() for colour in COLOURS[:3]]
-    assert heights[0] > heights[1] > heights[2]
+def test_many_points_have_no_marks():
+    few, many = (curves_chart({"": {"a": {i: i for i in range(count)}}}).axes[0].lines[0] for count in (60, 61))
+    assert (few.get_marker(), many.get_marker()) == ("o", "")
+
+
+def test_epochs_are_whole_numbers():
+    (axes,) = curves_chart({"": {"a": {1: 1.0, 2: 2.0, 3: 3.0}}}).axes
+    assert axes.get_xticks()[1:-1].tolist() == [1, 2, 3]  # the first and the last are out of sight
+
+
+def test_logarithmic_axes_have_plain_numbers():
+    chart = curves_chart({"": {"a": {16: 0.08, 32: 0.2, 128: 1.5}}}, logarithmic=True)
+    picture_of(chart)
+    (axes,) = chart.axes
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+    assert {"20", "50", "100"} <= set(labels(axes.xaxis))
+    assert {"0.1", "0.2", "0.5", "1"} <= set(labels(axes.yaxis))
 
 
 def test_a_single_point_and_an_empty_curve_can_be_drawn_and_nothing_at_all_is_refused():
-    assert len(near(curves_picture({"": {"one": {5: 1.0}, "none": {}}}), COLOURS[0])) > 10
+    chart = curves_chart({"": {"one": {5: 1.0}, "none": {}}})
+    assert chart.axes[0].get_xticks().tolist() == [4, 5, 6]
+    assert len(near(picture_of(chart), rgb(COLOURS[0]))) > 10
+    assert [text.get_text() for text in chart.axes[0].texts] == ["one 1", "none"]
     with pytest.raises(SettingError, match=r"panels must hold a curve with a point, got none"):
-        curves_picture({"": {"none": {}}})
+        curves_chart({"": {"none": {}}})
 
 
 def test_a_cell_is_as_dark_as_its_share_of_its_row():
-    picture = shares_picture([[10, 0], [1, 3]], ["first", "second"], ["a", "b"], "title")
-    shares = (1.0, 0.25, 0.75)
-    shades = [tuple(round(255 + share * (end - 255)) for end in COLOURS[0]) for share in shares]
-    full, quarter, three = (near(picture, shade) for shade in shades)
+    chart = shares_chart([[10, 0], [1, 3]], ["first", "second"], ["a", "b"], "title")
+    assert [text.get_text() for text in chart.axes[0].texts] == ["10", "0", "1", "3"]
+    blue = np.array(rgb(COLOURS[0]))
+    full, quarter, three = (near(picture_of(chart), tuple(1 + share * (blue - 1))) for share in (1.0, 0.25, 0.75))
     assert min(map(len, (full, quarter, three))) > 500
     (top, left), (below, same), (_, right) = (places.median(dim=0).values.tolist() for places in (full, quarter, three))
     assert top < below
@@ -53,14 +89,20 @@ def test_a_cell_is_as_dark_as_its_share_of_its_row():
     assert same < right
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "whole", "expected"),
-    [
-        (0, 10, False, [0, 2, 4, 6, 8, 10]),
-        (0.961, 0.989, False, [0.965, 0.97, 0.975, 0.98, 0.985]),
-        (1, 3, True, [1, 2, 3]),
-        (-1.2, 55, False, [0, 10, 20, 30, 40, 50]),
-    ],
-)
-def test_ticks_are_round_numbers(low, high, whole, expected):
-    assert _ticks(low, high, whole=whole) == expected
+def test_names_are_written_as_they_are():
+    """`$^$` would be a formula, and a wrong one."""
+    picture_of(shares_chart([[0, 0]], ["$^$"], ["_a", "$_$"], "$^$"))
+    picture_of(curves_chart({"$^$": {"$_$": {1: 1.0}}}))
+
+
+def test_a_chart_is_written_as_vectors_and_no_window_knows_of_it():
+    from matplotlib import pyplot
+
+    written = io.StringIO()
+    curves_chart({"": {"a": {1: 1.0, 2: 2.0}}}).savefig(written, format="svg")
+    assert COLOURS[0] in written.getvalue()
+    assert pyplot.get_fignums() == []
+
+
+def test_a_picture_too_wide_for_matplotlib_is_drawn_smaller():
+    assert picture_of(new_chart(400_000, 1000)).shape[2] < 2**16

@@ -9,7 +9,15 @@ from scipy.stats import spearmanr
 from torch import nn
 
 from gan_lightning.errors import DataError, SettingError
-from gan_lightning.evaluation import FeatureNetwork, ImportedNetwork, QualityReference, SmallClassifier, TensorImages
+from gan_lightning.evaluation import (
+    FeatureNetwork,
+    ImportedNetwork,
+    QualityReference,
+    SmallClassifier,
+    TensorImages,
+    picture_of,
+    shares_chart,
+)
 from gan_lightning.evaluation.judges import Judge, untold
 from gan_lightning.figures import Figure
 from gan_lightning.measurements import Bench, Outcome
@@ -87,7 +95,10 @@ def test_generated_images_are_judged_beside_other_real_ones_and_drawn_and_tabula
     assert outcome.details["judge"]["name"] == "projection"
     assert outcome.details["against_features"] == []
     assert outcome.pictures.keys() == {"classes"}
-    assert outcome.pictures["classes"].shape[1] == 54 + 2 * 28 + 12
+    counts, names = expected.classes.counts, [str(number) for number in range(len(expected.classes.counts[0]))]
+    title = "Classes of generated images, by projection"
+    drawn = shares_chart(counts, ["generator 0", "generator 1"], names, title)
+    assert torch.equal(outcome.pictures["classes"], picture_of(drawn))
     console = Console(width=100, file=io.StringIO())
     console.print(*outcome.tables)
     printed = console.file.getvalue()

@@ -10,11 +10,11 @@ from torch import nn
 from torch.testing import assert_close
 
 from gan_lightning.errors import DataError, SettingError
-from gan_lightning.evaluation import TunedProbe
+from gan_lightning.evaluation import TunedProbe, picture_of
 from gan_lightning.figures import Figure
 from gan_lightning.interfaces import LinearHead
 from gan_lightning.papers.mgan import null_space as anatomy
-from gan_lightning.papers.mgan.anatomy_picture import PART_COLOURS, VARIANCE_COLOURS, anatomy_picture
+from gan_lightning.papers.mgan.anatomy_chart import VARIANCE_COLOURS, anatomy_chart
 from gan_lightning.papers.mgan.anatomy_record import AnatomyRecord, ImagesAnatomy, evaluate_anatomy
 from gan_lightning.papers.mgan.null_space import (
     PartShares,
@@ -414,11 +414,7 @@ def test_classes_that_do_not_belong_to_the_features_are_refused():
         variance_shares(row_space(torch.eye(2)), torch.rand(5, 2), torch.zeros(4, dtype=torch.int64))
 
 
-# The picture
-
-
-def share_of(page: torch.Tensor, colour: tuple[int, ...]) -> int:
-    return int(((255 * page - torch.tensor(colour)[:, None, None]).abs().amax(dim=0) < 25).sum())
+# The chart
 
 
 def figures_of(kind: str, weights: str = "trained", epoch: int | None = None, **values: float) -> list[Figure]:
@@ -430,13 +426,26 @@ CHANCE = Figure(measurement="anatomy", subject="it", metric="rank_share", value=
 SHARED = {"row_share": 0.5, "between_share_of_row": 0.2, "between_share_of_null": 0.4}
 
 
+def widths(axes) -> list[list[float]]:
+    """Return the widths of the bars, of each colour in turn."""
+    return [[bar.get_width() for bar in bars] for bars in axes.containers]
+
+
 def test_the_bars_have_the_lengths_of_their_shares():
-    page = anatomy_picture([CHANCE, *figures_of("real", **SHARED)])
-    assert 0 <= page.min() < page.max() <= 1
-    nothing = anatomy_picture([CHANCE])
-    lengths = np.array([share_of(page, colour) - share_of(nothing, colour) for colour in VARIANCE_COLOURS.values()])
-    # The tick at rank / features, 0.1, and soft edges take some pixels of each.
-    np.testing.assert_allclose(lengths / lengths.sum(), [0.1, 0.4, 0.2, 0.3], atol=0.03)
+    chart = anatomy_chart([CHANCE, *figures_of("real", **SHARED), *figures_of("generated", other=1.0)])
+    (axes,) = chart.axes
+    np.testing.assert_allclose(widths(axes), [[0.1, 0], [0.4, 0], [0.2, 0], [0.3, 0]])
+    assert [bars[0].get_x() for bars in axes.containers] == pytest.approx([0, 0.1, 0.5, 0.7])
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["real", "generated"]
+    assert [text.get_text() for text in axes.texts] == ["0.500", "no variance"]
+    assert axes.lines[0].get_xdata() == [0.1, 0.1]
+    assert axes.get_title(loc="left") == "it: variance between images; rank / features = 0.1"
+    legend = [text.get_text() for text in chart.legends[0].get_texts()]
+    assert legend == [*VARIANCE_COLOURS, "rank / features, as of a random head"]
+    page = 255 * picture_of(chart)
+    dark, pale = (torch.tensor(colour)[:, None, None] for colour in ((20, 60, 140), (250, 215, 165)))
+    seen = [((page - colour).abs().amax(dim=0) < 2).sum() for colour in (dark, pale)]
+    assert 2 < seen[1] / seen[0] < 3.5  # 0.3 of the bar and 0.1, but for the legend and the line
 
 
 def test_accuracies_and_curves_are_drawn_where_there_are_any():
@@ -449,12 +458,20 @@ def test_accuracies_and_curves_are_drawn_where_there_are_any():
         for kind in ("real", "generated")
         for each in figures_of(kind, epoch=epoch, row_share=0.01 * epoch, **probed)
     ]
-    pages = [anatomy_picture(plain), anatomy_picture(both), anatomy_picture(both, history)]
-    orange = [share_of(page, PART_COLOURS["null"]) for page in pages]
-    assert 50 > orange[0] < orange[1] / 10
-    assert orange[1] < orange[2]
-    assert pages[0].shape[1] < pages[1].shape[1] < pages[2].shape[1]
-    by_epoch = sorted(history, key=lambda each: each.epoch)
-    assert_close(anatomy_picture(both, by_epoch), pages[2], rtol=0, atol=0)  # whatever their order
-    alone = anatomy_picture(plain, figures_of("real", epoch=5, **SHARED))
-    assert_close(alone, pages[0], rtol=0, atol=0)  # one epoch is no curve
+    assert len(anatomy_chart(plain).axes) == 1
+    _, accuracies = anatomy_chart(both).axes
+    assert widths(accuracies) == [[0.9, 0.3, 0.8] * 2]
+    names = [label.get_text() for label in accuracies.get_yticklabels()]
+    assert names == [f"real, {of}{part}" for of in ("", "random, ") for part in ("f", "f_row", "f_null")]
+    assert accuracies.lines[0].get_xdata() == [0.5, 0.5]
+    chart = anatomy_chart(both, history)
+    _, _, shares, of_real, of_generated = chart.axes
+    for line in shares.lines[:2]:  # whatever the order of the history
+        np.testing.assert_allclose(line.get_xydata(), [[1, 0.01], [2, 0.02], [5, 0.05]])
+    assert shares.lines[2].get_ydata() == [0.1, 0.1]
+    assert [text.get_text() for text in shares.texts] == ["real 0.05", "generated 0.05"]
+    assert [axes.get_title(loc="left") for axes in (of_real, of_generated)] == [
+        "accuracy, real images", "accuracy, generated images",
+    ]  # fmt: skip
+    assert [line.get_ydata().tolist() for line in of_real.lines] == [[0.9] * 3, [0.3] * 3, [0.8] * 3]
+    assert len(anatomy_chart(plain, figures_of("real", epoch=5, **SHARED)).axes) == 1  # one epoch is no curve

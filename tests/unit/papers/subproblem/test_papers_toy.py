@@ -5,6 +5,7 @@ import torch
 from torch.testing import assert_close
 
 from gan_lightning.errors import SettingError
+from gan_lightning.evaluation import picture_of
 from gan_lightning.papers.subproblem.toy import (
     ToyGAN,
     augmented,
@@ -14,7 +15,7 @@ from gan_lightning.papers.subproblem.toy import (
     inverse_points,
     logit_slopes,
     regression_gradient,
-    toy_picture,
+    toy_chart,
     train_toy,
 )
 
@@ -136,15 +137,26 @@ def test_the_history_is_of_the_generators_distribution():
 
 
 @pytest.mark.parametrize("solver", ["gradient", "closed_form"])
-def test_the_picture_shows_the_datas_ellipse_and_both_curves(solver):
-    picture = toy_picture(train_toy(ToyGAN(steps=60, solver=solver)))
-    pixels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8).view(picture.height, picture.width, 3)
-    near = lambda colour: (pixels.int() - torch.tensor(colour)).abs().sum(2) < 40  # noqa: E731
-    half = picture.width // 2
-    red, dark, orange = near((200, 40, 40)), near((20, 60, 140)), near((230, 140, 20))
+def test_the_chart_shows_the_datas_ellipse_and_both_distances(solver):
+    history = train_toy(ToyGAN(steps=60, solver=solver))
+    chart = toy_chart(history, ellipses=5)
+    left, right = ({line.get_label(): line for line in axes.lines} for axes in chart.axes)
+    away = torch.tensor(left["data"].get_xydata()) - torch.tensor([2.0, -1.0])
+    inverse = torch.tensor([[1.0, 0.8], [0.8, 2.0]], dtype=torch.float64).inverse()
+    assert_close(((away @ inverse) * away).sum(1), torch.ones_like(away[:, 0]))  # one standard deviation
+    assert_close(torch.tensor(left["its mean, all steps"].get_xydata()), history.means)
+    assert {"generated, step 0", "generated, step 60"} < left.keys()
+    assert len(chart.axes[0].lines) == 6 + 2  # the start, five steps at equal ratios; path and data
+    for line, (name, error) in zip(right.values(), history.errors().items(), strict=True):
+        assert_close(torch.tensor(line.get_ydata()), error)
+        assert line.get_label() == f"{name}, {error[-1]:.3f} at the end"
+    assert chart.axes[1].get_yscale() == "log"
+    picture = picture_of(chart)
+    data = torch.tensor([200, 40, 40])[:, None, None] / 255
+    red = (picture - data).abs().amax(0) < 0.1
+    half = picture.shape[2] // 2
     assert red[:, :half].sum() > 100
     assert red[:, half:].sum() == 0
-    assert min(dark[:, :half].sum(), dark[:, half:].sum(), orange[:, half:].sum()) > 100
 
 
 @pytest.mark.parametrize(
@@ -173,11 +185,11 @@ def test_a_distance_that_is_0_at_the_start_is_shown_itself(settings):
     assert torch.isfinite(found).all()
     at, to = (history.means, torch.zeros(2)) if name == "mean" else (history.covariances, torch.eye(2))
     assert_close(found, (at - to).flatten(1).norm(dim=1))
-    toy_picture(history)
+    picture_of(toy_chart(history))
 
 
-def test_a_picture_of_one_dimension_or_of_one_ellipse_is_refused():
-    with pytest.raises(SettingError, match=r"mean must have two values or more for a picture, got 1"):
-        toy_picture(train_toy(ToyGAN(mean=(1.0,), covariance=((2.0,),), steps=1)))
+def test_a_chart_of_one_dimension_or_of_one_ellipse_is_refused():
+    with pytest.raises(SettingError, match=r"mean must have two values or more for a chart, got 1"):
+        toy_chart(train_toy(ToyGAN(mean=(1.0,), covariance=((2.0,),), steps=1)))
     with pytest.raises(SettingError, match=r"ellipses must be at least 2, got 1"):
-        toy_picture(train_toy(ToyGAN(steps=1)), ellipses=1)
+        toy_chart(train_toy(ToyGAN(steps=1)), ellipses=1)
