@@ -208,6 +208,11 @@ class GanCLI(LightningCLI):
         seed = self.setting("seed_everything")
         if not isinstance(seed, bool) and seed is not None and not 0 <= seed < 2**32:
             raise SettingError(f"seed_everything must be at least 0 and below 2**32, got {seed}.")
+        if (every := (self.setting("trainer") or {}).get("val_check_interval")) == 0:
+            raise SettingError(
+                f"trainer.val_check_interval must be above 0, got {every}: batches between validations, or a share of "
+                "an epoch. To validate never, set trainer.limit_val_batches to 0."
+            )
 
     def instantiate_classes(self) -> None:
         """Make the objects of the configuration.

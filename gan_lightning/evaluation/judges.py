@@ -258,10 +258,21 @@ class SmallClassifier(FeatureNetwork):
         return Judge(self.name(data), network.features, self.feature_dim, network.head, about)
 
     def network(self, channels: int, classes: int) -> "_Classifier":
-        """Return the classifier untrained; the global random state stays unchanged."""
+        """Return the classifier untrained; the global random state stays unchanged.
+
+        Raises:
+            SettingError: It does not fit into memory.
+        """
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self.seed)
-            return _Classifier(channels, classes, self.width, self.feature_dim)
+            try:
+                return _Classifier(channels, classes, self.width, self.feature_dim)
+            except RuntimeError as error:  # torch has no class of its own for too little memory
+                raise SettingError(
+                    "width and feature_dim must make a network that fits into memory, got "
+                    f"{self.width} and {self.feature_dim} ({str(error).splitlines()[0]}). Lower them.",
+                    self,
+                ) from error
 
     def file(self, data: str, images: UInt8[Tensor, "..."], labels: Int64[Tensor, " images"], classes: int) -> Path:
         """Return the path of the classifier's file for these images."""

@@ -129,6 +129,7 @@ def test_a_wrong_value_of_a_setting_is_accepted_or_an_error_that_names_it(data):
         ("model.generators", "null"), ("model.class_weight", ".nan"), ("model.base_width", "1000000000000"),
         ("model.betas", "[.nan,0.9]"), ("density_ratio.alarm.factor", "null"), ("seed_everything", "-1"),
         ("trainer.devices", "-3"), ("checkpoint.save_top_k", "-7"), ("anatomy.seed", "-1"),
+        ("trainer.val_check_interval", "0"),
     ],
 )  # fmt: skip
 def test_what_was_once_a_traceback_names_its_setting(key, value):
@@ -208,7 +209,7 @@ def fault(run: str, key: str, value: str, how: str, said: str) -> str | None:
     is_path = f"'{value}" in said  # errors about files name these
     group = key.partition(".")[0]
     # To set one of its settings switches a measurement on, whose others may not fit so few images.
-    of_group = group in GROUPS and f"error: {group}." in said
+    of_group = group in GROUPS and re.search(rf"\b{group}\b", said.rpartition("error:")[2]) is not None
     if trained or (how == "refused" and "Traceback" not in said and (is_named(key, said) or is_path or of_group)):
         return None
     return f"{run}: --{key}={value}: {how}: {said.strip().splitlines()[-1] if said.strip() else ''}"

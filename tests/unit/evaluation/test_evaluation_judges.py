@@ -127,6 +127,12 @@ def test_images_of_unknown_class_are_left_out(tmp_path):
         small(tmp_path).judge(stripes(labels=torch.full((60,), -1)), CPU)
 
 
+def test_a_classifier_that_is_larger_than_the_memory_names_its_settings():
+    message = r"^width and feature_dim must make a network that fits into memory, got 1000000000000 and 64 \("
+    with pytest.raises(SettingError, match=message):
+        SmallClassifier(width=10**12).network(1, 10)
+
+
 def test_data_without_classes_and_folders_that_cannot_be_written_to_are_refused(tmp_path):
     attributes = stripes(labels=torch.ones(60, 2, dtype=torch.int64))
     with pytest.raises(SettingError, match=r"a class for each image, got stripes, whose labels are attributes\. Use "):
