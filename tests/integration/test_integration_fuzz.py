@@ -36,7 +36,8 @@ RUNS = {
     **{f"bigan/data/{file.name}": ["bigan/images/bigan.yaml", f"bigan/data/{file.name}"]
        for file in sorted(CONFIGS.glob("bigan/data/*.yaml"))},
     **{name: ["subproblem/dcgan_celeba.yaml", name] for name in DCGAN},
-    **{f"selfexgan/{file.name}": [f"selfexgan/{file.name}"] for file in sorted(CONFIGS.glob("selfexgan/*.yaml"))},
+    **{f"selfexgan/{file.name}": [f"selfexgan/{file.name}"] for file in sorted(CONFIGS.glob("selfexgan/[!w]*.yaml"))},
+    "selfexgan/working_adam.yaml": ["selfexgan/digits.yaml", "selfexgan/working_adam.yaml"],
     **{f"subproblem/{file.name}": ["mgan/base.yaml", "data/digits.yaml", f"subproblem/{file.name}"]
        for file in sorted(CONFIGS.glob("subproblem/[!d]*.yaml"))},
 }  # fmt: skip
