@@ -85,11 +85,16 @@ def _runs(comparison: Comparison, group: Group) -> Runs:
     names = [name for name in (comparison.x, *comparison.others) if several or name != METHOD]
     published = {name: dict(each) for run in group.runs for name, each in run.published.items()}
     return Runs(
-        settings={name: group.fields[name] for name in names},
+        settings={name: _plain(group.runs[0].settings.get(name), group.fields[name]) for name in names},
         seeds=[run.seed for run in group.runs if run.seed is not None],
         published=published,
         measured=[_measured(group, found) for found in _by_figure(group.runs)],
     )
+
+
+def _plain(value: Any, text: str) -> Any:
+    """Return a setting's value as JSON has it, or its text."""
+    return value if isinstance(value, bool | int | float | str) else text
 
 
 def _by_figure(runs: Sequence[Run]) -> list[dict[int | None, Figure]]:

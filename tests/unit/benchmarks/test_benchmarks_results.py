@@ -340,10 +340,10 @@ def test_run_folders_become_a_record_with_every_value_by_seed(tmp_path, capsys):
     assert found.commands[0] == "gan-lightning fit --seed_everything=0"
     assert found.settings["base_width"] == 32
     assert [(runs.settings, list(runs.seeds)) for runs in found.runs] == [
-        ({"shares_removed": "0"}, [0]),
-        ({"shares_removed": "4"}, [0, 1, 2]),
+        ({"shares_removed": 0}, [0]),
+        ({"shares_removed": 4}, [0, 1, 2]),
     ]
-    runs = found.of({"shares_removed": "4"})
+    runs = found.of({"shares_removed": 4})
     assert runs.find("transfer/classifier/paper/accuracy").by_seed == {"0": 0.92, "1": 0.94, "2": 0.945}
     assert runs.find(DIFFERENCE).by_seed == pytest.approx({"0": 0.02, "1": 0.01, "2": 0.03})
     random = runs.find("transfer/classifier/paper/random_weights/accuracy")
