@@ -183,6 +183,24 @@ LAYOUTS = {
             "D's loss": "train/discriminator_loss .2",
         },
     ),
+    "updates": Layout(
+        {
+            "n": "n: quality/*/fid",
+            "FID": "quality/*/fid .1",
+            "FID - direct's": "quality/*/fid_less_direct .1",
+            "p": "p: quality/*/fid_less_direct",
+            "coverage": "quality/*/coverage .2",
+            "precision": "quality/*/precision .2",
+            "entropy of the classes, nats": "quality/*/class_entropy .2",
+        },
+    ),
+    "inductive_bias_over_training": Layout(
+        {
+            "trace / d": "subproblem/trace@{epoch} .0",
+            "effective rank / d": "subproblem/effective_rank@{epoch} .3",
+        },
+        "subproblem/", ("epoch",), ("epoch",),
+    ),
     "applications": Layout(
         {
             "n": "n: transfer/encoder/tuned/accuracy",

@@ -101,7 +101,7 @@ def test_a_setting_that_no_run_has_is_refused(ablation):
 
 
 def test_runs_that_differ_in_a_class_and_its_settings_differ_in_one_setting(tmp_path, write_run):
-    """The six settings of `sweeps/subproblem/options_digits.yaml`."""
+    """As in `sweeps/subproblem/options_digits.yaml`."""
     options = [
         {},
         {"regression_rate": 2500.0},
