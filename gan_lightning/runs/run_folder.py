@@ -9,6 +9,7 @@ import secrets
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from datetime import UTC, datetime
 from importlib import metadata
@@ -38,6 +39,8 @@ LOCK = ".running"
 """A file that the process of a run holds locked; every end of the process ends the lock."""
 
 _PACKAGES = ("gan-lightning", "torch", "lightning", "torchvision", "torchmetrics", "numpy", "scikit-learn", "wandb")
+
+_ending = threading.RLock()  # a lock of the object could not be copied with it
 
 
 class RunFolder(Callback):
@@ -263,25 +266,20 @@ class RunFolder(Callback):
             error: The reason.
             anew: Whether this explains another error that has been noted.
         """
-        if self.finished is not None:
-            return self._end_measuring(status, error)
-        noted = self._record.get("status") not in ("running", *(["failed"] if anew else []))
-        if self.path is None or noted or not trainer.is_global_zero:
+        if self.path is None or not trainer.is_global_zero:
             return False
-        seconds = round(time.monotonic() - self._started, 1)
-        self._record |= {"status": status, "error": error, "seconds": seconds}
-        write_json(self.path / "run.json", self._record)
-        self._unlock()
-        return True
-
-    def _end_measuring(self, status: str, error: str | None) -> bool:
-        """Note how the measuring of a finished run ended."""
-        if self.path is None or self._record.get("measured", [{}])[-1].get("status") != "running":
-            return False
-        self._record["measured"][-1] |= {"status": status, "error": error}
-        write_json(self.path / "run.json", self._record)
-        self._unlock()
-        return True
+        with _ending:  # the thread that watches other processes may note an error at the same moment
+            ended: dict[str, Any] = {"status": status, "error": error}
+            if self.finished is None:
+                about, ended["seconds"] = self._record, round(time.monotonic() - self._started, 1)
+            else:  # a finished run that is measured again keeps its own end
+                about = self._record.get("measured", [{}])[-1]
+            if about.get("status") not in ("running", *(["failed"] if anew else [])):
+                return False
+            about |= ended
+            write_json(self.path / "run.json", self._record)
+            self._unlock()
+            return True
 
     def _unlock(self) -> None:
         if self._lock is not None and self.path is not None:
