@@ -14,14 +14,17 @@ from torch import nn
 
 from gan_lightning.cli.naming import KINDS
 from gan_lightning.evaluation import DepthProtocol, NearestProbe, PaperProbe, SmallClassifier, TensorImages, TunedProbe
+from gan_lightning.evaluation.probes import FewShotProbe, ManyRatesProbe, WeightedNeighboursProbe
 from gan_lightning.interfaces import LinearHead
 from gan_lightning.measurements import (
     Embedding,
+    FeatureSpectrum,
     Figure,
     Filters,
     FrozenDepth,
     IterativeFeeding,
     KeptClass,
+    LayerLikeness,
     Measurement,
     Neighbours,
     Outcome,
@@ -52,10 +55,19 @@ def quick(folder: Path) -> list[Measurement]:
     """Return every measurement, switched on; a classifier is kept in `folder`."""
     network = SmallClassifier(width=2, feature_dim=4, steps=20, batch_size=8, cache_dir=str(folder))
     found: list[Measurement] = [
-        Transfer(paper=PaperProbe(epochs=2), tuned=TUNED, nearest=NearestProbe()),
+        Transfer(
+            paper=PaperProbe(epochs=2),
+            tuned=TUNED,
+            nearest=NearestProbe(),
+            weighted_neighbours=WeightedNeighboursProbe(neighbours=(1, 3), reported=3),
+            few_shot=FewShotProbe(shots=(2,), reported=2, draws=2),
+            many_rates=ManyRatesProbe(learning_rates=(0.01, 0.1), epochs=1),
+        ),
         Together(enabled=True, tuned=TUNED),
         Robustness(enabled=True, noise=(0.4,), blur=(1.0,), occlusion=(0.25, 0.5), tuned=TUNED),
         FrozenDepth(enabled=True, protocol=DepthProtocol(epochs=1, batch_size=8, width=8)),
+        FeatureSpectrum(enabled=True),
+        LayerLikeness(enabled=True),
         Quality(enabled=True, network=network, images=16, neighbours=2),
         Reconstruction(images=3),
         KeptClass(enabled=True, images=6),

@@ -140,3 +140,31 @@ def shares_chart(counts: Sequence[Sequence[int]], rows: Sequence[str], columns: 
     axes.invert_yaxis()
     chart.suptitle(title, x=0.01, ha="left", size="medium", parse_math=False)
     return chart
+
+
+def likeness_chart(matrix: Sequence[Sequence[Number]], names: Sequence[str], title: str) -> "Chart":
+    """Return a square of shades from 0 to 1, one for each pair of things; NaN is left empty.
+
+    Args:
+        matrix: A row for each thing, in the order of the names. Values below 0 are as light as 0.
+        names: Of the things.
+        title: Above the square.
+    """
+    cell = 46
+    beside = CHARACTER * max(map(len, names))
+    chart = new_chart(max(beside + cell * len(names) + 90, CHARACTER * len(title)), beside + cell * len(names) + 60)
+    axes = chart.subplots()
+    values = np.ma.masked_invalid(np.asarray(matrix, dtype=float))
+    shades = axes.pcolormesh(values, cmap="cividis", vmin=0, vmax=1, edgecolor=GRID)
+    for (row, column), value in np.ndenumerate(values.filled(np.nan)):
+        if np.isfinite(value):
+            ink = "white" if value < 0.55 else INK
+            axes.text(column + 0.5, row + 0.5, f"{value:.2f}", color=ink, ha="center", va="center", size="small")
+    axes.set_xticks(np.arange(len(names)) + 0.5, names, rotation=90, parse_math=False)
+    axes.set_yticks(np.arange(len(names)) + 0.5, names, parse_math=False)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_aspect("equal")
+    chart.colorbar(shades, ax=axes, shrink=0.6)
+    chart.suptitle(title, x=0.01, ha="left", size="medium", parse_math=False)
+    return chart

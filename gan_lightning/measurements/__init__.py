@@ -10,6 +10,7 @@ from gan_lightning.measurements.embedding import Embedding
 from gan_lightning.measurements.feeding import IterativeFeeding
 from gan_lightning.measurements.filters import Filters
 from gan_lightning.measurements.kept_class import KeptClass
+from gan_lightning.measurements.layer_likeness import LayerLikeness
 from gan_lightning.measurements.measurement import Measurement, Outcome
 from gan_lightning.measurements.neighbours import Neighbours
 from gan_lightning.measurements.quality import Quality
@@ -17,6 +18,7 @@ from gan_lightning.measurements.reconstruction import Reconstruction
 from gan_lightning.measurements.robustness import Robustness
 from gan_lightning.measurements.samples import Samples
 from gan_lightning.measurements.similarity import Similarity
+from gan_lightning.measurements.spectrum import FeatureSpectrum
 from gan_lightning.measurements.synthetic_data import SyntheticData
 from gan_lightning.measurements.together import Together
 from gan_lightning.measurements.transfer import Transfer
@@ -27,6 +29,8 @@ MEASUREMENTS: tuple[type[Measurement], ...] = (
     Together,
     Robustness,
     FrozenDepth,
+    FeatureSpectrum,
+    LayerLikeness,
     Quality,
     Reconstruction,
     KeptClass,
@@ -45,11 +49,13 @@ __all__ = [
     "MEASUREMENTS",
     "Bench",
     "Embedding",
+    "FeatureSpectrum",
     "Figure",
     "Filters",
     "FrozenDepth",
     "IterativeFeeding",
     "KeptClass",
+    "LayerLikeness",
     "Measurement",
     "Neighbours",
     "Outcome",

@@ -11,10 +11,21 @@ from torch import Tensor
 
 from gan_lightning.errors import DataError, SettingError, at_least
 from gan_lightning.evaluation.features import has_statistics
-from gan_lightning.evaluation.probes import PAPER, TUNED, Judgement, NearestProbe, PaperProbe, Probe, TunedProbe
+from gan_lightning.evaluation.probes import (
+    PAPER,
+    TUNED,
+    FewShotProbe,
+    Judgement,
+    ManyRatesProbe,
+    NearestProbe,
+    PaperProbe,
+    Probe,
+    TunedProbe,
+    WeightedNeighboursProbe,
+)
 from gan_lightning.evaluation.probes.probe import majority_accuracy
 from gan_lightning.figures import CHANCE, PIXELS, Best, Figure, Weights
-from gan_lightning.interfaces import HasExtractors, Split
+from gan_lightning.interfaces import HasExtractors, LabelledImages, Split
 from gan_lightning.measurements.bench import BatchNorm, Bench
 from gan_lightning.measurements.measurement import Measurement, Outcome
 from gan_lightning.system.processes import gather_objects, on_first_process
@@ -59,6 +70,9 @@ class Transfer(Measurement):
         paper: The papers' probe; null leaves it out.
         tuned: The tuned linear probe; null leaves it out.
         nearest: The 1-nearest-neighbour accuracy; null leaves it out.
+        weighted_neighbours: The weighted vote of nearest neighbours; null leaves it out.
+        few_shot: Logistic regression on a few images of each class; null leaves it out.
+        many_rates: Linear heads by SGD with many learning rates; null leaves them out.
         probes: Further probes, such as your own.
         random_weights: Whether the same extractors with random weights stand beside them.
         raw_pixels: Whether the images themselves stand beside them.
@@ -79,6 +93,9 @@ class Transfer(Measurement):
     paper: PaperProbe | None = PAPER
     tuned: TunedProbe | None = TUNED
     nearest: NearestProbe | None = None
+    weighted_neighbours: WeightedNeighboursProbe | None = None
+    few_shot: FewShotProbe | None = None
+    many_rates: ManyRatesProbe | None = None
     probes: Sequence[Probe] = ()
     random_weights: bool = True
     raw_pixels: bool = True
@@ -110,6 +127,7 @@ class Transfer(Measurement):
     def all_probes(self) -> list[Probe]:
         """The probes, in the order of their figures."""
         own: list[Probe | None] = [self.paper, self.tuned, self.nearest]
+        own += [self.weighted_neighbours, self.few_shot, self.many_rates]
         return [probe for probe in (*own, *self.probes) if probe is not None]
 
     def passes_over(self, bench: Bench) -> str | None:
@@ -117,13 +135,17 @@ class Transfer(Measurement):
         return super().passes_over(bench) or ("all its probes are left out" if not self.all_probes else None)
 
     def check(self, bench: Bench) -> None:
-        """Check labels, extractors and controls.
+        """Check labels, probes, extractors and controls.
 
         Raises:
             DataError: A split has no labels, or there are fewer than two classes.
-            SettingError: An extractor cannot be used, or there can be no random-weights control.
+            SettingError: A probe cannot be fitted to the labels, an extractor cannot be used, or there can be no
+                random-weights control.
         """
         check_labels(bench, self.name)
+        for probe in self.all_probes:
+            if isinstance(probe, Probe) and type(probe).check is not Probe.check:
+                probe.check(bench.labels("train"), class_names(bench.data))
         bench.check_networks()
         if self.random_weights and bench.controls:
             bench.control(self.seed)  # fails now if it would fail after the training
@@ -300,6 +322,17 @@ def check_labels(bench: Bench, what: str) -> None:
             )
 
 
+def check_images(bench: Bench, split: Split, least: int) -> None:
+    """Check that a split has enough images.
+
+    Raises:
+        DataError: It has fewer than the least.
+    """
+    count = len(bench.images(split, least)[0])
+    if count < least:
+        raise DataError(f"{bench.data.name}: at least {least} {split} images are needed, got {count}. Add images.")
+
+
 def _some_labels(bench: Bench, split: Split, enough: int) -> set[int]:
     """Return labels of a split; the search ends once there are enough."""
     seen: set[int] = set()
@@ -310,12 +343,17 @@ def _some_labels(bench: Bench, split: Split, enough: int) -> set[int]:
     return set().union(*gather_objects(seen))
 
 
+def class_names(data: LabelledImages) -> Sequence[str]:
+    """Return the names of a data set's classes or attributes: numbers where it does not give any."""
+    return getattr(data, "classes", None) or [str(label) for label in range(data.num_classes)]
+
+
 def classes_in_one_split(bench: Bench, train: Tensor, test: Tensor) -> dict[Split, list[str]]:
     """Return the names of classes with images in one split alone, and warn of them."""
     if train.ndim > 1:
         return {}
     in_train, in_test = set(train.unique().tolist()), set(test.unique().tolist())
-    names = getattr(bench.data, "classes", None) or [str(label) for label in range(bench.data.num_classes)]
+    names = class_names(bench.data)
     alone: dict[Split, set[int]] = {"train": in_train - in_test, "test": in_test - in_train}
     found: dict[Split, list[str]] = {
         split: [names[label] for label in sorted(own)] for split, own in alone.items() if own

@@ -13,7 +13,7 @@ A probe of your own is one class:
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -60,6 +60,17 @@ class Probe(ABC):
 
     name: ClassVar[str]
     """The probe's name in its figures."""
+
+    def check(self, train_labels: TrainLabels, classes: Sequence[str]) -> None:  # noqa: B027 (most take all labels)
+        """Refuse labels that the probe cannot be fitted to, before any training; by default it takes all.
+
+        Args:
+            train_labels: Of the whole training split, -1 for an unknown one.
+            classes: Names of the classes, or of the attributes.
+
+        Raises:
+            SettingError: It cannot; says why.
+        """
 
     @abstractmethod
     def accuracy(
