@@ -1,4 +1,4 @@
-"""The accuracy from frozen features of disturbed images: with noise, blurred, or partly covered."""
+"""The accuracy from frozen features of disturbed images: with noise, blurred, covered, or spoiled in other ways."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from rich.table import Table
 from torch import Tensor
 
 from gan_lightning.errors import at_least, refused
-from gan_lightning.evaluation.disturbances import DISTURBANCES
+from gan_lightning.evaluation.disturbances import DISTURBANCES, MOST
 from gan_lightning.evaluation.features import extract_features
 from gan_lightning.evaluation.pictures import rows_picture
 from gan_lightning.evaluation.probes import TUNED, LogisticProbe, TunedProbe, logistic_probe
@@ -66,6 +66,11 @@ class Robustness(Measurement):
         noise: Standard deviations of normal noise in each pixel; black and white are 2 apart. Null leaves noise out.
         blur: Standard deviations of a Gaussian blur, pixels. Null leaves blur out.
         occlusion: Edges of a grey square at a random place, as shares of the image's edge. Null leaves it out.
+        speckles: Shares of values made black or white. CIFAR-10-C has 0.01, 0.02, 0.03, 0.05, 0.07.
+        contrast: Losses of contrast, shares. CIFAR-10-C has 0.25, 0.5, 0.6, 0.7, 0.85.
+        brightness: Added to each pixel's value, in [0, 1]. CIFAR-10-C has 0.05, 0.1, 0.15, 0.2, 0.3.
+        pixels: Losses of resolution, shares of the edge. CIFAR-10-C has 0.05, 0.1, 0.15, 0.25, 0.35.
+        jpeg: 100 minus JPEG's quality. CIFAR-10-C has 20, 35, 42, 50, 60.
         tuned: The probe.
         images: Most test images.
         batch_norm: Batch-norm statistics of the trained extractors: "running" were gathered in training, "real" are
@@ -74,7 +79,8 @@ class Robustness(Measurement):
         seed: Of the disturbances, of the held-out images and of the random weights; by default the run's.
 
     Source:
-        Mao et al. 2022, Theorem 1: features that "get rid of the influence of noise and be more robust".
+        Mao et al. 2022, Theorem 1: features that "get rid of the influence of noise and be more robust"; Hendrycks and
+        Dietterich 2019 for the last five kinds.
     """
 
     name: ClassVar[str] = "robustness"
@@ -84,6 +90,11 @@ class Robustness(Measurement):
     noise: tuple[float, ...] | None = (0.2, 0.4, 0.8)
     blur: tuple[float, ...] | None = (0.5, 1.0, 2.0)
     occlusion: tuple[float, ...] | None = (0.25, 0.375, 0.5)
+    speckles: tuple[float, ...] | None = None
+    contrast: tuple[float, ...] | None = None
+    brightness: tuple[float, ...] | None = None
+    pixels: tuple[float, ...] | None = None
+    jpeg: tuple[float, ...] | None = None
     tuned: TunedProbe = TUNED
     images: int = 10_000
     batch_norm: BatchNorm = "running"
@@ -108,10 +119,10 @@ class Robustness(Measurement):
                 raise refused(self, kind, "hold at least one number, each once", strengths, "Null leaves it out.")
             for strength in strengths:
                 at_least(self, 0, **{kind: strength})
-                if kind == "occlusion" and strength > 1:
-                    raise refused(self, kind, "be at most 1, the whole image", strength)
+                if strength > MOST.get(kind, strength):
+                    raise refused(self, kind, f"be at most {MOST[kind]}", strength)
         if not self._strengths:
-            raise refused(self, "noise", "hold a number where blur and occlusion are left out", None, "0.2 is usual.")
+            raise refused(self, "noise", "hold a number where all other kinds are left out", None, "0.2 is usual.")
 
     @property
     def _strengths(self) -> dict[str, tuple[float, ...]]:

@@ -89,8 +89,12 @@ def test_while_training_the_controls_are_left_out():
         ({"noise": (0.1, 0.1)}, "noise must hold at least one number, each once"),
         ({"occlusion": ()}, "occlusion must hold at least one number, each once"),
         ({"blur": (-0.5,)}, "blur must be at least 0, got -0.5"),
-        ({"occlusion": (1.5,)}, "occlusion must be at most 1, the whole image, got 1.5"),
-        ({"noise": None, "blur": None, "occlusion": None}, "noise must hold a number where blur and occlusion"),
+        ({"occlusion": (1.5,)}, "occlusion must be at most 1, got 1.5"),
+        ({"jpeg": (100.0,)}, "jpeg must be at most 99, got 100.0"),
+        (
+            {"noise": None, "blur": None, "occlusion": None},
+            "noise must hold a number where all other kinds are left out",
+        ),
     ],
 )
 def test_strengths_that_make_no_curve_are_refused(settings, message):
