@@ -14,9 +14,11 @@ from torch import nn
 
 from gan_lightning.cli.naming import KINDS
 from gan_lightning.evaluation import DepthProtocol, NearestProbe, PaperProbe, SmallClassifier, TensorImages, TunedProbe
+from gan_lightning.evaluation.attentive_pooling import AttentiveProtocol
 from gan_lightning.evaluation.probes import FewShotProbe, ManyRatesProbe, WeightedNeighboursProbe
 from gan_lightning.interfaces import LinearHead
 from gan_lightning.measurements import (
+    Attentive,
     Embedding,
     FeatureSpectrum,
     Figure,
@@ -66,6 +68,7 @@ def quick(folder: Path) -> list[Measurement]:
         Together(enabled=True, tuned=TUNED),
         Robustness(enabled=True, noise=(0.4,), blur=(1.0,), occlusion=(0.25, 0.5), tuned=TUNED),
         FrozenDepth(enabled=True, protocol=DepthProtocol(epochs=1, batch_size=8, width=8)),
+        Attentive(enabled=True, protocol=AttentiveProtocol(learning_rates=(0.01,), epochs=1, batch_size=8)),
         FeatureSpectrum(enabled=True),
         LayerLikeness(enabled=True),
         Quality(enabled=True, network=network, images=16, neighbours=2),

@@ -4,6 +4,7 @@ A measurement of one paper alone stands in the paper's folder.
 """
 
 from gan_lightning.figures import Figure
+from gan_lightning.measurements.attentive import Attentive
 from gan_lightning.measurements.bench import Bench
 from gan_lightning.measurements.depth import FrozenDepth
 from gan_lightning.measurements.embedding import Embedding
@@ -29,6 +30,7 @@ MEASUREMENTS: tuple[type[Measurement], ...] = (
     Together,
     Robustness,
     FrozenDepth,
+    Attentive,
     FeatureSpectrum,
     LayerLikeness,
     Quality,
@@ -47,6 +49,7 @@ MEASUREMENTS: tuple[type[Measurement], ...] = (
 
 __all__ = [
     "MEASUREMENTS",
+    "Attentive",
     "Bench",
     "Embedding",
     "FeatureSpectrum",
