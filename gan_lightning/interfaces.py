@@ -91,6 +91,17 @@ class GeneratesImages(Protocol):
 
 
 @runtime_checkable
+class GeneratesFromLatents(Protocol):
+    """A model that draws images from latents that it is given, such as those of a path between two others."""
+
+    def sample_latents(self, count: int, rng: torch.Generator | None = None) -> Latents:
+        """Return `count` latents from their prior, drawn with `rng`."""
+
+    def generate_from(self, latents: Latents) -> Float[Tensor, "generators batch channels height width"]:
+        """Return each generator's images in [-1, 1] of these latents."""
+
+
+@runtime_checkable
 class EncodesImages(Protocol):
     """A model that encodes images to latents and decodes latents to images: E and G."""
 

@@ -23,11 +23,15 @@ class UniformLatents:
         """Return G(z)."""
         return self.generator(latents)
 
+    def generate_from(self, latents: Latents) -> Float[Tensor, "generators batch channels height width"]:
+        """Return G(z), in [-1, 1], as the images of the one generator."""
+        return self.decode(latents).unsqueeze(0)
+
     def generate(
         self, count: int, rng: torch.Generator | None = None
     ) -> Float[Tensor, "generators count channels height width"]:
         """Return `count` images in [-1, 1] from the one generator."""
-        return self.decode(self.sample_latents(count, rng)).unsqueeze(0)
+        return self.generate_from(self.sample_latents(count, rng))
 
 
 def to_latents(logits: Latents) -> Latents:

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from gan_lightning import losses
 from gan_lightning.errors import at_least, multiple_of, one_of, refused
-from gan_lightning.interfaces import Batch, Images, LinearHead, PublishedFigure
+from gan_lightning.interfaces import Batch, Images, Latents, LinearHead, PublishedFigure
 from gan_lightning.nets.blocks import conv, linear, transposed_conv
 from gan_lightning.nets.heads import linear_heads
 from gan_lightning.nets.layers import ParallelProjection
@@ -216,10 +216,19 @@ class MGAN(AdversarialModule):
     ) -> tuple[Images, Int64[Tensor, " batch"]]:
         """Return images in [-1, 1], ordered by generator, and the index of each image's generator."""
         drawn = 1 if self.shared_latents else self.generators
-        latents = torch.randn(drawn, per_generator, self.latent_dim, device=self.device, generator=rng)
+        latents = self.sample_latents(drawn * per_generator, rng).unflatten(0, (drawn, per_generator))
         fake = self.generator_trunk(self.generator_heads(latents.expand(self.generators, -1, -1)))
         made_by = torch.arange(self.generators, device=self.device)[:, None].expand(-1, per_generator).flatten()
         return fake, made_by
+
+    def sample_latents(self, count: int, rng: torch.Generator | None = None) -> Latents:
+        """Return `count` latents z ~ N(0, I)."""
+        return torch.randn(count, self.latent_dim, device=self.device, generator=rng)
+
+    def generate_from(self, latents: Latents) -> Float[Tensor, "generators batch channels height width"]:
+        """Return each generator's images in [-1, 1] of the same latents."""
+        fake = self.generator_trunk(self.generator_heads(latents.expand(self.generators, -1, -1)))
+        return fake.unflatten(0, (self.generators, len(latents)))
 
     def generate(
         self, count: int, rng: torch.Generator | None = None
