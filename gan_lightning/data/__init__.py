@@ -4,6 +4,8 @@ from gan_lightning.data.celeba import CelebA
 from gan_lightning.data.cifar10 import CIFAR10
 from gan_lightning.data.cifar100 import CIFAR100
 from gan_lightning.data.digits import Digits
+from gan_lightning.data.from_loaders import FromLoaders
+from gan_lightning.data.image_arrays import ImageArrays
 from gan_lightning.data.image_data import ImageData
 from gan_lightning.data.image_folder import ImageFolder
 from gan_lightning.data.mnist import MNIST
@@ -16,6 +18,8 @@ __all__ = [
     "SVHN",
     "CelebA",
     "Digits",
+    "FromLoaders",
+    "ImageArrays",
     "ImageData",
     "ImageFolder",
 ]

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from pages import headings
@@ -37,6 +38,7 @@ SMALL = {
     "transfer": ["--transfer.paper.epochs=1", "--transfer.tuned.strengths=[0.1]"],
     "anatomy": ["--anatomy.generated=40", "--anatomy.images=40"],
     "quality": ["--quality.network.steps=5"],
+    "attentive": ["--attentive.protocol.epochs=1", "--attentive.protocol.learning_rates=[0.01]"],
     "together": ["--together.tuned.strengths=[0.1]"],
     "robustness": ["--robustness.tuned.strengths=[0.1]"],
     "imagenet_frozen": ["--imagenet_frozen.protocol.epochs=1", "--imagenet_frozen.protocol.width=8"],
@@ -215,6 +217,9 @@ def test_a_command_that_measures_has_settings_that_there_are(gan_lightning, earl
 def test_a_command_of_the_pages_runs(gan_lightning, earlier_run, data_root, tmp_path, command):
     if "pictures/" in command:
         own_pictures(tmp_path, data_root)
+    if "mine.npz" in command:
+        pixels = np.random.default_rng(0).integers(0, 256, (40, 32, 32), dtype=np.uint8)
+        np.savez(tmp_path / "mine.npz", images=pixels, labels=np.arange(40) % 4)
     groups = named(command) - {"trainer", "model", "data", "checkpoint", "density_ratio", "subproblem", "speed"}
     if "RUN" in command:
         of_codes = any(name in command for name in OF_CODES)
