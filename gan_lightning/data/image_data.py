@@ -84,6 +84,9 @@ class ImageData(LightningDataModule, ABC):
     channels: int = field(init=False, repr=False)
     enlarge: Enlarge = field(init=False, repr=False, default="resize")
 
+    predict_split: Split = field(init=False, repr=False, default="test")
+    """The split that `predict` takes."""
+
     def __post_init__(self) -> None:
         """Check the settings.
 
@@ -241,8 +244,12 @@ class ImageData(LightningDataModule, ABC):
         return self.val_dataloader()
 
     def predict_dataloader(self) -> OrderedBatches:
-        """Return this process's share of the test split, in stored order."""
-        return self.val_dataloader()
+        """Return this process's share of `predict_split`, in stored order."""
+        return OrderedBatches(partial(self.placed, self.predict_split), self.evaluation_batch_size)
+
+    def file_names(self, split: Split) -> list[str] | None:
+        """Return the name of each image's file in stored order; None if the images have no files of their own."""
+        return None
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Move a batch to the Trainer's device, unless it was gathered there."""

@@ -171,6 +171,10 @@ class ImageFolder(ImageData):
             pixels = decoded(files, self.whole_size, None, self.cache_dir, title, self.channels)
         return ImageStore(pixels, labels)
 
+    def file_names(self, split: Split) -> list[str]:
+        """Return the path of each image below `root`, in stored order."""
+        return [os.path.relpath(file, self.root) for file, _ in self.samples(split)[: self.limit]]
+
     def samples(self, split: Split) -> Samples:
         """Return the files of a split and their labels, without regard to `limit`."""
         return self.listing.samples[split]

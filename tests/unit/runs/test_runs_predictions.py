@@ -6,11 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader
 
+from gan_lightning.data import ImageFolder
 from gan_lightning.errors import SettingError
+from gan_lightning.runs import predictions
 from gan_lightning.runs.contract import complete
 from gan_lightning.runs.predictions import FeatureWriter
 from gan_lightning.runs.run_folder import RunFolder
@@ -124,3 +127,63 @@ def test_each_of_several_processes_writes_its_share(tmp_path):
     FeatureWriter().write_on_epoch_end(trainer, Mine(), [{"labels": LABELS}], [])
     with np.load(tmp_path / "features-1.npz") as arrays:
         np.testing.assert_array_equal(arrays["labels"], LABELS)
+
+
+def written(folder: Path, data, **settings) -> Path:
+    """Return the file that a run on a data set writes."""
+    model = Mine()
+    model.network = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
+    complete(model)
+    writer = FeatureWriter(**settings)
+    trainer = Trainer(
+        callbacks=[Folder(folder), writer], logger=False, enable_checkpointing=False, accelerator="cpu",
+        enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    trainer.predict(model, datamodule=data, return_predictions=False)
+    return folder / f"features.{writer.file_format}"
+
+
+@pytest.fixture
+def pictures(tmp_path) -> ImageFolder:
+    for split, count in (("train", 3), ("test", 2)):
+        for name in ("cat", "dog"):
+            (tmp_path / "pictures" / split / name).mkdir(parents=True)
+            for number in range(count):
+                grey = Image.new("L", (4, 4), 50 * number + (name == "dog"))
+                grey.save(tmp_path / "pictures" / split / name / f"{number}.png")
+    return ImageFolder(
+        tmp_path / "pictures", channels=1, image_size=4, cache_dir=tmp_path / "cache", evaluation_batch_size=4
+    )
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_each_split_is_predicted_with_the_names_of_its_files(tmp_path, pictures, split):
+    with np.load(written(tmp_path, pictures, split=split)) as arrays:
+        names, maps, labels = arrays["file_name"], arrays["maps"], arrays["labels"]
+    assert len(names) == (6 if split == "train" else 4)
+    for name, pixels, label in zip(names, maps, labels, strict=True):
+        assert name.split("/")[:2] == [split, ["cat", "dog"][label]]
+        np.testing.assert_allclose(
+            pixels * 127.5 + 127.5, np.asarray(Image.open(pictures.root / name)).ravel(), atol=0.01
+        )
+
+
+def test_a_parquet_file_has_a_row_for_each_image(tmp_path, pictures):
+    parquet = pytest.importorskip("pyarrow.parquet", reason="needs the extra [parquet]")
+    table = parquet.read_table(written(tmp_path, pictures, file_format="parquet")).to_pydict()
+    assert sorted(table) == ["D", "file_name", "labels", "maps"]
+    assert len(table["D"]) == 4
+    assert len(table["maps"][0]) == 16
+    assert table["file_name"] == pictures.file_names("test")
+
+
+def test_a_split_that_a_data_set_does_not_give_and_a_missing_package_are_refused(tmp_path, monkeypatch):
+    class Plain(LightningDataModule):
+        def predict_dataloader(self):
+            return LOADER
+
+    with pytest.raises(SettingError, match=r"split must be test for Plain, whose predict_dataloader\(\) decides"):
+        written(tmp_path, Plain(), split="train")
+    monkeypatch.setattr(predictions, "find_spec", lambda name: None)
+    with pytest.raises(SettingError, match=r"file_format must be npz without the package pyarrow, got 'parquet'\. Ins"):
+        FeatureWriter(file_format="parquet")
