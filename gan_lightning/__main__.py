@@ -18,7 +18,7 @@ def main(arguments: list[str] | None = None) -> None:
 def _main(arguments: list[str]) -> None:
     if arguments == ["--version"]:
         print(f"gan-lightning {__version__}")
-    elif arguments[:1] in (["sweep"], ["dashboard"], ["configs"]):
+    elif arguments[:1] in (["sweep"], ["dashboard"], ["configs"], ["generate"]):
         try:
             raise SystemExit(_light_command(arguments[0])(arguments[1:]))
         except UserError as error:
@@ -34,6 +34,8 @@ def _light_command(name: str) -> Callable[[list[str]], int]:
         from gan_lightning.sweeps.sweep_command import main
     elif name == "configs":
         from gan_lightning.cli.configs_command import main
+    elif name == "generate":
+        from gan_lightning.cli.generate_command import main
     else:
         from gan_lightning.dashboard.dashboard_command import main
     return main
