@@ -5,6 +5,7 @@ from gan_lightning.data.cifar10 import CIFAR10
 from gan_lightning.data.cifar100 import CIFAR100
 from gan_lightning.data.digits import Digits
 from gan_lightning.data.from_loaders import FromLoaders
+from gan_lightning.data.hugging_face import HuggingFace
 from gan_lightning.data.image_arrays import ImageArrays
 from gan_lightning.data.image_data import ImageData
 from gan_lightning.data.image_folder import ImageFolder
@@ -19,6 +20,7 @@ __all__ = [
     "CelebA",
     "Digits",
     "FromLoaders",
+    "HuggingFace",
     "ImageArrays",
     "ImageData",
     "ImageFolder",
