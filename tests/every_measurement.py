@@ -5,15 +5,20 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from voc_tree import drawn_voc
 
 from gan_lightning.cli.naming import KINDS
 from gan_lightning.evaluation import DepthProtocol, NearestProbe, PaperProbe, SmallClassifier, TensorImages, TunedProbe
+from gan_lightning.evaluation.voc.classification import ClassificationProtocol
+from gan_lightning.evaluation.voc.devkit import VocData
 from gan_lightning.interfaces import LinearHead
 from gan_lightning.measurements import (
     Embedding,
@@ -34,6 +39,7 @@ from gan_lightning.measurements import (
     Together,
     Transfer,
     Variations,
+    VocClassification,
 )
 from gan_lightning.papers import Anatomy, Verdicts
 
@@ -50,12 +56,14 @@ def one_strength() -> Iterator[None]:
 
 def quick(folder: Path) -> list[Measurement]:
     """Return every measurement, switched on; a classifier is kept in `folder`."""
+    voc = VocData(root=drawn_once().name)
     network = SmallClassifier(width=2, feature_dim=4, steps=20, batch_size=8, cache_dir=str(folder))
     found: list[Measurement] = [
         Transfer(paper=PaperProbe(epochs=2), tuned=TUNED, nearest=NearestProbe()),
         Together(enabled=True, tuned=TUNED),
         Robustness(enabled=True, noise=(0.4,), blur=(1.0,), occlusion=(0.25, 0.5), tuned=TUNED),
         FrozenDepth(enabled=True, protocol=DepthProtocol(epochs=1, batch_size=8, width=8)),
+        VocClassification(enabled=True, voc=voc, protocol=two_steps_of_classification()),
         Quality(enabled=True, network=network, images=16, neighbours=2),
         Reconstruction(images=3),
         KeptClass(enabled=True, images=6),
@@ -72,6 +80,18 @@ def quick(folder: Path) -> list[Measurement]:
     ]
     assert [type(each) for each in found] == list(KINDS)
     return found
+
+
+@cache
+def drawn_once() -> TemporaryDirectory:
+    """Return a folder with a drawn VOC, kept until the tests end."""
+    folder = TemporaryDirectory()
+    drawn_voc(Path(folder.name), images=4)
+    return folder
+
+
+def two_steps_of_classification() -> ClassificationProtocol:
+    return ClassificationProtocol(schedule=2 / 80_000, size=8, crops=1, width=4, batch_size=4)
 
 
 def stripes() -> TensorImages:

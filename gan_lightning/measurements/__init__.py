@@ -21,12 +21,14 @@ from gan_lightning.measurements.synthetic_data import SyntheticData
 from gan_lightning.measurements.together import Together
 from gan_lightning.measurements.transfer import Transfer
 from gan_lightning.measurements.variations import Variations
+from gan_lightning.measurements.voc_classification import VocClassification
 
 MEASUREMENTS: tuple[type[Measurement], ...] = (
     Transfer,
     Together,
     Robustness,
     FrozenDepth,
+    VocClassification,
     Quality,
     Reconstruction,
     KeptClass,
@@ -62,4 +64,5 @@ __all__ = [
     "Together",
     "Transfer",
     "Variations",
+    "VocClassification",
 ]

@@ -27,6 +27,9 @@ CLASSES = (
 )
 """Names of the classes; a label is a place here, and a mask has the label plus 1."""
 
+FIRST_YEAR = 2007
+"""The first year with these classes."""
+
 BACKGROUND, VOID = 0, 255
 """Values of a mask where there is no object, and where the mask does not say."""
 
@@ -70,6 +73,9 @@ class VocData:
             remedy = "Unpack VOC there, or set root to the folder that holds VOCdevkit."
             raise refused(self, "root", f"hold VOCdevkit/VOC{year}", shown(self.root), remedy)
         return folder
+
+
+VOC = VocData()
 
 
 class BoxedImage(NamedTuple):
