@@ -18,7 +18,9 @@ from voc_tree import drawn_voc
 from gan_lightning.cli.naming import KINDS
 from gan_lightning.evaluation import DepthProtocol, NearestProbe, PaperProbe, SmallClassifier, TensorImages, TunedProbe
 from gan_lightning.evaluation.voc.classification import ClassificationProtocol
+from gan_lightning.evaluation.voc.detection_protocol import DetectionProtocol
 from gan_lightning.evaluation.voc.devkit import VocData
+from gan_lightning.evaluation.voc.proposals import DenseWindows
 from gan_lightning.interfaces import LinearHead
 from gan_lightning.measurements import (
     Embedding,
@@ -40,6 +42,7 @@ from gan_lightning.measurements import (
     Transfer,
     Variations,
     VocClassification,
+    VocDetection,
 )
 from gan_lightning.papers import Anatomy, Verdicts
 
@@ -64,6 +67,9 @@ def quick(folder: Path) -> list[Measurement]:
         Robustness(enabled=True, noise=(0.4,), blur=(1.0,), occlusion=(0.25, 0.5), tuned=TUNED),
         FrozenDepth(enabled=True, protocol=DepthProtocol(epochs=1, batch_size=8, width=8)),
         VocClassification(enabled=True, voc=voc, protocol=two_steps_of_classification()),
+        VocDetection(
+            enabled=True, voc=voc, protocol=DETECTION, proposals=DenseWindows(scales=(0.5,)), controls=("random",)
+        ),
         Quality(enabled=True, network=network, images=16, neighbours=2),
         Reconstruction(images=3),
         KeptClass(enabled=True, images=6),
@@ -88,6 +94,9 @@ def drawn_once() -> TemporaryDirectory:
     folder = TemporaryDirectory()
     drawn_voc(Path(folder.name), images=4)
     return folder
+
+
+DETECTION = DetectionProtocol(short_side=16, long_side=24, width=4, regions=8, schedule=1 / 40_000)
 
 
 def two_steps_of_classification() -> ClassificationProtocol:

@@ -22,6 +22,7 @@ from gan_lightning.measurements.together import Together
 from gan_lightning.measurements.transfer import Transfer
 from gan_lightning.measurements.variations import Variations
 from gan_lightning.measurements.voc_classification import VocClassification
+from gan_lightning.measurements.voc_detection import VocDetection
 
 MEASUREMENTS: tuple[type[Measurement], ...] = (
     Transfer,
@@ -29,6 +30,7 @@ MEASUREMENTS: tuple[type[Measurement], ...] = (
     Robustness,
     FrozenDepth,
     VocClassification,
+    VocDetection,
     Quality,
     Reconstruction,
     KeptClass,
@@ -65,4 +67,5 @@ __all__ = [
     "Transfer",
     "Variations",
     "VocClassification",
+    "VocDetection",
 ]

@@ -3,7 +3,7 @@
 import copy
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torchvision.ops import clip_boxes_to_image, remove_small_boxes
 
 from gan_lightning.errors import DataError, SettingError
+from gan_lightning.evaluation.sgd import sgd
+from gan_lightning.evaluation.voc.decoding import DecodedFiles
 from gan_lightning.evaluation.voc.detection_protocol import DetectionProtocol
 from gan_lightning.evaluation.voc.detector import FastRCNN, FrontAndRest, image_transform
 from gan_lightning.evaluation.voc.devkit import CLASSES, BoxedImage, read_image
@@ -66,13 +68,15 @@ def trained_detector(
     """
     torch.manual_seed(seed)
     detector = new_detector(stages, depth, train, protocol, seed)
-    optimizer = _optimizer(detector, protocol)
+    decay = {"weight_decay": protocol.weight_decay, "bias_decay": protocol.weight_decay}
+    optimizer = sgd(detector, learning_rate=protocol.learning_rate, momentum=protocol.momentum, **decay)
     schedule = torch.optim.lr_scheduler.StepLR(optimizer, max(1, round(0.75 * protocol.steps)), gamma=0.1)
     losses: list[Tensor] = []
     detector.train()
+    decoded = DecodedFiles([image.path for image in train.images], detector.channels)
     batches = _batches(len(train.images), protocol.batch_size, seed)
     for done, chosen in enumerate(itertools.islice(batches, protocol.steps), start=1):
-        prepared = [_prepared(train, at, detector, protocol.flip) for at in chosen]
+        prepared = [_prepared(train, decoded, at, detector, protocol.flip) for at in chosen]
         images, proposals, targets = (list(part) for part in zip(*prepared, strict=True))
         loss = torch.stack(list(detector.losses(images, proposals, targets).values())).sum()
         optimizer.zero_grad()
@@ -184,11 +188,11 @@ def initial_squares(
 
 
 def _prepared(
-    train: ProposedImages, at: int, detector: FastRCNN, flip: bool
+    train: ProposedImages, decoded: DecodedFiles, at: int, detector: FastRCNN, flip: bool
 ) -> tuple[Tensor, Boxes, dict[str, Tensor]]:
     """Return an image in [0, 1], its proposals and its objects, mirrored half of the time if `flip`."""
     device, image = detector.backbone.scale.device, train.images[at]
-    pixels = read_image(image.path, detector.channels).to(device).float() / 255
+    pixels = decoded[at].to(device).float() / 255
     proposals, boxes = train.proposals[at].to(device), image.boxes.to(device)
     if flip and torch.rand(()) < 0.5:
         pixels = pixels.flip(-1)
@@ -208,15 +212,3 @@ def _batches(images: int, batch_size: int, seed: int) -> Iterator[list[int]]:
     places = itertools.chain.from_iterable(iter(lambda: torch.randperm(images, generator=rng).tolist(), None))
     while True:
         yield list(itertools.islice(places, batch_size))
-
-
-def _optimizer(detector: FastRCNN, protocol: DetectionProtocol) -> torch.optim.Optimizer:
-    trained = {name: weight for name, weight in detector.named_parameters() if weight.requires_grad}
-    biases = {name for name in trained if name.rpartition(".")[2] == "bias"}
-    groups: list[dict[str, Any]] = [
-        {"params": [weight for name, weight in trained.items() if name not in biases]},
-        {"params": [trained[name] for name in biases], "lr": 2 * protocol.learning_rate},
-    ]
-    return torch.optim.SGD(
-        groups, lr=protocol.learning_rate, momentum=protocol.momentum, weight_decay=protocol.weight_decay
-    )

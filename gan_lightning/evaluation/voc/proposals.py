@@ -44,11 +44,12 @@ class ProposalSource(ABC):
             SettingError: The source cannot be used.
         """
 
-    def check(self) -> None:  # noqa: B027 (most have nothing to check)
-        """Check that the source can be used, before the training.
+    def check(self, paths: Sequence[Path]) -> None:  # noqa: B027 (most have nothing to check)
+        """Check that the source can be used for images, before the training. Nothing is computed.
 
         Raises:
-            SettingError: It cannot.
+            DataError: It is known already that `find` would raise one.
+            SettingError: It cannot be used.
         """
 
 
@@ -123,8 +124,11 @@ class ProposalFiles(ProposalSource):
         if not self.files:
             raise refused(self, "files", "name a .npz or .mat file, one at least", list(self.files))
 
-    def check(self) -> None:
-        """Check that the files are there and of a known kind."""
+    def check(self, paths: Sequence[Path]) -> None:
+        """Check the boxes of all images."""
+        self.find(paths)
+
+    def _check_files(self) -> None:
         for file in self.files:
             if Path(file).suffix not in (".npz", ".mat"):
                 raise refused(self, "files", "be .npz or .mat files", file)
@@ -133,7 +137,7 @@ class ProposalFiles(ProposalSource):
 
     def find(self, paths: Sequence[Path], progress: Progress | None = None) -> list[Boxes]:
         """Return the images' boxes; the files may have those of further images."""
-        self.check()
+        self._check_files()
         found: dict[str, tuple[np.ndarray, str]] = {}
         wanted = {each.stem for each in paths}
         for file in self.files:
@@ -240,7 +244,7 @@ class SelectiveSearch(ProposalSource):
         at_least(self, 16, "500 is usual.", edge=self.edge)
         at_least(self, 1, "20 is usual.", smallest=self.smallest)
 
-    def check(self) -> None:
+    def check(self, paths: Sequence[Path]) -> None:
         """Check that OpenCV has selective search."""
         self._opencv()
 

@@ -91,8 +91,9 @@ def test_a_box_outside_of_its_image_is_refused_with_the_file_and_the_image(tmp_p
     paths = drawn(tmp_path, (40, 30))
     source = npz(tmp_path / "boxes.npz", image000000=[[0, 0, 5, 5], box])
     message = r"inside its image of 40x30 pixels, got \[.*\] \(x1, y1, x2, y2\) for image 000000 of .*boxes\.npz"
-    with pytest.raises(DataError, match=message):
-        source.find(paths)
+    for use in (source.find, source.check):
+        with pytest.raises(DataError, match=message):
+            use(paths)
 
 
 def test_an_image_without_any_box_is_refused_with_the_file_and_the_image(tmp_path):
@@ -115,9 +116,9 @@ def test_damaged_and_missing_files_are_refused(tmp_path):
     with pytest.raises(SettingError, match=r"^files must name a \.npz or \.mat file, one at least, got \[\]"):
         ProposalFiles()
     with pytest.raises(SettingError, match=r"^files must be there, got '.*none\.npz'"):
-        ProposalFiles([str(tmp_path / "none.npz")]).check()
+        ProposalFiles([str(tmp_path / "none.npz")]).check([])
     with pytest.raises(SettingError, match=r"^files must be \.npz or \.mat files, got 'boxes\.txt'"):
-        ProposalFiles(["boxes.txt"]).check()
+        ProposalFiles(["boxes.txt"]).check([])
 
 
 # Selective search
@@ -143,7 +144,7 @@ def test_selective_search_is_computed_once_for_an_image_and_finds_the_square(tmp
 def test_without_opencv_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(SettingError, match=r"^proposals must be .* pip install 'gan-lightning\[proposals\]'\."):
-        SelectiveSearch().check()
+        SelectiveSearch().check([])
 
 
 def test_settings_of_selective_search_that_do_not_fit_are_refused(tmp_path):
