@@ -21,6 +21,7 @@ from gan_lightning.evaluation.voc.classification import ClassificationProtocol
 from gan_lightning.evaluation.voc.detection_protocol import DetectionProtocol
 from gan_lightning.evaluation.voc.devkit import VocData
 from gan_lightning.evaluation.voc.proposals import DenseWindows
+from gan_lightning.evaluation.voc.segmentation import SegmentationProtocol
 from gan_lightning.interfaces import LinearHead
 from gan_lightning.measurements import (
     Embedding,
@@ -43,6 +44,7 @@ from gan_lightning.measurements import (
     Variations,
     VocClassification,
     VocDetection,
+    VocSegmentation,
 )
 from gan_lightning.papers import Anatomy, Verdicts
 
@@ -70,6 +72,7 @@ def quick(folder: Path) -> list[Measurement]:
         VocDetection(
             enabled=True, voc=voc, protocol=DETECTION, proposals=DenseWindows(scales=(0.5,)), controls=("random",)
         ),
+        VocSegmentation(enabled=True, voc=voc, protocol=SegmentationProtocol(schedule=1e-9, width=4, batch_size=2)),
         Quality(enabled=True, network=network, images=16, neighbours=2),
         Reconstruction(images=3),
         KeptClass(enabled=True, images=6),

@@ -23,6 +23,7 @@ from gan_lightning.measurements.transfer import Transfer
 from gan_lightning.measurements.variations import Variations
 from gan_lightning.measurements.voc_classification import VocClassification
 from gan_lightning.measurements.voc_detection import VocDetection
+from gan_lightning.measurements.voc_segmentation import VocSegmentation
 
 MEASUREMENTS: tuple[type[Measurement], ...] = (
     Transfer,
@@ -31,6 +32,7 @@ MEASUREMENTS: tuple[type[Measurement], ...] = (
     FrozenDepth,
     VocClassification,
     VocDetection,
+    VocSegmentation,
     Quality,
     Reconstruction,
     KeptClass,
@@ -68,4 +70,5 @@ __all__ = [
     "Variations",
     "VocClassification",
     "VocDetection",
+    "VocSegmentation",
 ]

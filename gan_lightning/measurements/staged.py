@@ -1,16 +1,16 @@
 """The rows of measurements that train what follows an extractor's convolutions: its own weights, and the controls."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, cast
 
 from torch import Tensor, nn
 
 from gan_lightning.errors import SettingError, refused
-from gan_lightning.evaluation.depth_protocol import check_same_stages
+from gan_lightning.evaluation.depth_protocol import FrozenWeights, check_same_stages
 from gan_lightning.evaluation.features import estimate_batch_norm_statistics
 from gan_lightning.interfaces import ImageBatches
-from gan_lightning.measurements.bench import Bench
+from gan_lightning.measurements.bench import BatchNorm, Bench
 from gan_lightning.measurements.measurement import Measurement
 from gan_lightning.nets.data_dependent import affine_layers, data_dependent_
 from gan_lightning.nets.folding import fold_batch_norm
@@ -103,3 +103,34 @@ def control_stages(
     stages = data_dependent_(copy.deepcopy(fresh), initial, draw, seed=seed)
     estimate_batch_norm_statistics(stages, batches)
     return stages
+
+
+def folded_rows(
+    bench: Bench,
+    name: str,
+    *,
+    controls: Sequence[Literal["random", "kmeans"]],
+    batch_norm: BatchNorm,
+    seed: int | None,
+    initial: Callable[[], Tensor],
+) -> dict[FrozenWeights, nn.Sequential]:
+    """Return an extractor's stages with their own weights and, with the bench's controls, with new ones; folded.
+
+    Args:
+        bench: With the extractor.
+        name: The extractor's.
+        controls: Kinds of new weights.
+        batch_norm: Batch-norm statistics of its own weights.
+        seed: Of the new weights; by default the run's.
+        initial: Gives the images for the scales of new weights, on the CPU.
+    """
+    network = bench.networks[name]
+    with bench.statistics({name: network}, "trained", batch_norm):
+        rows: dict[FrozenWeights, nn.Sequential] = {"trained": plain_stages(stages_of(network))}
+    if bench.controls and controls:
+        fresh = plain_stages(stages_of(bench.control(seed).networks[name]))
+        images = initial().to(bench.device)
+        for control in controls:
+            batches = [(images, images)]  # their labels are not looked at
+            rows[control] = control_stages(fresh, images, control, batches, seed=bench.seed_for(seed))
+    return rows

@@ -1,15 +1,14 @@
 """The worth of an extractor's convolutions for VOC's classes: the first columns of the paper's Table 3."""
 
 import copy
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from functools import partial
+from typing import ClassVar, get_args
 
-from torch import nn
+from torch import Tensor
 
 from gan_lightning.errors import SettingError, at_least, one_of, refused
-from gan_lightning.evaluation.depth_protocol import FrozenWeights
 from gan_lightning.evaluation.voc.average_precision import PrecisionRule
 from gan_lightning.evaluation.voc.classification import (
     VOC_CLASSIFICATION,
@@ -26,15 +25,9 @@ from gan_lightning.figures import Best, Figure
 from gan_lightning.interfaces import HasExtractors
 from gan_lightning.measurements.bench import BatchNorm, Bench
 from gan_lightning.measurements.measurement import Measurement, Outcome
-from gan_lightning.measurements.staged import check_initialised_anew, chosen_stages, control_stages, plain_stages
-from gan_lightning.measurements.voc_table import table_3, voc_channels, voc_figures
-from gan_lightning.nets.stages import check_maps, stages_of
-
-logger = logging.getLogger(__name__)
-
-VocControl = Literal["random", "kmeans"]
-"""Kinds of new weights of the convolutions. With all layers trained, these are trainings from scratch."""
-
+from gan_lightning.measurements.staged import check_initialised_anew, chosen_stages, folded_rows
+from gan_lightning.measurements.voc_table import VocControl, say_left_out, voc_channels, voc_tables
+from gan_lightning.nets.stages import check_maps
 
 METRICS: Mapping[PrecisionRule, str] = {
     "area": "mean_average_precision",
@@ -74,7 +67,7 @@ class VocClassification(Measurement):
         seed: Of new weights, of the order of the images, of squares and of dropout; by default the run's.
 
     Source:
-        Donahue et al. 2017, section 4.4 and Table 3.
+        Donahue et al. 2017, section 4.3 and Table 3.
     """
 
     name: ClassVar[str] = "voc_classification"
@@ -126,9 +119,7 @@ class VocClassification(Measurement):
                     f"extractors must name networks that take VOC's squares, but {error}", self
                 ) from error
         _, left_out = measured_classes(*self._lists(bench))
-        for reason in dict.fromkeys(left_out.values()):
-            names = [name for name, why in left_out.items() if why == reason]
-            logger.warning("%s leaves classes out of the mean, for %s: %s.", self.name, reason, ", ".join(names))
+        say_left_out(self.name, left_out)
 
     def metrics(self, bench: Bench) -> Mapping[str, Best | None]:
         """Return the mean average precisions of the trained extractors."""
@@ -148,14 +139,14 @@ class VocClassification(Measurement):
         details = {}
         for name, stages in chosen_stages(bench, self.extractors, self).items():
             channels = voc_channels(name, stages)
-            with bench.statistics({name: bench.networks[name]}, "trained", self.batch_norm):
-                rows: dict[FrozenWeights, nn.Sequential] = {"trained": plain_stages(stages)}
-            for control in self.controls if bench.controls else ():
-                fresh = plain_stages(stages_of(bench.control(self.seed).networks[name]))
-                scales = (self.protocol.smallest_scale, self.protocol.largest_scale)
-                images = DecodedFiles(train.paths, channels, keep=0)
-                initial = initial_squares(images, self.protocol.size, scales, seed).to(bench.device)
-                rows[control] = control_stages(fresh, initial, control, [(initial, initial)], seed=seed)
+            rows = folded_rows(
+                bench,
+                name,
+                controls=self.controls,
+                batch_norm=self.batch_norm,
+                seed=self.seed,
+                initial=partial(self._squares, train, channels, seed),
+            )
             records = classify(
                 rows,
                 train,
@@ -171,8 +162,7 @@ class VocClassification(Measurement):
             details[name] = [
                 {"weights": each.weights, "trained": each.trained, "precisions": each.precisions} for each in records
             ]
-        data = bench.data.name if bench.without_images() is None else "no data set"
-        tables = [table_3(voc_figures(bench, figures), name, data, bench.published) for name in details]
+        tables = voc_tables(bench, figures, list(details))
         return Outcome(figures, {"extractors": details, "left_out": left_out}, tables=tables)
 
     def _lists(self, bench: Bench) -> tuple[LabelledList, LabelledList]:
@@ -181,6 +171,10 @@ class VocClassification(Measurement):
             return train, test
 
         return bench.keep((self.name, self.voc, self.year, self.train, self.test), read)
+
+    def _squares(self, train: LabelledList, channels: int, seed: int) -> Tensor:
+        scales = (self.protocol.smallest_scale, self.protocol.largest_scale)
+        return initial_squares(DecodedFiles(train.paths, channels, keep=0), self.protocol.size, scales, seed)
 
     def _figures(self, record: ClassificationRecord, extractor: str, images: int) -> list[Figure]:
         return [

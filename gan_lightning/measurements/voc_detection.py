@@ -1,6 +1,5 @@
 """Detection of objects by a detector on an extractor's convolutions: the paper's Table 3, on PASCAL VOC 2007."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, get_args
@@ -20,14 +19,12 @@ from gan_lightning.measurements.bench import BatchNorm, Bench
 from gan_lightning.measurements.depth import DepthControl
 from gan_lightning.measurements.measurement import Measurement, Outcome
 from gan_lightning.measurements.staged import check_initialised_anew, chosen_stages, control_stages, plain_stages
-from gan_lightning.measurements.voc_table import table_3, voc_channels, voc_figures
+from gan_lightning.measurements.voc_table import say_left_out, voc_channels, voc_tables
 from gan_lightning.nets.stages import stages_of
 
 if TYPE_CHECKING:
     from gan_lightning.evaluation.voc.detection import DetectionRecord
     from gan_lightning.evaluation.voc.detector_training import ProposedImages
-
-logger = logging.getLogger(__name__)
 
 YEAR, TRAIN, TEST = 2007, "trainval", "test"
 """The year and the lists of the paper's Table 3."""
@@ -72,7 +69,7 @@ class VocDetection(Measurement):
         seed: Of new weights, of the order of the images, of regions, flips and dropout; by default the run's.
 
     Source:
-        Donahue et al. 2017, section 4.4 and Table 3; Girshick 2015.
+        Donahue et al. 2017, section 4.3 and Table 3; Girshick 2015.
     """
 
     name: ClassVar[str] = "voc_detection"
@@ -124,9 +121,7 @@ class VocDetection(Measurement):
                 raise SettingError(
                     f"extractors must name networks that take VOC's images, but {error}", self, self.extractors
                 ) from error
-        for reason in dict.fromkeys(left_out.values()):
-            names = [name for name, why in left_out.items() if why == reason]
-            logger.warning("%s leaves classes out of the mean, for %s: %s.", self.name, reason, ", ".join(names))
+        say_left_out(self.name, left_out)
 
     def metrics(self, bench: Bench) -> Mapping[str, Best | None]:
         """Return the mean average precisions of the trained extractors."""
@@ -169,8 +164,7 @@ class VocDetection(Measurement):
             "training_images_without_objects": without,
             "steps": self.protocol.steps,
         }
-        data = bench.data.name if bench.without_images() is None else "no data set"
-        tables = [table_3(voc_figures(bench, figures), name, data, bench.published) for name in details]
+        tables = voc_tables(bench, figures, list(details))
         return Outcome(figures, {"extractors": details, **about}, tables=tables)
 
     def _images(self, bench: Bench, split: str) -> list[BoxedImage]:

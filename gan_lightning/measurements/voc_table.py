@@ -1,6 +1,8 @@
 """What the measurements on PASCAL VOC share: their images' channels, and one table laid out as the paper's Table 3."""
 
+import logging
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from rich.table import Table
 from torch import nn
@@ -9,6 +11,11 @@ from gan_lightning.errors import SettingError
 from gan_lightning.figures import Figure
 from gan_lightning.interfaces import PublishedFigure
 from gan_lightning.measurements.bench import Bench
+
+logger = logging.getLogger(__name__)
+
+VocControl = Literal["random", "kmeans"]
+"""Kinds of new weights of the convolutions. With all layers trained, these are trainings from scratch."""
 
 VOC_COLUMNS = {
     "voc_classification": ("mean_average_precision", "classification, {}"),
@@ -36,11 +43,31 @@ def voc_channels(name: str, stages: nn.Sequential) -> int:
     return first.in_channels
 
 
-def voc_figures(bench: Bench, own: Sequence[Figure]) -> list[Figure]:
-    """Return the figures of all measurements on VOC so far, those that stand in the table."""
+def say_left_out(measurement: str, left_out: Mapping[str, str]) -> None:
+    """Warn of the classes that a measurement leaves out of its mean.
+
+    Args:
+        measurement: Its name.
+        left_out: The reasons, by the classes' names.
+    """
+    for reason in dict.fromkeys(left_out.values()):
+        names = [name for name, why in left_out.items() if why == reason]
+        logger.warning("%s leaves classes out of the mean, for %s: %s.", measurement, reason, ", ".join(names))
+
+
+def voc_tables(bench: Bench, own: Sequence[Figure], extractors: Sequence[str]) -> list[Table]:
+    """Return Table 3 for each extractor: all measurements on VOC so far.
+
+    Args:
+        bench: With the earlier outcomes.
+        own: The figures of a measurement that is not among them yet.
+        extractors: The names.
+    """
     earlier = [bench.outcomes[name].figures for name in VOC_COLUMNS if name in bench.outcomes]
     found = {figure.name: figure for figures in (*earlier, own) for figure in figures}
-    return [figure for figure in found.values() if figure.metric == VOC_COLUMNS[figure.measurement][0]]
+    chosen = [figure for figure in found.values() if figure.metric == VOC_COLUMNS[figure.measurement][0]]
+    data = bench.data.name if bench.without_images() is None else "no data set"
+    return [table_3(chosen, name, data, bench.published) for name in extractors]
 
 
 def table_3(figures: Sequence[Figure], extractor: str, data: str, published: Mapping[str, PublishedFigure]) -> Table:

@@ -1,7 +1,7 @@
 """VOC classification: which of the 20 classes are in an image, with more or less of the network trained.
 
 Source:
-    Donahue et al. 2017, section 4.4 and Table 3. The paper has no settings. Those here are of the code that the
+    Donahue et al. 2017, section 4.3 and Table 3. The paper has no settings. Those here are of the code that the
     authors' `eval_model.sh` calls: philkr/voc-classification, of Krähenbühl et al. 2016.
 
 Deviation:
@@ -135,7 +135,7 @@ def measured_classes(train: LabelledList, test: LabelledList) -> tuple[list[int]
     for label, name in enumerate(CLASSES):
         for images, what in ((train, "no training image"), (test, "no test image")):
             if not (images.labels[:, label] == 1).any():
-                left_out.setdefault(name, f"{what} has them")
+                left_out.setdefault(name, f"{what} has it")
     if len(left_out) == len(CLASSES):
         raise DataError("VOC's lists must share a class between training and test, got none. Raise the limit.")
     return [label for label, name in enumerate(CLASSES) if name not in left_out], left_out
@@ -234,6 +234,19 @@ def known_loss(logits: Float[Tensor, "images 20"], labels: Int64[Tensor, "images
     return F.binary_cross_entropy_with_logits(logits, answers, known, reduction="sum") / len(logits)
 
 
+def check_finite(outputs: Tensor, learning_rate: float) -> None:
+    """Check that a trained network's outputs are finite.
+
+    Raises:
+        DataError: One is not.
+    """
+    if not outputs.isfinite().all():
+        raise DataError(
+            f"The training on VOC must stay finite, got NaN or infinity at learning_rate={learning_rate}; use a lower "
+            "one."
+        )
+
+
 class _LabelledNetwork:
     """A network for VOC's labels: a frozen front and a trained rest."""
 
@@ -322,11 +335,7 @@ class _LabelledNetwork:
             squares = [random_scaled_crop(image, protocol.size, self.scales, rng) for _ in range(protocol.crops)]
             found.append(self(signed(torch.stack(squares)).to(self.device)).sum(dim=0))
         logits = torch.stack(found).cpu()
-        if not logits.isfinite().all():
-            raise DataError(
-                "The training on VOC must stay finite, got NaN or infinity at learning_rate="
-                f"{protocol.learning_rate}; use a lower one."
-            )
+        check_finite(logits, protocol.learning_rate)
         return logits
 
 

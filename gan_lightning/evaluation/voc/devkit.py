@@ -270,6 +270,18 @@ def read_image(file: Path, channels: int = 3) -> UInt8[Tensor, "{channels} heigh
     return torch.from_numpy(pixels).reshape(*pixels.shape[:2], -1).permute(2, 0, 1)
 
 
+def image_size(file: Path) -> tuple[int, int]:
+    """Return an image's width and height in pixels, without decoding it.
+
+    Raises:
+        DataError: It is missing or damaged.
+    """
+    from PIL import Image
+
+    with reading(file, AGAIN), Image.open(file) as image:
+        return image.size
+
+
 def read_mask(file: Path) -> UInt8[Tensor, "height width"]:
     """Return a mask: 0 for the background, a label plus 1 for an object, 255 where the mask does not say.
 

@@ -25,7 +25,7 @@ from gan_lightning.measurements import Bench, Measurement, Outcome
 DRAW_ONLY = {"samples", "filters"}
 """Those that have pictures and no figures."""
 
-ON_VOC = {"voc_classification", "voc_detection"}
+ON_VOC = {"voc_classification", "voc_detection", "voc_segmentation"}
 """Those that have data of their own."""
 
 

@@ -54,7 +54,7 @@ def test_it_is_the_classification_of_the_folded_convolutions_beside_two_controls
     bench = Bench({"it": trained}, None)
     with caplog.at_level(logging.WARNING):
         outcome = bench.measure(VocClassification(voc=voc, protocol=QUICK, trained=["fc8", "all"], seed=3))
-    assert "leaves classes out of the mean, for no training image has them: bird, boat," in caplog.text
+    assert "leaves classes out of the mean, for no training image has it: bird, boat," in caplog.text
     train, test = (labelled_images(voc, 2007, split) for split in ("trainval", "test"))
     fresh = fold_batch_norm(stages_of(random_copy(trained, 3)))
     initial = initial_squares(DecodedFiles(train.paths, 3), 24, (0.5, 2.0), 3)
@@ -71,7 +71,7 @@ def test_it_is_the_classification_of_the_folded_convolutions_beside_two_controls
     assert {(figure.images, figure.split) for figure in outcome.figures} == {(4, "test")}
     facts = json.loads(json.dumps(outcome.details))
     assert set(facts["extractors"]["it"][0]["precisions"]["area"]) == {"aeroplane", "bicycle"}
-    assert facts["left_out"]["bird"] == "no training image has them"
+    assert facts["left_out"]["bird"] == "no training image has it"
     table = printed(outcome.tables)
     assert f"{expected[0].mean('area'):.4f}" in table
     assert all(word in table for word in ("classification, fc8", "classification, all", "kmeans", "PASCAL VOC: it"))

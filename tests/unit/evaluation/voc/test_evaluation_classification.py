@@ -129,9 +129,9 @@ def test_a_difficult_image_does_not_count():
 def test_classes_without_images_are_left_out_by_name(lists):
     classes, left_out = measured_classes(*lists)
     assert classes == [0, 1]
-    assert left_out["bird"] == "no training image has them"
+    assert left_out["bird"] == "no training image has it"
     no_disc = LabelledList(lists[1].paths[:1], lists[1].labels[:1])
-    assert measured_classes(lists[0], no_disc)[1][DISC] == "no test image has them"
+    assert measured_classes(lists[0], no_disc)[1][DISC] == "no test image has it"
     with pytest.raises(DataError, match=r"must share a class between training and test, got none\. Raise the limit"):
         measured_classes(lists[0], LabelledList(lists[1].paths[-1:], lists[1].labels[-1:]))
 
