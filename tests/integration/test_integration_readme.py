@@ -41,6 +41,10 @@ SMALL = {
     "together": ["--together.tuned.strengths=[0.1]"],
     "robustness": ["--robustness.tuned.strengths=[0.1]"],
     "imagenet_frozen": ["--imagenet_frozen.protocol.epochs=1", "--imagenet_frozen.protocol.width=8"],
+    "voc_classification": [
+        f"--voc_classification.protocol.{each}" for each in ("schedule=1e-9", "size=32", "crops=1", "width=4")
+    ],
+    "voc_segmentation": ["--voc_segmentation.protocol.schedule=1e-9", "--voc_segmentation.protocol.width=4"],
     "voc_detection": [
         f"--voc_detection.protocol.{each}" for each in ("schedule=2.5e-5", "short_side=36", "long_side=48", "width=8")
     ],
