@@ -3,6 +3,9 @@
 Source:
     Donahue et al. 2017, section 4.3 and Table 3. The paper has no settings. Those here are of the reference
     implementation that it names: Long et al. 2015, `voc-fcn-alexnet`.
+
+Deviation:
+    - It trains on VOC's own masks alone. The reference implementation has more of them, of another data set (SBD).
 """
 
 import copy
