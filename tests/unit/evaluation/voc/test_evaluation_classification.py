@@ -96,6 +96,22 @@ def test_what_is_not_trained_stays_bit_for_bit(lists, monkeypatch):
         assert torch.equal(each.stages[0][0].weight, network[0][0].weight)
 
 
+def test_units_of_frozen_layers_drop_out_in_training_alone(lists):
+    images = DecodedFiles(lists[0].paths, 3)
+    protocol = ClassificationProtocol(schedule=1e-9, size=24, crops=2, width=6, batch_size=4)
+    network = classification._LabelledNetwork(REDNESS_AND_GREENNESS, "fc8", images, protocol, 0)
+    dropouts = [layer for layer in network.head.modules() if isinstance(layer, nn.Dropout)]
+    seen = []
+    for layer in dropouts:
+        layer.register_forward_hook(lambda layer, *_: seen.append(layer.training))
+    network.fit(images, lists[0].labels, protocol, 0, lambda done, total: None)
+    assert seen == [True, True]
+    first, second = (network.answers(images, protocol, 0) for _ in range(2))
+    assert not any(seen[2:])
+    assert torch.equal(first, second)
+    assert not torch.equal(first, network.answers(images, protocol, 1))  # other squares
+
+
 def test_fc8_starts_anew_and_the_layers_before_it_are_scaled_by_images(lists):
     images = DecodedFiles(lists[0].paths, 3)
     protocol = ClassificationProtocol(size=24, width=400)
