@@ -5,17 +5,25 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from voc_tree import drawn_voc
 
 from gan_lightning.cli.naming import KINDS
 from gan_lightning.evaluation import DepthProtocol, NearestProbe, PaperProbe, SmallClassifier, TensorImages, TunedProbe
 from gan_lightning.evaluation.attentive_pooling import AttentiveProtocol
 from gan_lightning.evaluation.probes import FewShotProbe, ManyRatesProbe, WeightedNeighboursProbe
+from gan_lightning.evaluation.voc.classification import ClassificationProtocol
+from gan_lightning.evaluation.voc.detection_protocol import DetectionProtocol
+from gan_lightning.evaluation.voc.devkit import VocData
+from gan_lightning.evaluation.voc.proposals import DenseWindows
+from gan_lightning.evaluation.voc.segmentation import SegmentationProtocol
 from gan_lightning.interfaces import LinearHead
 from gan_lightning.measurements import (
     Attentive,
@@ -39,6 +47,9 @@ from gan_lightning.measurements import (
     Together,
     Transfer,
     Variations,
+    VocClassification,
+    VocDetection,
+    VocSegmentation,
 )
 from gan_lightning.papers import Anatomy, Verdicts
 
@@ -55,6 +66,7 @@ def one_strength() -> Iterator[None]:
 
 def quick(folder: Path) -> list[Measurement]:
     """Return every measurement, switched on; a classifier is kept in `folder`."""
+    voc = VocData(root=drawn_once().name)
     network = SmallClassifier(width=2, feature_dim=4, steps=20, batch_size=8, cache_dir=str(folder))
     found: list[Measurement] = [
         Transfer(
@@ -71,6 +83,11 @@ def quick(folder: Path) -> list[Measurement]:
         Attentive(enabled=True, protocol=AttentiveProtocol(learning_rates=(0.01,), epochs=1, batch_size=8)),
         FeatureSpectrum(enabled=True),
         LayerLikeness(enabled=True),
+        VocClassification(enabled=True, voc=voc, protocol=two_steps_of_classification()),
+        VocDetection(
+            enabled=True, voc=voc, protocol=DETECTION, proposals=DenseWindows(scales=(0.5,)), controls=("random",)
+        ),
+        VocSegmentation(enabled=True, voc=voc, protocol=SegmentationProtocol(schedule=1e-9, width=4, batch_size=2)),
         Quality(enabled=True, network=network, images=16, neighbours=2),
         Reconstruction(images=3),
         KeptClass(enabled=True, images=6),
@@ -87,6 +104,21 @@ def quick(folder: Path) -> list[Measurement]:
     ]
     assert [type(each) for each in found] == list(KINDS)
     return found
+
+
+@cache
+def drawn_once() -> TemporaryDirectory:
+    """Return a folder with a drawn VOC, kept until the tests end."""
+    folder = TemporaryDirectory()
+    drawn_voc(Path(folder.name), images=4)
+    return folder
+
+
+DETECTION = DetectionProtocol(short_side=16, long_side=24, width=4, regions=8, schedule=1 / 40_000)
+
+
+def two_steps_of_classification() -> ClassificationProtocol:
+    return ClassificationProtocol(schedule=2 / 80_000, size=8, crops=1, width=4, batch_size=4)
 
 
 def stripes() -> TensorImages:

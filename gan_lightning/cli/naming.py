@@ -5,13 +5,15 @@ gan-lightning measure RUN --feeding.rounds=20    `feeding` alone is measured, of
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from gan_lightning.errors import SettingError
+from gan_lightning.evaluation.voc.devkit import VocData
 from gan_lightning.measurements import MEASUREMENTS
 from gan_lightning.measurements.measurement import Measurement, default_of
 from gan_lightning.papers import Anatomy, Verdicts
@@ -23,8 +25,21 @@ KINDS: tuple[type[Measurement], ...] = (*MEASUREMENTS, Anatomy, Verdicts)
 GROUPS = {kind.name: kind for kind in KINDS}
 """The measurements with groups of settings of their own, by these groups."""
 
+SHARED: dict[str, type] = {"voc": VocData}
+"""Groups of settings that several measurements share. Each of these has a setting of this name in Python."""
+
 OWN = "measurements"
 """The setting that lists measurements of the user's own."""
+
+
+def shared_by(kind: type[Measurement]) -> set[str]:
+    """Return the shared groups that a measurement has among its settings."""
+    return SHARED.keys() & {each.name for each in fields(kind)}
+
+
+def with_shared(measurement: Measurement, shared: Mapping[str, Any]) -> Measurement:
+    """Return a measurement with the shared groups of settings that it has, of these."""
+    return replace(measurement, **{name: shared[name] for name in shared_by(type(measurement))})
 
 
 def with_files(arguments: Sequence[str]) -> list[str]:

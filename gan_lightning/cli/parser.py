@@ -27,7 +27,7 @@ from gan_lightning.cli.checks import (
 )
 from gan_lightning.cli.messages import cannot_be_made, made, user_error
 from gan_lightning.cli.mount import LINKED, at_its_path
-from gan_lightning.cli.naming import GROUPS, OWN
+from gan_lightning.cli.naming import GROUPS, OWN, SHARED, shared_by, with_shared
 from gan_lightning.cli.sweep_point import WANDB_POINT, check_swept, swept_parameters
 from gan_lightning.errors import SettingError, UserError
 from gan_lightning.measurements import Measurement
@@ -139,7 +139,7 @@ class GanCLI(LightningCLI):
             refused = user_error(error)
             if not isinstance(refused, SettingError) or refused.owner is None:
                 raise
-            raise at_its_path(refused, self._chosen(), {"trainer": Trainer, **GROUPS, **CALLBACKS}) from error
+            raise at_its_path(refused, self._chosen(), {"trainer": Trainer, **GROUPS, **SHARED, **CALLBACKS}) from error
 
     def _run_command(self, args: ArgsType, run: bool) -> None:
         """Do all that Lightning's command line does, from its arguments to the end of the training."""
@@ -173,7 +173,9 @@ class GanCLI(LightningCLI):
         """Add measurements and callbacks as groups of settings, and the links from data to model."""
         self.parsers.append(parser)
         for name, kind in GROUPS.items():
-            parser.add_class_arguments(kind, name, fail_untyped=False)
+            parser.add_class_arguments(kind, name, fail_untyped=False, skip=shared_by(kind))
+        for name, settings in SHARED.items():
+            parser.add_class_arguments(settings, name)
         parser.add_argument(
             f"--{OWN}",
             type=list[Measurement],
@@ -285,8 +287,9 @@ class GanCLI(LightningCLI):
         callbacks = [callback for callback in callbacks if callback is not None]
         if settings.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
             callbacks.append(LossBar())
-        measurements = [self._instantiated(name) for name in (*GROUPS, OWN)]
-        own = measurements.pop() or []
+        shared = {name: self._instantiated(name) for name in SHARED}
+        measurements = [with_shared(self._instantiated(name), shared) for name in GROUPS]
+        own = self._instantiated(OWN) or []
         settings.callbacks = [*callbacks, FiniteGuard(), StepCount(), Measure(*measurements, *own)]
         try:
             trainer = super().instantiate_trainer(**kwargs)

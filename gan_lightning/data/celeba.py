@@ -11,10 +11,10 @@ from jaxtyping import Int64
 
 from gan_lightning.data.decoded import decoded
 from gan_lightning.data.image_data import ImageData
-from gan_lightning.data.reading import reading, shown
 from gan_lightning.data.store import ImageStore
 from gan_lightning.errors import DataError, refused, settings_of
 from gan_lightning.interfaces import LabelKind, Split
+from gan_lightning.system.reading import reading, shown
 
 PUBLISHED_COUNT = 202_599
 PUBLISHED_HEIGHT, PUBLISHED_WIDTH = 218, 178

@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Integer
 
 from gan_lightning.data.image_data import ImageData
-from gan_lightning.data.reading import reading, shown
 from gan_lightning.data.store import ImageStore
 from gan_lightning.interfaces import Split
 from gan_lightning.system.private_names import PICKLED_ARRAYS
+from gan_lightning.system.reading import reading, shown
 
 
 @dataclass(eq=False, kw_only=True)

@@ -24,9 +24,9 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from gan_lightning.data.picture import REMEDY, read_square, read_whole
-from gan_lightning.data.reading import expanded, reading, reason, shown
 from gan_lightning.errors import SettingError
 from gan_lightning.system.files import user_cache, whole_file
+from gan_lightning.system.reading import expanded, reading, reason, shown
 
 logger = logging.getLogger(__name__)
 

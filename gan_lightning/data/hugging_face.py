@@ -12,10 +12,10 @@ import torch
 from gan_lightning.data.image_arrays import held_out
 from gan_lightning.data.image_data import ImageData
 from gan_lightning.data.picture import planes, shorter_side_resized
-from gan_lightning.data.reading import reading, shown
 from gan_lightning.data.store import ImageStore
 from gan_lightning.errors import DataError, SettingError, refused
 from gan_lightning.interfaces import LabelKind, Split
+from gan_lightning.system.reading import reading, shown
 
 TEST_NAMES = ("test", "validation", "valid", "val")
 """Names of the split that counts as the test split; the first that is there."""

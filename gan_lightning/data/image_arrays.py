@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from gan_lightning.data.image_data import ImageData
-from gan_lightning.data.reading import reading, shown
 from gan_lightning.data.store import ImageStore
 from gan_lightning.errors import DataError, SettingError, one_of, refused
 from gan_lightning.interfaces import LabelKind, Split
+from gan_lightning.system.reading import reading, shown
 
 Layout = Literal["auto", "channels_first", "channels_last"]
 

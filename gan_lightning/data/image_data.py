@@ -12,13 +12,13 @@ import torch
 from lightning.pytorch import LightningDataModule
 
 from gan_lightning.data.card import CardCopies, DataDevice, moved
-from gan_lightning.data.reading import expanded, reason, shown
 from gan_lightning.data.store import Batch, OrderedBatches, Pixels, RectangleStore, ShuffledBatches, Store
 from gan_lightning.data.transforms import Enlarge, to_images
 from gan_lightning.errors import DataError, UserError, at_least, one_of, refused, settings_of
 from gan_lightning.interfaces import Images, LabelKind, Labels, Split
 from gan_lightning.nets.cropping import centre_crop, flip_half, random_crop
 from gan_lightning.system.processes import gather_objects
+from gan_lightning.system.reading import expanded, reason, shown
 from gan_lightning.system.seeds import own_or_run_seed
 
 logger = logging.getLogger(__name__)

@@ -19,10 +19,10 @@ from gan_lightning.data.decoded import decoded, decoded_whole
 from gan_lightning.data.image_data import ImageData
 from gan_lightning.data.labels_file import labels_of, read_rows
 from gan_lightning.data.listing import HIDDEN, Content, Labelled, content_of, count_files, each_once, suffix_of
-from gan_lightning.data.reading import counted, expanded, named, reading, shown
 from gan_lightning.data.store import ImageStore, RectangleStore, Store
 from gan_lightning.errors import DataError, SettingError, refused, settings_of
 from gan_lightning.interfaces import LabelKind, Split
+from gan_lightning.system.reading import counted, expanded, named, reading, shown
 
 logger = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gan_lightning.data.listing import FoundImage, Identity, identity_of
-from gan_lightning.data.reading import NAMED, named, reading, shown
 from gan_lightning.errors import DataError
+from gan_lightning.system.reading import NAMED, named, reading, shown
 
 DELIMITERS = ",;\t"
 REMEDY = "Correct the list."

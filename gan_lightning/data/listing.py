@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gan_lightning.data.picture import picture_formats
-from gan_lightning.data.reading import failure, reading, shown
 from gan_lightning.errors import DataError
 from gan_lightning.interfaces import Split
+from gan_lightning.system.reading import failure, reading, shown
 
 Identity = tuple[int, int] | str
 """A file's device and its number there; its resolved path on a system without such numbers."""

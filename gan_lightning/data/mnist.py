@@ -12,11 +12,11 @@ import torch
 from jaxtyping import UInt8
 
 from gan_lightning.data.image_data import ImageData
-from gan_lightning.data.reading import reading, shown
 from gan_lightning.data.store import ImageStore, shuffled
 from gan_lightning.data.transforms import Enlarge
 from gan_lightning.errors import DataError, refused
 from gan_lightning.interfaces import Split
+from gan_lightning.system.reading import reading, shown
 
 EDGE = 28
 FILES: dict[Split, tuple[str, str]] = {

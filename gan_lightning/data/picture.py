@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import UInt8
 
-from gan_lightning.data.reading import reading, shown
 from gan_lightning.errors import DataError
+from gan_lightning.system.reading import reading, shown
 
 if TYPE_CHECKING:
     from PIL.Image import Image

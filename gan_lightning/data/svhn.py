@@ -8,9 +8,9 @@ import torch
 
 from gan_lightning.data.cifar10 import whole_numbers
 from gan_lightning.data.image_data import ImageData
-from gan_lightning.data.reading import reading, shown
 from gan_lightning.data.store import ImageStore
 from gan_lightning.interfaces import Split
+from gan_lightning.system.reading import reading, shown
 
 EDGE = 32
 

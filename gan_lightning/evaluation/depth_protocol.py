@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from gan_lightning.errors import DataError, SettingError, above, at_least, below_one, one_of, refused
 from gan_lightning.evaluation.features import frozen
 from gan_lightning.evaluation.probes.probe import Progress, accuracy, cross_entropy
+from gan_lightning.evaluation.sgd import sgd
 from gan_lightning.interfaces import Images, Labels, Split
 from gan_lightning.nets.cropping import centre_crop, flip_half, random_crop, ten_crops
 from gan_lightning.nets.data_dependent import data_dependent_
@@ -271,7 +272,8 @@ def _train(
     cached = kept and not (protocol.augments or protocol.ten_crops)
     if cached:
         images, test_images = (_in_batches(look, each, protocol.batch_size) for each in (images, test_images))
-    optimizer = _optimizer(network, protocol)
+    rates = {"learning_rate": protocol.learning_rate, "weight_decay": protocol.weight_decay}
+    optimizer = sgd(network, momentum=protocol.momentum, **rates)
     batches = len(labels) // protocol.batch_size + (len(labels) % protocol.batch_size > 1)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, batches * protocol.epochs)
     shuffle = torch.Generator().manual_seed(seed)
@@ -332,16 +334,6 @@ def _with_head(rest: nn.Sequential, inputs: Tensor, num_classes: int, protocol: 
     else:
         head = nn.Sequential(nn.Flatten(), nn.Linear(channels * edge * edge, num_classes))
     return nn.Sequential(rest, head.to(inputs.device))
-
-
-def _optimizer(network: nn.Module, protocol: DepthProtocol) -> torch.optim.Optimizer:
-    named = list(network.named_parameters())
-    biases = {name for name, _ in named if name.rpartition(".")[2] == "bias"}
-    groups = [
-        {"params": [weight for name, weight in named if name not in biases], "weight_decay": protocol.weight_decay},
-        {"params": [weight for name, weight in named if name in biases], "lr": 2 * protocol.learning_rate},
-    ]
-    return torch.optim.SGD(groups, lr=protocol.learning_rate, momentum=protocol.momentum)
 
 
 @torch.no_grad()

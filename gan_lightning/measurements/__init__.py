@@ -24,6 +24,9 @@ from gan_lightning.measurements.synthetic_data import SyntheticData
 from gan_lightning.measurements.together import Together
 from gan_lightning.measurements.transfer import Transfer
 from gan_lightning.measurements.variations import Variations
+from gan_lightning.measurements.voc_classification import VocClassification
+from gan_lightning.measurements.voc_detection import VocDetection
+from gan_lightning.measurements.voc_segmentation import VocSegmentation
 
 MEASUREMENTS: tuple[type[Measurement], ...] = (
     Transfer,
@@ -33,6 +36,9 @@ MEASUREMENTS: tuple[type[Measurement], ...] = (
     Attentive,
     FeatureSpectrum,
     LayerLikeness,
+    VocClassification,
+    VocDetection,
+    VocSegmentation,
     Quality,
     Reconstruction,
     KeptClass,
@@ -71,4 +77,7 @@ __all__ = [
     "Together",
     "Transfer",
     "Variations",
+    "VocClassification",
+    "VocDetection",
+    "VocSegmentation",
 ]

@@ -3,12 +3,12 @@
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, cast, get_args
+from typing import ClassVar, Literal, get_args
 
 from rich.table import Table
 from torch import nn
 
-from gan_lightning.errors import SettingError, one_of, refused
+from gan_lightning.errors import SettingError, one_of
 from gan_lightning.evaluation.depth_protocol import (
     DEPTH,
     DepthProtocol,
@@ -16,18 +16,15 @@ from gan_lightning.evaluation.depth_protocol import (
     FrozenWeights,
     SplitImages,
     check_depths,
-    check_same_stages,
     frozen_depth,
     initial_images,
 )
-from gan_lightning.evaluation.features import estimate_batch_norm_statistics
 from gan_lightning.figures import Best, Figure
 from gan_lightning.interfaces import HasExtractors, PublishedFigure
 from gan_lightning.measurements.bench import BatchNorm, Bench
 from gan_lightning.measurements.measurement import Measurement, Outcome
+from gan_lightning.measurements.staged import check_initialised_anew, chosen_stages, control_stages, plain_stages
 from gan_lightning.measurements.transfer import SPLITS, check_labels
-from gan_lightning.nets.data_dependent import affine_layers, data_dependent_
-from gan_lightning.nets.folding import fold_batch_norm
 from gan_lightning.nets.stages import check_maps, stages_of
 
 DepthControl = Literal["random", "kmeans", "scratch"]
@@ -96,22 +93,12 @@ class FrozenDepth(Measurement):
                 or folded, or cannot take images of this size.
         """
         check_labels(bench, self.name)
-        chosen = self._chosen(bench)
+        chosen = chosen_stages(bench, self.extractors, self)
         bench.check_networks({name: bench.networks[name] for name in chosen})
-        fresh = bench.control(self.seed).networks
+        check_initialised_anew(bench, chosen, self, self.seed, fold=self.fold_batch_norm)
         size = self.protocol.cropped_size(bench.data.image_size)
         for name, stages in chosen.items():
-            if name not in fresh:
-                raise SettingError(
-                    f"extractors must name extractors that can be initialised anew, got {name!r}, of which there is no "
-                    "network with random weights. Leave it out, or give random_networks to the Bench.",
-                    self,
-                )
             check_depths(self.depths, len(stages), self)
-            check_same_stages(stages, stages_of(fresh[name]))
-            affine_layers(stages)
-            if self.fold_batch_norm:
-                fold_batch_norm(stages)
             try:
                 check_maps(name, copy.deepcopy(stages).float(), bench.data.channels, size, bench.device)
             except SettingError as error:
@@ -124,7 +111,7 @@ class FrozenDepth(Measurement):
         """Return the accuracies of the trained extractors."""
         return {
             self.figure("accuracy", 0.0, subject=name, condition=names[depth - 1]).name: "max"
-            for name, stages in self._chosen(bench).items()
+            for name, stages in chosen_stages(bench, self.extractors, self).items()
             for names in [list(dict(stages.named_children()))]
             for depth in check_depths(self.depths, len(names), self)
         }
@@ -133,15 +120,18 @@ class FrozenDepth(Measurement):
         """Train the rest for each depth, and return the accuracies."""
         images: SplitImages = {split: bench.images(split, labelled=True) for split in SPLITS}
         controls = self.controls if bench.controls else ()
+        seed = bench.seed_for(self.seed)
+        initial = initial_images(images["train"][0], self.protocol, seed)
         figures: list[Figure] = []
         details, tables = {}, []
-        for name, stages in self._chosen(bench).items():
-            fresh = self._plain(stages_of(bench.control(self.seed).networks[name]))
+        for name, stages in chosen_stages(bench, self.extractors, self).items():
+            fresh = plain_stages(stages_of(bench.control(self.seed).networks[name]), fold=self.fold_batch_norm)
             with bench.statistics({name: bench.networks[name]}, "trained", self.batch_norm):
-                rows: dict[FrozenWeights, nn.Sequential] = {"trained": self._plain(stages)}
+                rows: dict[FrozenWeights, nn.Sequential] = {"trained": plain_stages(stages, fold=self.fold_batch_norm)}
             for control in controls:
                 if control != "scratch":
-                    rows[control] = self._control(bench, fresh, images, control)
+                    statistics = bench.batches("train", f"batch-norm statistics, {control} weights")
+                    rows[control] = control_stages(fresh, initial, control, statistics, seed=seed)
             records = frozen_depth(
                 rows,
                 images,
@@ -150,7 +140,7 @@ class FrozenDepth(Measurement):
                 depths=self.depths,
                 scratch="scratch" in controls,
                 protocol=self.protocol,
-                seed=bench.seed_for(self.seed),
+                seed=seed,
                 name=name,
                 progress=bench.report,
             )
@@ -161,45 +151,6 @@ class FrozenDepth(Measurement):
             ]
             tables.append(depth_table(found, name, bench.data.name, bench.published))
         return Outcome(figures, details, tables=tables)
-
-    def _chosen(self, bench: Bench) -> Mapping[str, nn.Sequential]:
-        """Return the stages of the named extractors, or of all that have other convolutions than the ones before.
-
-        Raises:
-            SettingError: A named one is unknown or has no convolutions, or none has any.
-        """
-        staged = {name: stages for name, network in bench.networks.items() if len(stages := stages_of(network))}
-        remedy = "Let each be an nn.Sequential of convolutions, or give it a method stages() that names them."
-        if not staged:
-            raise refused(self, "extractors", "have convolutions to freeze", list(bench.networks), remedy)
-        if unknown := [name for name in self.extractors if name not in staged]:
-            known = f"Choose from {sorted(staged)}. {remedy}"
-            raise refused(self, "extractors", "name extractors that have convolutions", unknown, known)
-        if self.extractors:
-            return {name: staged[name] for name in self.extractors}
-        weights = {name: tuple(stages.parameters()) for name, stages in staged.items()}
-        before: list[tuple[int, ...]] = []
-        found = {}
-        for name, own in weights.items():
-            if (same := tuple(map(id, own))) not in before:
-                found[name] = staged[name]
-            before.append(same)
-        return found
-
-    def _plain(self, stages: nn.Sequential) -> nn.Sequential:
-        """Return a copy in float32, folded if `fold_batch_norm` says so."""
-        plain = fold_batch_norm(stages) if self.fold_batch_norm else copy.deepcopy(stages)
-        return cast(nn.Sequential, plain.float())
-
-    def _control(
-        self, bench: Bench, fresh: nn.Sequential, images: SplitImages, control: Literal["random", "kmeans"]
-    ) -> nn.Sequential:
-        """Return stages with new weights, scaled by training images; batch norm has their statistics."""
-        initial = initial_images(images["train"][0], self.protocol, bench.seed_for(self.seed))
-        draw: Literal["normal", "kmeans"] = "kmeans" if control == "kmeans" else "normal"
-        stages = data_dependent_(copy.deepcopy(fresh), initial, draw, seed=bench.seed_for(self.seed))
-        estimate_batch_norm_statistics(stages, bench.batches("train", f"batch-norm statistics, {control} weights"))
-        return stages
 
     def _figure(self, record: DepthRecord, extractor: str, images: int) -> Figure:
         conditions = {"kmeans": f"kmeans/{record.stage}", "scratch": "scratch"}

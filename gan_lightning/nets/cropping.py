@@ -1,7 +1,8 @@
 """Crops and mirror images, batch-wise, on the batch's device."""
 
 import torch
-from jaxtyping import Float
+import torch.nn.functional as F
+from jaxtyping import Float, Num
 from torch import Tensor
 
 from gan_lightning.interfaces import Images
@@ -26,6 +27,34 @@ def random_crop(images: Images, size: int) -> Float[Tensor, "batch channels {siz
     each = torch.arange(count, device=images.device)[:, None, None, None]
     channels = torch.arange(images.shape[1], device=images.device)[:, None, None]
     return images[each, channels, rows, columns]
+
+
+def random_scaled_crop(
+    image: Num[Tensor, "channels height width"], size: int, scales: tuple[float, float], rng: torch.Generator
+) -> Float[Tensor, "channels {size} {size}"]:
+    """Cut a square out of an image at a random place and scale, mirror it with probability 1/2, and resize it.
+
+    The scale is the number of the image's pixels beside each other that become one. It is uniform between the two
+    numbers, and small enough for the square to lie inside the image. New pixels are interpolated between the old ones.
+
+    Args:
+        image: Of any size.
+        size: Edge of the result, pixels.
+        scales: The smallest and the largest scale.
+        rng: On the CPU; for scale, place and mirror.
+
+    Source:
+        philkr/voc-classification, the settings of train_cls.py, and the layer `Transformation` of its Caffe.
+    """
+    height, width = image.shape[-2:]
+    most = min(scales[1], min(height, width) / size)
+    least = min(scales[0], most)
+    scale, down, right, mirror = torch.rand(4, generator=rng).tolist()
+    edge = max(1, min(round(size * (least + scale * (most - least))), height, width))
+    top, left = round(down * (height - edge)), round(right * (width - edge))
+    square = image[None, :, top : top + edge, left : left + edge].float()
+    square = F.interpolate(square, (size, size), mode="bilinear", align_corners=False)[0]
+    return square.flip(-1) if mirror < 0.5 else square
 
 
 def flip_half(images: Images) -> Images:

@@ -30,15 +30,19 @@ def fully_connected_head(
         Krizhevsky et al. 2012, section 3.5. Leaky ReLUs of slope 0.2, as in the code of Donahue et al. 2017.
     """
     pooled = min(POOLED, edge)
+    return nn.Sequential(OrderedDict(
+        pool5=nn.AdaptiveMaxPool2d(pooled),
+        flatten=nn.Flatten(),
+        **hidden_layers(channels * pooled * pooled, width, dropout),
+        fc8=linear(width, outputs, bias=True),
+    ))  # fmt: skip
+
+
+def hidden_layers(inputs: int, width: int, dropout: float) -> dict[str, nn.Sequential]:
+    """Return fc6 and fc7: rows of `inputs` values to `width` values."""
 
     def row(inputs: int) -> nn.Sequential:
         leaky = nn.Sequential(nn.LeakyReLU(0.2), nn.Dropout(dropout))
         return fully_connected(inputs, width, bias=True, batch_norm=False, nonlinearity=leaky)
 
-    return nn.Sequential(OrderedDict(
-        pool5=nn.AdaptiveMaxPool2d(pooled),
-        flatten=nn.Flatten(),
-        fc6=row(channels * pooled * pooled),
-        fc7=row(width),
-        fc8=linear(width, outputs, bias=True),
-    ))  # fmt: skip
+    return {"fc6": row(inputs), "fc7": row(width)}

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from voc_tree import drawn_voc
 
 from gan_lightning.__main__ import main
 from gan_lightning.figures import read_figures
@@ -74,6 +75,24 @@ def test_what_is_named_is_measured_and_stands_beside_what_was_there(gan_lightnin
     assert record["status"] == "finished"
     (measured,) = record["measured"]
     assert (measured["status"], measured["command"][1]) == ("finished", "measure")
+
+
+def test_tasks_of_voc_share_its_place(gan_lightning, trained, tmp_path):
+    run = trained("SelfExGAN", tmp_path)
+    options = ["--voc_classification.trained=[fc8,fc6-8]", "--voc_classification.extractors=[encoder]"]
+    options += [f"--voc_classification.protocol.{each}" for each in ("schedule=1e-9", "size=32", "crops=1", "width=4")]
+    status, _, errors = gan_lightning("measure", run, *options, f"--voc.root={tmp_path}")
+    assert (status, errors.count("\n")) == (2, 1)
+    assert f"voc.root must hold VOCdevkit/VOC2007, got '{tmp_path}'" in errors
+    voc = drawn_voc(tmp_path, images=5)
+    status, printed, errors = gan_lightning("measure", run, *options, f"--voc.root={voc.root}", "--voc.limit=4")
+    assert status == 0, errors
+    assert "PASCAL VOC: encoder of digits" in printed
+    found = read_figures(run / "figures.json")
+    assert found.sections["voc_classification"].settings["voc"]["limit"] == 4
+    made = [each for each in found.figures if each.measurement == "voc_classification"]
+    assert len(made) == 3 * 2 * 2
+    assert {each.images for each in made} == {4}
 
 
 def test_without_a_name_a_run_is_measured_as_its_settings_ask_and_gives_the_same_figures(

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import yaml
 from pages import headings
+from voc_tree import drawn_voc
 
 from gan_lightning.evaluation import TunedProbe
 from gan_lightning.figures import read_figures
@@ -42,6 +43,13 @@ SMALL = {
     "together": ["--together.tuned.strengths=[0.1]"],
     "robustness": ["--robustness.tuned.strengths=[0.1]"],
     "imagenet_frozen": ["--imagenet_frozen.protocol.epochs=1", "--imagenet_frozen.protocol.width=8"],
+    "voc_classification": [
+        f"--voc_classification.protocol.{each}" for each in ("schedule=1e-9", "size=32", "crops=1", "width=4")
+    ],
+    "voc_segmentation": ["--voc_segmentation.protocol.schedule=1e-9", "--voc_segmentation.protocol.width=4"],
+    "voc_detection": [
+        f"--voc_detection.protocol.{each}" for each in ("schedule=2.5e-5", "short_side=36", "long_side=48", "width=8")
+    ],
     "synthetic_data": ["--synthetic_data.steps=2", "--synthetic_data.seeds=1"],
 }
 """Settings with which a measurement is quick."""
@@ -220,7 +228,7 @@ def test_a_command_of_the_pages_runs(gan_lightning, earlier_run, data_root, tmp_
     if "mine.npz" in command:
         pixels = np.random.default_rng(0).integers(0, 256, (40, 32, 32), dtype=np.uint8)
         np.savez(tmp_path / "mine.npz", images=pixels, labels=np.arange(40) % 4)
-    groups = named(command) - {"trainer", "model", "data", "checkpoint", "density_ratio", "subproblem", "speed"}
+    groups = named(command) - {"trainer", "model", "data", "checkpoint", "density_ratio", "subproblem", "speed", "voc"}
     if "RUN" in command:
         of_codes = any(name in command for name in OF_CODES)
         own = COMMANDS[command].startswith("docs/extending")
@@ -241,6 +249,8 @@ def test_a_command_of_the_pages_runs(gan_lightning, earlier_run, data_root, tmp_
             words.append("--checkpoint.every_n_train_steps=1")
             status, _, errors = gan_lightning(*(word for word in words if word != GOING_ON.strip()))
             assert status == 0, errors
+    if " --voc." in command:
+        words.append(f"--voc.root={drawn_voc(tmp_path / 'voc').root}")
     if "--trainer.devices=2" in words:  # really run in test_integration_cli, as two processes need a script to start
         words.append("--print_config")
     status, printed, errors = gan_lightning(*words)

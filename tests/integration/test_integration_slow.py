@@ -1,5 +1,6 @@
 """Runs that take minutes or need real data sets."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,11 @@ from reading import values
 
 from gan_lightning.data import ImageFolder
 from gan_lightning.evaluation import DepthProtocol
+from gan_lightning.evaluation.voc.classification import ClassificationProtocol
+from gan_lightning.evaluation.voc.devkit import VocData, labelled_images
+from gan_lightning.evaluation.voc.segmentation import SegmentationProtocol
 from gan_lightning.figures import metrics
-from gan_lightning.measurements import Bench, FrozenDepth
+from gan_lightning.measurements import Bench, FrozenDepth, VocClassification, VocSegmentation
 from gan_lightning.papers import ImageNetworks
 
 ROOT = Path(__file__).parents[2]
@@ -61,3 +65,23 @@ def test_what_follows_frozen_convolutions_learns_real_photographs_at_two_sizes(t
     accuracies = metrics(outcome.figures)
     assert len(accuracies) == 3
     assert min(accuracies.values()) > least  # one in twenty would be chance, and one in ten
+
+
+def test_real_photographs_of_voc_are_told_apart_and_their_masks_are_learned():
+    data = VocData(root=ROOT.parent / "shared" / "data")
+    if not (ROOT.parent / "shared" / "data" / "VOCdevkit").is_dir():
+        pytest.skip("needs VOCdevkit in ../shared/data")
+    torch.manual_seed(0)
+    bench = Bench({"encoder": ImageNetworks(encoder_width=24).encoder(3, 64)}, None)
+    protocol = ClassificationProtocol(schedule=0.002, size=96, width=128, crops=2, learning_rate=0.01)
+    outcome = bench.measure(VocClassification(voc=data, trained=["fc6-8"], controls=[], protocol=protocol))
+    labels = labelled_images(data, 2007, "test").labels
+    chance = ((labels == 1).sum(dim=0) / (labels >= 0).sum(dim=0)).mean().item()  # of answers at random
+    assert 0.08 < chance < 0.1
+    assert metrics(outcome.figures)["voc_classification/encoder/fc6-8/mean_average_precision"] > chance + 0.03
+    assert outcome.details["left_out"] == {}
+    few = replace(data, limit=60)
+    masks = SegmentationProtocol(schedule=0.0003, width=64, batch_size=4, learning_rate=0.01)
+    outcome = bench.measure(VocSegmentation(voc=few, controls=[], protocol=masks))
+    assert outcome.details["left_out"]["motorbike"] == "no training mask has it"
+    assert outcome.details["extractors"]["encoder"][0]["overlaps"]["background"] > 0.5

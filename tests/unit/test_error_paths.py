@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 import gan_lightning
-from gan_lightning.cli.naming import GROUPS
+from gan_lightning.cli.naming import GROUPS, SHARED
 from gan_lightning.cli.parser import CALLBACKS
 
 PACKAGE = Path(gan_lightning.__file__).parent
 BELOW = ("papers", "training", "nets", "evaluation", "measurements", "data", "runs", "system")
-ROOTS = ("model", "data", "trainer", *GROUPS, *CALLBACKS)
+ROOTS = ("model", "data", "trainer", *GROUPS, *SHARED, *CALLBACKS)
 PATH = re.compile(rf"^({'|'.join(ROOTS)})\.[a-z_{{]|--[a-z_{{]\S*\.\S")
 MAKES_ERRORS = re.compile(r"\w+Error|refused|settings_of|above|at_least|below_one|one_of|multiple_of")
 

@@ -23,6 +23,7 @@ from gan_lightning.nets.heads import linear_heads
 from gan_lightning.nets.network_family import Networks, check_networks, check_not_smaller
 from gan_lightning.nets.resizing import resized
 from gan_lightning.papers.bigan.table_1 import printed_in_table_1
+from gan_lightning.papers.bigan.tables_2_and_3 import printed_in_table_3
 from gan_lightning.training.adversarial import AdversarialModule
 from gan_lightning.training.latents import UniformLatents, to_latents
 from gan_lightning.training.simultaneous import DecayedAdam, Trained, check_training_ends, step_at_once
@@ -104,8 +105,11 @@ class Autoencoder(UniformLatents, AdversarialModule):
         return {"encoder": self.encoder, "encoder_hidden": self.encoder[:-1]}
 
     def published_figures(self, data: str) -> Mapping[str, PublishedFigure]:
-        """Return Table 1's accuracy."""
-        return printed_in_table_1(data, f"AE l{self.norm}", "encoder_hidden")
+        """Return Table 1's accuracy, or Table 3's figures."""
+        return {
+            **printed_in_table_1(data, f"AE l{self.norm}", "encoder_hidden"),
+            **printed_in_table_3(data, "AE l2" if self.norm == 2 else None, "encoder"),
+        }
 
     def heads(self) -> Mapping[str, LinearHead]:
         """Return E's last row, if it is linear. It decides how much of the layer before it the latents keep."""

@@ -28,7 +28,7 @@ from gan_lightning.nets.heads import linear_heads
 from gan_lightning.nets.network_family import Networks, check_networks, check_not_smaller
 from gan_lightning.nets.resizing import resized
 from gan_lightning.papers.bigan.table_1 import printed_in_table_1
-from gan_lightning.papers.bigan.tables_2_and_3 import printed_in_table_2
+from gan_lightning.papers.bigan.tables_2_and_3 import ROWS, printed_in_table_2, printed_in_table_3
 from gan_lightning.training.adversarial import AdversarialModule, Loss, loss_values
 from gan_lightning.training.generator_updates import Direct, GeneratorLoss, GeneratorUpdate, RealImages
 from gan_lightning.training.latents import UniformLatents, to_latents
@@ -158,8 +158,12 @@ class BiGAN(UniformLatents, AdversarialModule):
         return {"encoder": self.encoder, "encoder_hidden": self.encoder[:-1]}
 
     def published_figures(self, data: str) -> Mapping[str, PublishedFigure]:
-        """Return Table 1's accuracy, or Table 2's."""
-        return {**printed_in_table_1(data, "BiGAN", "encoder_hidden"), **printed_in_table_2(data, self.image_size)}
+        """Return Table 1's accuracy, or the figures of Tables 2 and 3."""
+        return {
+            **printed_in_table_1(data, "BiGAN", "encoder_hidden"),
+            **printed_in_table_2(data, self.image_size),
+            **printed_in_table_3(data, ROWS.get(self.image_size), "encoder"),
+        }
 
     def heads(self) -> Mapping[str, LinearHead]:
         """Return E's last row, if it is linear. It decides how much of the layer before it the latents keep."""

@@ -20,6 +20,7 @@ from gan_lightning.interfaces import Batch, Images, Latents, LinearHead, Publish
 from gan_lightning.nets.heads import linear_heads
 from gan_lightning.nets.network_family import Networks, check_networks, check_not_smaller
 from gan_lightning.papers.bigan.table_1 import printed_in_table_1
+from gan_lightning.papers.bigan.tables_2_and_3 import printed_in_table_3
 from gan_lightning.training.adversarial import AdversarialModule, Loss, loss_values
 from gan_lightning.training.generator_updates import Direct, GeneratorLoss, GeneratorUpdate, RealImages
 from gan_lightning.training.latents import UniformLatents
@@ -140,8 +141,8 @@ class GAN(UniformLatents, AdversarialModule):
         return {"discriminator": self.discriminator[:-1]}
 
     def published_figures(self, data: str) -> Mapping[str, PublishedFigure]:
-        """Return Table 1's accuracy."""
-        return printed_in_table_1(data, "D", "discriminator")
+        """Return Table 1's accuracy, or Table 3's figures."""
+        return {**printed_in_table_1(data, "D", "discriminator"), **printed_in_table_3(data, "D", "discriminator")}
 
     def heads(self) -> Mapping[str, LinearHead]:
         """Return D's output layer, if it is linear."""

@@ -23,6 +23,7 @@ from gan_lightning.nets.network_family import Networks, check_networks
 from gan_lightning.nets.resizing import resized
 from gan_lightning.papers.bigan.gan import check_generated_size
 from gan_lightning.papers.bigan.table_1 import printed_in_table_1
+from gan_lightning.papers.bigan.tables_2_and_3 import printed_in_table_3
 from gan_lightning.training.adversarial import AdversarialModule, Loss, loss_values
 from gan_lightning.training.generator_updates import Direct, GeneratorLoss, GeneratorUpdate
 from gan_lightning.training.latents import UniformLatents, to_latents
@@ -165,8 +166,9 @@ class LatentRegressor(UniformLatents, AdversarialModule):
         return {"encoder": self.encoder, "encoder_hidden": self.encoder[:-1]}
 
     def published_figures(self, data: str) -> Mapping[str, PublishedFigure]:
-        """Return Table 1's accuracy."""
-        return printed_in_table_1(data, {0.0: "LR", 0.25: "JLR"}.get(self.joint_weight), "encoder_hidden")
+        """Return Table 1's accuracy, or Table 3's figures."""
+        row = {0.0: "LR", 0.25: "JLR"}.get(self.joint_weight)
+        return {**printed_in_table_1(data, row, "encoder_hidden"), **printed_in_table_3(data, row, "encoder")}
 
     def heads(self) -> Mapping[str, LinearHead]:
         """Return E's last row, if it is linear. It decides how much of the layer before it the latents keep."""

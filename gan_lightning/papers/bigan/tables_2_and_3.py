@@ -53,3 +53,32 @@ def printed_in_table_2(data: str, image_size: int) -> Mapping[str, PublishedFigu
         for subject, row in rows.items()
         for number, accuracy in enumerate(TABLE_2[row], start=1)
     }
+
+
+COLUMNS = (
+    *("voc_classification/{}/fc8/{}mean_average_precision", "voc_classification/{}/fc6-8/{}mean_average_precision"),
+    *("voc_classification/{}/all/{}mean_average_precision", "voc_detection/{}/{}mean_average_precision"),
+    "voc_segmentation/{}/{}mean_iou",
+)
+"""Names of our figures in Table 3's columns, for an extractor and a kind of weights."""
+
+
+def printed_in_table_3(data: str, row: str | None, extractor: str) -> Mapping[str, PublishedFigure]:
+    """Return a network's figures on VOC and those of k-means, by the names of our figures.
+
+    Args:
+        data: The data set's `name`; none are printed for others than "imagenet".
+        row: Of `TABLE_3`; for None only k-means is printed.
+        extractor: Name of the network.
+    """
+    if data != "imagenet":
+        return {}
+    rows = {"random_weights/kmeans/": TABLE_3["k-means (Krähenbühl et al., 2016)"]}
+    if row is not None:
+        rows[""] = TABLE_3[row]
+    return {
+        column.format(extractor, weights): PublishedFigure(value, "Donahue et al. 2017, Table 3")
+        for weights, values in rows.items()
+        for column, value in zip(COLUMNS, values, strict=True)
+        if value is not None
+    }

@@ -37,6 +37,11 @@ UPDATE = "--model.generator_update"
         ([*MGAN_ON_DIGITS, "--quality.network.steps=1"], "quality.network.steps must be at least 2, got 1."),
         ([*MGAN_ON_DIGITS, "--density_ratio.alarm.factor=1"], "density_ratio.alarm.factor must be above 1, got 1.0."),
         ([*MGAN_ON_DIGITS, "--subproblem.columns=0"], "subproblem.columns must be at least 1, got 0."),
+        ([*MGAN_ON_DIGITS, "--voc.limit=0"], "voc.limit must be at least 1, got 0."),
+        (
+            [*MGAN_ON_DIGITS, "--voc_classification.protocol.crops=0"],
+            "voc_classification.protocol.crops must be at least 1, got 0.",
+        ),
         ([*MGAN_ON_DIGITS, "--data.batch_size=0"], "data.batch_size must be at least 1, got 0."),
         ([*MGAN_ON_DIGITS, "--data.image_size=64"], "data.image_size must be 32 for MGAN"),
     ],

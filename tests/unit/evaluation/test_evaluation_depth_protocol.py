@@ -9,6 +9,7 @@ from torch.testing import assert_close
 import gan_lightning.evaluation.depth_protocol as depth
 from gan_lightning.errors import DataError, SettingError
 from gan_lightning.evaluation.depth_protocol import DepthProtocol, DepthRecord, averaged, frozen_depth, initial_images
+from gan_lightning.evaluation.sgd import sgd
 
 QUICK = DepthProtocol(learning_rate=0.05, batch_size=16, epochs=3, width=6)
 WHOLE = DepthProtocol(learning_rate=0.05, batch_size=16, epochs=3, width=6, crop=1.0, flip=False)
@@ -182,10 +183,14 @@ def test_probabilities_are_averaged_rather_than_logits():
     assert_close(attributes[0, 0], (torch.tensor(4.0).sigmoid() + 2) / 5 - 0.5)
 
 
-def test_biases_learn_at_twice_the_rate_without_decay():
-    weights, biases = depth._optimizer(network(), DepthProtocol(learning_rate=0.3, weight_decay=0.2)).param_groups
-    assert (weights["lr"], weights["weight_decay"], len(weights["params"])) == (0.3, 0.2, 3)
-    assert (biases["lr"], biases["weight_decay"], len(biases["params"])) == (0.6, 0, 2)
+def test_the_protocols_numbers_reach_the_optimizer_and_biases_do_not_decay(monkeypatch):
+    made = []
+    monkeypatch.setattr(depth, "sgd", lambda *network, **settings: made.append(sgd(*network, **settings)) or made[-1])
+    protocol = DepthProtocol(learning_rate=0.3, momentum=0.7, weight_decay=0.2, batch_size=16, epochs=1, width=6)
+    measured(protocol=protocol, depths=[1])
+    weights, biases = made[0].param_groups
+    assert (weights["initial_lr"], weights["momentum"], weights["weight_decay"]) == (0.3, 0.7, 0.2)
+    assert (biases["initial_lr"], biases["momentum"], biases["weight_decay"]) == (0.6, 0.7, 0)
 
 
 def test_scales_are_those_of_random_training_images_cut_at_the_centre():

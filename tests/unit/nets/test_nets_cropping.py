@@ -1,6 +1,6 @@
 import torch
 
-from gan_lightning.nets.cropping import centre_crop, flip_half, random_crop, ten_crops
+from gan_lightning.nets.cropping import centre_crop, flip_half, random_crop, random_scaled_crop, ten_crops
 
 
 def test_about_half_of_the_images_are_mirrored_and_the_others_untouched():
@@ -45,3 +45,29 @@ def test_the_ten_crops_are_the_corners_and_the_centre_and_their_mirror_images():
     assert crops[5:, 0, 0, 0, 0].tolist() == [2, 4, 12, 14, 8]
     assert torch.equal(crops[5:], crops[:5].flip(4))
     assert all(torch.equal(crop, images) for crop in ten_crops(images, 5)[:5])
+
+
+def test_a_scaled_square_lies_inside_the_image_at_scales_between_both():
+    rows, columns = torch.meshgrid(torch.arange(60.0), torch.arange(80.0), indexing="ij")
+    rng, found = torch.Generator().manual_seed(0), []
+    for _ in range(200):
+        down, right = random_scaled_crop(torch.stack([rows, columns]), 30, (0.5, 3.0), rng)
+        steps = torch.cat([down.diff(dim=0)[1:-1].flatten(), right.diff(dim=1)[:, 1:-1].abs().flatten()])
+        assert (steps.max() - steps.min()) < 1e-4  # the same scale in both directions
+        assert down.min() > -1e-3
+        assert down.max() < 59 + 1e-3
+        assert right.max() < 79 + 1e-3
+        found.append((steps.mean().item(), right[0, 0] > right[0, -1]))
+    scales = torch.tensor([scale for scale, _ in found])
+    assert 0.5 <= scales.min() < 0.6
+    assert 1.9 < scales.max() <= 2.0  # the whole height, not 3
+    assert 70 < sum(bool(mirrored) for _, mirrored in found) < 130
+
+
+def test_a_square_as_large_as_asked_for_is_a_part_of_the_image():
+    image = torch.randint(256, (3, 20, 25), dtype=torch.uint8)
+    square = random_scaled_crop(image, 20, (1.0, 1.0), torch.Generator().manual_seed(3))
+    places = [image[..., at : at + 20].float() for at in range(6)]
+    assert any(torch.equal(square, each) or torch.equal(square, each.flip(-1)) for each in places)
+    smaller = random_scaled_crop(image, 40, (0.8, 2.0), torch.Generator().manual_seed(3))  # scale 0.5: all that fits
+    assert smaller.shape == (3, 40, 40)

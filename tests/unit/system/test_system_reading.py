@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gan_lightning.data.reading import counted, named, reading, shown
 from gan_lightning.errors import DataError, NonFiniteError, SettingError
+from gan_lightning.system.reading import counted, named, reading, shown
 
 FAILURES = [
     (OSError(5, "Input/output error", "/somewhere"), "Input/output error"),

@@ -1,0 +1,29 @@
+"""Gradient descent as in Caffe's reference networks: biases learn at twice the rate of weights."""
+
+import torch
+from torch import nn
+
+
+def sgd(
+    network: nn.Module, *, learning_rate: float, momentum: float, weight_decay: float, bias_decay: float = 0.0
+) -> torch.optim.SGD:
+    """Return the optimizer of a network's parameters that require a gradient.
+
+    Args:
+        network: The network.
+        learning_rate: Of all but biases, which have twice this rate.
+        momentum: Share of the last step that is added to the next.
+        weight_decay: Coupled ℓ2 on all but biases.
+        bias_decay: Coupled ℓ2 on biases.
+
+    Source:
+        Caffe's reference networks: `lr_mult: 2` and `decay_mult: 0` for biases.
+    """
+    named = [(name, weight) for name, weight in network.named_parameters() if weight.requires_grad]
+    biases = [weight for name, weight in named if name.rpartition(".")[2] == "bias"]
+    weights = [weight for name, weight in named if name.rpartition(".")[2] != "bias"]
+    groups = [
+        {"params": weights, "weight_decay": weight_decay},
+        {"params": biases, "weight_decay": bias_decay, "lr": 2 * learning_rate},
+    ]
+    return torch.optim.SGD(groups, lr=learning_rate, momentum=momentum)
