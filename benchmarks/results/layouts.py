@@ -194,6 +194,24 @@ LAYOUTS = {
             "entropy of the classes, nats": "quality/*/class_entropy .2",
         },
     ),
+    "toy": Layout(
+        {
+            "n": "n: toy/mean_error",
+            "mean's error": "toy/mean_error .4",
+            "covariance's error": "toy/covariance_error .4",
+            "variance along the means' difference": "toy/variance_along .3",
+            "variance across it": "toy/variance_across .3",
+        },
+    ),
+    "inductive_bias": Layout(
+        {
+            "n": "n: subproblem/trace",
+            "trace / d": "subproblem/trace .2",
+            "effective rank / d": "subproblem/effective_rank .3",
+            "distance from the identity": "subproblem/distance_from_identity .1",
+            "distance from its multiples": "subproblem/distance_from_multiples .3",
+        },
+    ),
     "inductive_bias_over_training": Layout(
         {
             "trace / d": "subproblem/trace@{epoch} .0",

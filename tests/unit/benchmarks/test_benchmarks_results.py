@@ -227,6 +227,20 @@ def test_the_other_side_may_be_a_figure_of_the_same_runs():
     assert verdicts(claim(above), measured=[*CLEAR, *near]) == ["**holds**"]
 
 
+def test_the_other_side_may_be_other_runs_with_the_same_seeds():
+    figure = "transfer/classifier/paper/accuracy"
+    groups = [replace(record(measured, r=r).runs[0]) for r, measured in ((0, BOTH[0]), (4, BOTH[1]))]
+    named = replace(BOTH[0], figure=replace(BOTH[0].figure, subject="classifier"))
+    found = {"mgan/x": replace(record(), runs=[replace(groups[0], measured=[named]), groups[1]])}
+    less = predicted(figure, where={"r": 4}, less={"r": 0}, above=0.0)
+    assert less.look(found).by_seed == pytest.approx({"0": 0.02, "1": 0.01, "2": 0.03})
+    half = stats.t.ppf(0.975, 2) * stats.sem([0.02, 0.01, 0.03])
+    assert claims_table([claim(less)], found)[1][1].startswith(f"C - D: paper's probe +0.0200 ± {half:.4f} (n = 3)")
+    unpaired = replace(groups[1], measured=[Measured(figure=accuracy("classifier", 0.9))])
+    with pytest.raises(DataError, match=f"must have {figure}, got no such figure"):
+        less.look({"mgan/x": replace(record(), runs=[groups[0], unpaired])})
+
+
 def test_a_claim_on_all_values_falls_by_one_and_a_mean_does_not_prove_it():
     within = claim(predicted("transfer/c/paper/accuracy", between=[0.0, 0.5]))
     for measured, said in (
