@@ -2,12 +2,14 @@
 
 A cell is `[what: ]figure[@epoch][ .digits]`. Without `what` it is the figure with its 95% interval. `paper:` is the
 paper's figure, `n:` the number of seeds, `p:` Student's p corrected by Holm over the table, `count:` a count with the
-exact interval of its share, and `margin:` the figure less that of random weights. `*` in a figure's name stands for any
+exact interval of its share, and `margin:` the figure less that of random weights. `less:` is the figure less that of
+the runs that the layout compares with, paired by seed, and `p_less:` its corrected p. `*` in a figure's name stands for any
 text, and `{part}` for the row's value of a part of figures; `{weights}` is empty, or `random_weights/`.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,7 @@ class Layout:
         over: Parts of figures with a row for each of their values.
         headings: Of these parts.
         only: Their values that make rows, if not all do.
+        than: Settings of the runs that `less:` and `p_less:` compare with.
         digits: After the point, where a cell names no number.
         turned: Whether rows and columns change places.
     """
@@ -29,6 +32,7 @@ class Layout:
     over: Sequence[str] = ()
     headings: Sequence[str] = ()
     only: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    than: Mapping[str, Any] = field(default_factory=dict)
     digits: int = 4
     turned: bool = False
 
@@ -187,12 +191,13 @@ LAYOUTS = {
         {
             "n": "n: quality/*/fid",
             "FID": "quality/*/fid .1",
-            "FID - direct's": "quality/*/fid_less_direct .1",
-            "p": "p: quality/*/fid_less_direct",
+            "FID - direct's": "less: quality/*/fid .1",
+            "p": "p_less: quality/*/fid",
             "coverage": "quality/*/coverage .2",
             "precision": "quality/*/precision .2",
             "entropy of the classes, nats": "quality/*/class_entropy .2",
         },
+        than={"update": "direct, Fig. 2 (a)"},
     ),
     "toy": Layout(
         {

@@ -102,6 +102,17 @@ def test_difference_interval_p_and_the_papers_difference_stand_in_a_row():
     assert "raw pixels" not in cells
 
 
+def test_a_table_may_compare_with_other_runs_of_the_record_by_seed():
+    groups = [Runs(settings={"r": r}, measured=[replace(m, figure=replace(m.figure, subject="c"))]) for r, m in
+              ((0, BOTH[0]), (4, BOTH[1]))]  # fmt: skip
+    cell = "transfer/c/paper/accuracy .2"
+    layout = Layout({"c": cell, "more": f"less: {cell}", "p": f"p_less: {cell}"}, than={"r": 0})
+    half, p = stats.t.ppf(0.975, 2) * stats.sem([0.02, 0.01, 0.03]), stats.ttest_1samp([0.02, 0.01, 0.03], 0).pvalue
+    header, first, second = table_of(Record(method="", data="", runs=groups), layout)
+    assert (header, first[2:]) == (["r", "c", "more", "p"], ["-", "-"])
+    assert second[2:] == [f"+0.02 ± {half:.2f}", f"{p:.3g}".lstrip("0")]
+
+
 def test_p_values_of_a_table_are_corrected_for_all_its_rows():
     rows = [Runs(settings={"shares_removed": r}, measured=BOTH) for r in (1, 2, 3)]
     header, *found = table_of(Record(method="", data="", runs=rows), LAYOUTS["sharing"])
@@ -368,6 +379,19 @@ def test_run_folders_become_a_record_with_every_value_by_seed(tmp_path, capsys):
     assert [row[header.index("n")] for row in rows] == ["1", "3"]
     with pytest.raises(DataError, match="one group of runs must have the settings"):
         found.of({})
+
+
+def test_a_record_may_keep_some_figures_alone_and_what_was_logged_at_the_end(tmp_path):
+    write_run(tmp_path, "a", 0.9, 0.8, seed=0, shares_removed=4)
+    (tmp_path / "a/metrics.csv").write_text("step,train/loss\n0,3.0\n1,2.0\n")
+    found, _ = record_of([tmp_path], only=["transfer/*/random_weights/*", "quality/*"], logged=["train/loss"])
+    kept = [(each.figure.name, each.figure.epoch, each.figure.value) for each in found.runs[0].measured]
+    assert kept == [
+        ("transfer/classifier/paper/random_weights/accuracy", None, 0.8), ("quality/j/fid", 2, 1.6),
+        ("train/loss", 2, 2.0),
+    ]  # fmt: skip
+    with pytest.raises(SettingError, match="must name values that each run has logged, got train/gain, not in a"):
+        record_of([tmp_path], logged=["train/gain"])
 
 
 def test_several_models_are_told_apart_and_several_data_sets_are_refused(tmp_path):
