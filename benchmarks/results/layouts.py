@@ -3,8 +3,8 @@
 A cell is `[what: ]figure[@epoch][ .digits]`. Without `what` it is the figure with its 95% interval. `paper:` is the
 paper's figure, `n:` the number of seeds, `p:` Student's p corrected by Holm over the table, `count:` a count with the
 exact interval of its share, and `margin:` the figure less that of random weights. `less:` is the figure less that of
-the runs that the layout compares with, paired by seed, and `p_less:` its corrected p. `*` in a figure's name stands for any
-text, and `{part}` for the row's value of a part of figures; `{weights}` is empty, or `random_weights/`.
+the runs that the layout compares with, paired by seed, and `p_less:` its corrected p. `*` in a figure's name stands for
+any text, and `{part}` for the row's value of a part of figures; `{weights}` is empty, or `random_weights/`.
 """
 
 from collections.abc import Mapping, Sequence
