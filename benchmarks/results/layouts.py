@@ -51,6 +51,24 @@ _DIFFERENCE = "transfer/classifier - discriminator/{protocol}/accuracy"
 _NEAREST = "transfer/{subject}/nearest"
 
 
+_USES = {
+    "similarity: ROC AUC by codes": "similarity/codes/roc_auc .3",
+    "by angle": "similarity/centred_codes_by_angle/roc_auc .3",
+    "by neighbourhoods": "similarity/neighbourhoods/roc_auc .3",
+    "by raw pixels": "similarity/pixels/roc_auc .3",
+    "nearest image is of the same class: by codes": "embedding/codes/same_class_as_the_nearest .3",
+    "in the plane of t-SNE": "embedding/plane/same_class_as_the_nearest .3",
+    "by pixels": "embedding/pixels/same_class_as_the_nearest .3",
+    "feeding: distance moved in round 1": "feeding/moved@1 .1",
+    "in round 2": "feeding/moved@2 .1",
+    "in round 5": "feeding/moved@5 .1",
+    "in round 10": "feeding/moved@10 .3",
+    "variations at noise 0.3: diversity": "variations/noise-0.3/diversity .2",
+    "fidelity": "variations/noise-0.3/fidelity .3",
+}
+"""What codes are worth: similarity, t-SNE, iterative feeding and variations."""
+
+
 def _anatomy(extractor: str) -> dict[str, str]:
     of = f"anatomy/{extractor}/{{weights}}"
     return {
@@ -238,23 +256,36 @@ LAYOUTS = {
             "tuned probe on D1": "transfer/discriminator/tuned/accuracy",
             "random weights of D1": "transfer/discriminator/tuned/random_weights/accuracy",
             "tuned probe on raw pixels": "transfer/pixels/tuned/accuracy",
-            "similarity: ROC AUC by codes": "similarity/codes/roc_auc .3",
-            "by angle": "similarity/centred_codes_by_angle/roc_auc .3",
-            "by neighbourhoods": "similarity/neighbourhoods/roc_auc .3",
-            "by raw pixels": "similarity/pixels/roc_auc .3",
-            "nearest image is of the same class: by codes": "embedding/codes/same_class_as_the_nearest .3",
-            "in the plane of t-SNE": "embedding/plane/same_class_as_the_nearest .3",
-            "by pixels": "embedding/pixels/same_class_as_the_nearest .3",
-            "feeding: distance moved in round 1": "feeding/moved@1 .1",
-            "in round 2": "feeding/moved@2 .1",
-            "in round 5": "feeding/moved@5 .1",
-            "in round 10": "feeding/moved@10 .3",
+            **_USES,
             "matching loss at the end, nats": "train/matching_loss .1",
-            "variations at noise 0.3: diversity": "variations/noise-0.3/diversity .2",
-            "fidelity": "variations/noise-0.3/fidelity .3",
         },
         turned=True,
     ),
+    "reconstruction_by_adam": Layout(
+        {
+            "n": "n: reconstruction/image/share",
+            "saturated outputs of E": "train/saturated .3",
+            "matching loss, nats": "train/matching_loss .3",
+            "‖x - G(E(x))‖": "reconstruction/image/distance .2",
+            "share of another image's": "reconstruction/image/share .3",
+            "less the thesis'": "less: reconstruction/image/share .3",
+            "p": "p_less: reconstruction/image/share",
+            "class kept": "kept_class/reconstructions/share .3",
+            "share of another latent's": "reconstruction/latent/share .3",
+        },
+        than={"betas": "[0.9, 0.99]"},
+    ),
+    "probes_by_adam": Layout(
+        {
+            "n": "n: transfer/{subject}/tuned/accuracy",
+            "tuned probe": "transfer/{subject}/tuned/accuracy",
+            "random weights, fresh statistics": "transfer/{subject}/tuned/random_weights/fresh_statistics/accuracy",
+            "estimated statistics": "transfer/{subject}/tuned/random_weights/estimated_statistics/accuracy",
+            "raw pixels": "transfer/pixels/tuned/accuracy",
+        },
+        "transfer/", ("subject",), ("features",), {"subject": ["encoder", "encoder_hidden", "discriminator"]},
+    ),
+    "uses_of_codes": Layout({"n": "n: similarity/codes/roc_auc", **_USES}, turned=True),
     "synthetic_data": Layout(
         {
             "n": "n: synthetic_data/real/{condition}/accuracy",
