@@ -183,6 +183,18 @@ LAYOUTS = {
         },
         "transfer/", ("subject",), ("features",), {"subject": ["encoder_hidden", "encoder", "discriminator"]},
     ),
+    "differences": Layout(
+        {
+            "n": f"n: {_NEAREST}/accuracy",
+            "1NN": f"{_NEAREST}/accuracy",
+            "less the text's": f"less: {_NEAREST}/accuracy",
+            "p": f"p_less: {_NEAREST}/accuracy",
+            "random weights": f"{_NEAREST}/random_weights/accuracy",
+            "raw pixels": "transfer/pixels/nearest/accuracy",
+        },
+        "transfer/", ("subject",), ("features",), {"subject": ["encoder_hidden", "encoder"]},
+        than={"difference": "none: the paper's text"},
+    ),
     "reconstruction": Layout(
         {
             "n": "n: reconstruction/image/distance",
@@ -288,7 +300,7 @@ LAYOUTS = {
     "uses_of_codes": Layout({"n": "n: similarity/codes/roc_auc", **_USES}, turned=True),
     "synthetic_data": Layout(
         {
-            "n": "n: synthetic_data/real/{condition}/accuracy",
+            "n": "n: synthetic_data/synthetic/{condition}/accuracy",
             "trained on real images": "synthetic_data/real/{condition}/accuracy",
             "on synthetic ones": "synthetic_data/synthetic/{condition}/accuracy",
             "on both": "synthetic_data/both/{condition}/accuracy",
