@@ -1,6 +1,6 @@
 """What Weber 2021 says of its toy (section 5, footnote 5) and of K_θ(x) (eq. 16), over seeds.
 
-    python benchmarks/toy_and_inductive_bias.py --seeds 10 --output runs/toy_and_inductive_bias
+    python -m benchmarks.toy_and_inductive_bias --seeds 10 --into docs/results/records/subproblem
 
 The toy: a linear generator before a linear or a quadratic discriminator, by both solvers and at two rates of D. Errors
 are the distances of mean and covariance from the data's at the end, as shares of those at the start. Two variances of
@@ -16,36 +16,47 @@ distance from the identity is ‖K - I‖ / ‖I‖ (Frobenius); that from its n
 | plain mlp | 64 values | two hidden layers of ReLU in torch's initialisation, without batch norm; exactly |
 | dcgan | 64x64 pixels, 4,096 | the tutorial's; of the first of 16 images in train mode, from random products |
 
-Prints a table of each, mean ± half the 95% interval over the seeds, and writes every seed's values to `results.json`.
+Writes a record of each, `toy.json` and `inductive_bias.json`, with every seed's values, and prints their tables.
 """
 
 import argparse
 import math
+import platform
+import shlex
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from benchmarks.results.layouts import LAYOUTS
+from benchmarks.results.records import NOT_RECORDED, Measured, Record, Runs, write_record
+from benchmarks.results.tables import markdown, table_of
 from gan_lightning.dashboard.statistics import estimate
+from gan_lightning.figures import Figure
 from gan_lightning.papers import PermutationInvariantNetworks, TutorialNetworks
 from gan_lightning.papers.subproblem.inductive_bias import InductiveBias, Spectrum
 from gan_lightning.papers.subproblem.toy import ToyGAN, train_toy
-from gan_lightning.system.files import write_json
+from gan_lightning.runs.run_folder import git_commit
 
 DISCRIMINATORS, SOLVERS, RATES = ("linear", "quadratic"), ("gradient", "closed_form"), (0.1, 0.03)
 LATENT_DIM, PROBES = 50, 64
 
 Row = Mapping[str, object]
+"""The settings of a row of a table."""
+
 Run = Mapping[str, float]
+"""Figures of a seed."""
 
 
 def toy_runs(seeds: Sequence[int], steps: int) -> Iterator[tuple[Row, list[Run]]]:
     """Yield the settings of a row of the toy's table, and the figures of each seed."""
     for discriminator, rate, solver in product(DISCRIMINATORS, RATES, SOLVERS):
-        named = {"discriminator": discriminator, "D's rate": rate, "solver": solver}
+        named = {"discriminator": discriminator, "D's rate": rate, "solver": solver.replace("_", " ")}
         yield named, [toy_figures(ToyGAN(discriminator=discriminator, solver=solver, discriminator_rate=rate,
                                          steps=steps, seed=seed)) for seed in seeds]  # fmt: skip
 
@@ -57,9 +68,9 @@ def toy_figures(settings: ToyGAN) -> Run:
     along = along / along.norm()
     across = torch.stack([-along[1], along[0]])
     covariance = history.covariances[-1]
-    errors = {f"{name} error": error[-1].item() for name, error in history.errors().items()}
+    errors = {f"{name}_error": error[-1].item() for name, error in history.errors().items()}
     variances = {"along": along, "across": across}
-    return errors | {f"variance {name}": (v @ covariance @ v).item() for name, v in variances.items()}
+    return errors | {f"variance_{name}": (v @ covariance @ v).item() for name, v in variances.items()}
 
 
 def mlp(width: int) -> InductiveBias:
@@ -113,46 +124,91 @@ def bias_figures(spectrum: Spectrum) -> Run:
     # ‖K - I‖² / d = tr K² / d - 2 tr K / d + 1, where tr K² / d is (tr K / d)² over the effective rank's share.
     square = trace**2 / rank if rank else 0.0
     return {
-        "trace / d": trace,
-        "effective rank / d": rank,
-        "distance from the identity": math.sqrt(max(0.0, square - 2 * trace + 1)),
-        "distance from its multiples": math.sqrt(max(0.0, 1 - rank)),
+        "trace": trace,
+        "effective_rank": rank,
+        "distance_from_identity": math.sqrt(max(0.0, square - 2 * trace + 1)),
+        "distance_from_multiples": math.sqrt(max(0.0, 1 - rank)),
     }
 
 
-def table(rows: Sequence[tuple[Row, list[Run]]]) -> str:
-    """Return a table of means over the seeds, with half of their 95% intervals."""
-    named, runs = rows[0]
-    head = [*named, "n", *runs[0]]
-    lines = [f"| {' | '.join(head)} |", "|" + " --- |" * len(head)]
-    for named, runs in rows:
-        cells = [f"{value:,}" if isinstance(value, int) else str(value) for value in named.values()]
-        cells += [str(len(runs)), *(_cell([run[name] for run in runs]) for name in runs[0])]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+def runs_of(measurement: str, seeds: Sequence[int], rows: Sequence[tuple[Row, list[Run]]]) -> list[Runs]:
+    """Return the rows as a record has them: each figure with its value of every seed, to six digits."""
+
+    def measured(metric: str, runs: Sequence[Run]) -> Measured:
+        values = {str(seed): float(f"{run[metric]:.6g}") for seed, run in zip(seeds, runs, strict=True)}
+        mean = estimate(list(values.values())).mean
+        return Measured(figure=Figure(measurement=measurement, metric=metric, value=mean, split=""), by_seed=values)
+
+    return [
+        Runs(settings=named, seeds=seeds, measured=[measured(metric, runs) for metric in runs[0]])
+        for named, runs in rows
+    ]
 
 
-def _cell(values: Sequence[float]) -> str:
-    found = estimate(values)
-    return f"{found.mean:.3f}" + ("" if found.half_width is None else f" ± {found.half_width:.3f}")
+def toy_record(seeds: Sequence[int], rows: Sequence[tuple[Row, list[Run]]], steps: int, **about: Any) -> Record:
+    """Return the record of the toy."""
+    settings = ToyGAN()
+    return Record(
+        method="the toy of section 5",
+        data="Gaussian",
+        images=f"points in the plane, of mean {settings.mean} and covariance {settings.covariance}",
+        width="a linear generator",
+        epochs=f"{steps:,} steps with {settings.points:,} points each",
+        precision="float64",
+        runs=runs_of("toy", seeds, rows),
+        **about,
+    )
+
+
+def bias_record(seeds: Sequence[int], rows: Sequence[tuple[Row, list[Run]]], **about: Any) -> Record:
+    """Return the record of K."""
+    return Record(
+        method="generators with new weights",
+        data="none",
+        images="generated: 8x8 pixels of the MLPs, 64x64 of DCGAN",
+        width="in the table",
+        epochs="none",
+        precision="float64; DCGAN float32",
+        notes=[
+            "BiGAN's MLP and DCGAN are in train mode, on 128 and 16 latents. K is of the first image.",
+            f"K of the MLPs is exact. That of DCGAN comes from {PROBES} random products.",
+        ],
+        runs=runs_of("subproblem", seeds, rows),
+        **about,
+    )
 
 
 def main() -> None:
     """Run, print and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.toy_and_inductive_bias",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--seeds", type=int, default=10, help="number of seeds, from 0 on")
     parser.add_argument("--steps", type=int, default=4000, help="of D and of G in the toy")
     parser.add_argument("--widest", type=int, default=1024, help="no generator is wider")
-    parser.add_argument("--output", type=Path, default=Path("runs/toy_and_inductive_bias"))
+    parser.add_argument("--into", type=Path, default=Path("runs/toy_and_inductive_bias"), help="folder of the records")
+    parser.add_argument("--device", default=NOT_RECORDED, help="the machine in words")
     args = parser.parse_args()
-    started, seeds = time.monotonic(), range(args.seeds)
-    tables = {"toy": list(toy_runs(seeds, args.steps)), "inductive_bias": list(bias_runs(seeds, args.widest))}
-    about = {name: [{**named, "runs": runs} for named, runs in rows] for name, rows in tables.items()}
-    seconds = round(time.monotonic() - started, 1)
-    args.output.mkdir(parents=True, exist_ok=True)
-    write_json(args.output / "results.json", {"seeds": list(seeds), "seconds": seconds, **about})
-    print(*(table(rows) for rows in tables.values()), sep="\n\n")
-    print(f"\n{args.output / 'results.json'}, {seconds} s")
+    seeds, written = range(args.seeds), {}
+    about = {
+        "commands": [shlex.join(["python", "-m", "benchmarks.toy_and_inductive_bias", *sys.argv[1:]])],
+        "commit": git_commit() or NOT_RECORDED,
+        "versions": f"torch {torch.__version__}, Python {platform.python_version()}",
+        "device": args.device,
+    }
+    for name in ("toy", "inductive_bias"):
+        started = time.monotonic()
+        rows = list(toy_runs(seeds, args.steps) if name == "toy" else bias_runs(seeds, args.widest))
+        own = {**about, "wall_time": f"{time.monotonic() - started:.0f} seconds"}
+        record = toy_record(seeds, rows, args.steps, **own) if name == "toy" else bias_record(seeds, rows, **own)
+        args.into.mkdir(parents=True, exist_ok=True)
+        written[args.into / f"{name}.json"] = record
+        print(markdown(table_of(record, LAYOUTS[name])))
+    for path, record in written.items():
+        write_record(path, record)
+        print(path)
 
 
 if __name__ == "__main__":

@@ -69,6 +69,8 @@ def main(given: Sequence[str] | None = None) -> int:
         "wall_time": "if other work ran, too",
     }.items():
         recording.add_argument(f"--{name}", help=what)
+    recording.add_argument("--only", nargs="+", help="patterns of the recorded figures' names; of these the newest")
+    recording.add_argument("--logged", nargs="+", help="names of logged values: their mean at the end is recorded")
     recording.add_argument("--notes", nargs="+", help="sentences that a reader of the figures needs")
     tables = commands.add_parser("tables", help="write the tables of all pages")
     tables.add_argument("--check", action="store_true", help="write nothing, and end with status 1 on a difference")
@@ -76,7 +78,8 @@ def main(given: Sequence[str] | None = None) -> int:
     try:
         if settings.pop("command") == "record":
             into = settings.pop("into")
-            record, left_out = record_of(settings.pop("folders"), **settings)
+            chosen = {name: settings.pop(name) or () for name in ("only", "logged")}
+            record, left_out = record_of(settings.pop("folders"), **chosen, **settings)
             write_record(into, record)
             print(*(f"left out {each}" for each in left_out), into, sep="\n")
             return 0

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.results.records import MINUS, RESULTS, Measured, Record
+from benchmarks.results.records import MINUS, RESULTS, Measured, Record, difference
 from benchmarks.results.tables import NONE, Table, in_words, p_in_words
 from gan_lightning.dashboard.statistics import CONFIDENCE, POWER, detectable_effect, holm, paired_power, sign_test
 from gan_lightning.errors import DataError
@@ -26,6 +26,7 @@ class Quoted:
         of: Name of the record.
         where: Settings of its runs.
         figure: Name of the figure.
+        less: Settings of other runs of the record. Their figure of the same seed is taken away.
         digits: After the point.
     """
 
@@ -33,24 +34,28 @@ class Quoted:
     of: str
     where: Mapping[str, Any] = field(default_factory=dict)
     figure: str
+    less: Mapping[str, Any] | None = None
     digits: int = 4
 
     def look(self, records: Mapping[str, Record], figure: str = "") -> Measured:
         """Return what was measured, of this figure or another one of the same runs.
 
         Raises:
-            DataError: The record or the figure is not there.
+            DataError: The record or the figure is not there, or the runs of `less` have no seed in common with them.
         """
         if self.of not in records:
             raise DataError(f"a claim's record must be in docs/results/records, got '{self.of}'.")
-        measured = records[self.of].of(self.where).find(figure or self.figure)
+        name, record = figure or self.figure, records[self.of]
+        measured = record.of(self.where).find(name)
+        if measured is not None and self.less is not None:
+            measured = difference(measured, record.of(self.less).find(name))
         if measured is None:
-            raise DataError(f"record '{self.of}' must have {figure or self.figure}, got no such figure.")
+            raise DataError(f"record '{self.of}' must have {name}, got no such figure.")
         return measured
 
     def shown(self, measured: Measured) -> str:
         """Return the figure in words."""
-        return f"{self.says} {in_words(measured, self.digits, signed=MINUS in self.figure)}"
+        return f"{self.says} {in_words(measured, self.digits, signed=self.less is not None or MINUS in self.figure)}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,12 +2,14 @@
 
 A cell is `[what: ]figure[@epoch][ .digits]`. Without `what` it is the figure with its 95% interval. `paper:` is the
 paper's figure, `n:` the number of seeds, `p:` Student's p corrected by Holm over the table, `count:` a count with the
-exact interval of its share, and `margin:` the figure less that of random weights. `*` in a figure's name stands for any
-text, and `{part}` for the row's value of a part of figures; `{weights}` is empty, or `random_weights/`.
+exact interval of its share, and `margin:` the figure less that of random weights. `less:` is the figure less that of
+the runs that the layout compares with, paired by seed, and `p_less:` its corrected p. `*` in a figure's name stands for
+any text, and `{part}` for the row's value of a part of figures; `{weights}` is empty, or `random_weights/`.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,7 @@ class Layout:
         over: Parts of figures with a row for each of their values.
         headings: Of these parts.
         only: Their values that make rows, if not all do.
+        than: Settings of the runs that `less:` and `p_less:` compare with.
         digits: After the point, where a cell names no number.
         turned: Whether rows and columns change places.
     """
@@ -29,6 +32,7 @@ class Layout:
     over: Sequence[str] = ()
     headings: Sequence[str] = ()
     only: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    than: Mapping[str, Any] = field(default_factory=dict)
     digits: int = 4
     turned: bool = False
 
@@ -45,6 +49,24 @@ WORDS = {
 _D, _C = "transfer/discriminator/{protocol}", "transfer/classifier/{protocol}"
 _DIFFERENCE = "transfer/classifier - discriminator/{protocol}/accuracy"
 _NEAREST = "transfer/{subject}/nearest"
+
+
+_USES = {
+    "similarity: ROC AUC by codes": "similarity/codes/roc_auc .3",
+    "by angle": "similarity/centred_codes_by_angle/roc_auc .3",
+    "by neighbourhoods": "similarity/neighbourhoods/roc_auc .3",
+    "by raw pixels": "similarity/pixels/roc_auc .3",
+    "nearest image is of the same class: by codes": "embedding/codes/same_class_as_the_nearest .3",
+    "in the plane of t-SNE": "embedding/plane/same_class_as_the_nearest .3",
+    "by pixels": "embedding/pixels/same_class_as_the_nearest .3",
+    "feeding: distance moved in round 1": "feeding/moved@1 .1",
+    "in round 2": "feeding/moved@2 .1",
+    "in round 5": "feeding/moved@5 .1",
+    "in round 10": "feeding/moved@10 .3",
+    "variations at noise 0.3: diversity": "variations/noise-0.3/diversity .2",
+    "fidelity": "variations/noise-0.3/fidelity .3",
+}
+"""What codes are worth: similarity, t-SNE, iterative feeding and variations."""
 
 
 def _anatomy(extractor: str) -> dict[str, str]:
@@ -161,6 +183,18 @@ LAYOUTS = {
         },
         "transfer/", ("subject",), ("features",), {"subject": ["encoder_hidden", "encoder", "discriminator"]},
     ),
+    "differences": Layout(
+        {
+            "n": f"n: {_NEAREST}/accuracy",
+            "1NN": f"{_NEAREST}/accuracy",
+            "less the text's": f"less: {_NEAREST}/accuracy",
+            "p": f"p_less: {_NEAREST}/accuracy",
+            "random weights": f"{_NEAREST}/random_weights/accuracy",
+            "raw pixels": "transfer/pixels/nearest/accuracy",
+        },
+        "transfer/", ("subject",), ("features",), {"subject": ["encoder_hidden", "encoder"]},
+        than={"difference": "none: the paper's text"},
+    ),
     "reconstruction": Layout(
         {
             "n": "n: reconstruction/image/distance",
@@ -187,11 +221,30 @@ LAYOUTS = {
         {
             "n": "n: quality/*/fid",
             "FID": "quality/*/fid .1",
-            "FID - direct's": "quality/*/fid_less_direct .1",
-            "p": "p: quality/*/fid_less_direct",
+            "FID - direct's": "less: quality/*/fid .1",
+            "p": "p_less: quality/*/fid",
             "coverage": "quality/*/coverage .2",
             "precision": "quality/*/precision .2",
             "entropy of the classes, nats": "quality/*/class_entropy .2",
+        },
+        than={"update": "direct, Fig. 2 (a)"},
+    ),
+    "toy": Layout(
+        {
+            "n": "n: toy/mean_error",
+            "mean's error": "toy/mean_error .4",
+            "covariance's error": "toy/covariance_error .4",
+            "variance along the means' difference": "toy/variance_along .3",
+            "variance across it": "toy/variance_across .3",
+        },
+    ),
+    "inductive_bias": Layout(
+        {
+            "n": "n: subproblem/trace",
+            "trace / d": "subproblem/trace .2",
+            "effective rank / d": "subproblem/effective_rank .3",
+            "distance from the identity": "subproblem/distance_from_identity .1",
+            "distance from its multiples": "subproblem/distance_from_multiples .3",
         },
     ),
     "inductive_bias_over_training": Layout(
@@ -215,26 +268,39 @@ LAYOUTS = {
             "tuned probe on D1": "transfer/discriminator/tuned/accuracy",
             "random weights of D1": "transfer/discriminator/tuned/random_weights/accuracy",
             "tuned probe on raw pixels": "transfer/pixels/tuned/accuracy",
-            "similarity: ROC AUC by codes": "similarity/codes/roc_auc .3",
-            "by angle": "similarity/centred_codes_by_angle/roc_auc .3",
-            "by neighbourhoods": "similarity/neighbourhoods/roc_auc .3",
-            "by raw pixels": "similarity/pixels/roc_auc .3",
-            "nearest image is of the same class: by codes": "embedding/codes/same_class_as_the_nearest .3",
-            "in the plane of t-SNE": "embedding/plane/same_class_as_the_nearest .3",
-            "by pixels": "embedding/pixels/same_class_as_the_nearest .3",
-            "feeding: distance moved in round 1": "feeding/moved@1 .1",
-            "in round 2": "feeding/moved@2 .1",
-            "in round 5": "feeding/moved@5 .1",
-            "in round 10": "feeding/moved@10 .3",
+            **_USES,
             "matching loss at the end, nats": "train/matching_loss .1",
-            "variations at noise 0.3: diversity": "variations/noise-0.3/diversity .2",
-            "fidelity": "variations/noise-0.3/fidelity .3",
         },
         turned=True,
     ),
+    "reconstruction_by_adam": Layout(
+        {
+            "n": "n: reconstruction/image/share",
+            "saturated outputs of E": "train/saturated .3",
+            "matching loss, nats": "train/matching_loss .3",
+            "‖x - G(E(x))‖": "reconstruction/image/distance .2",
+            "share of another image's": "reconstruction/image/share .3",
+            "less the thesis'": "less: reconstruction/image/share .3",
+            "p": "p_less: reconstruction/image/share",
+            "class kept": "kept_class/reconstructions/share .3",
+            "share of another latent's": "reconstruction/latent/share .3",
+        },
+        than={"betas": "[0.9, 0.99]"},
+    ),
+    "probes_by_adam": Layout(
+        {
+            "n": "n: transfer/{subject}/tuned/accuracy",
+            "tuned probe": "transfer/{subject}/tuned/accuracy",
+            "random weights, fresh statistics": "transfer/{subject}/tuned/random_weights/fresh_statistics/accuracy",
+            "estimated statistics": "transfer/{subject}/tuned/random_weights/estimated_statistics/accuracy",
+            "raw pixels": "transfer/pixels/tuned/accuracy",
+        },
+        "transfer/", ("subject",), ("features",), {"subject": ["encoder", "encoder_hidden", "discriminator"]},
+    ),
+    "uses_of_codes": Layout({"n": "n: similarity/codes/roc_auc", **_USES}, turned=True),
     "synthetic_data": Layout(
         {
-            "n": "n: synthetic_data/real/{condition}/accuracy",
+            "n": "n: synthetic_data/synthetic/{condition}/accuracy",
             "trained on real images": "synthetic_data/real/{condition}/accuracy",
             "on synthetic ones": "synthetic_data/synthetic/{condition}/accuracy",
             "on both": "synthetic_data/both/{condition}/accuracy",

@@ -1,8 +1,9 @@
 """Makes a record of run folders."""
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,21 @@ from gan_lightning.errors import SettingError
 from gan_lightning.figures import HEAD_EPOCH, PLUMBING, Figure
 
 
-def record_of(folders: Sequence[Path], **more: Any) -> tuple[Record, list[str]]:
+def record_of(
+    folders: Sequence[Path], only: Sequence[str] = (), logged: Sequence[str] = (), **more: Any
+) -> tuple[Record, list[str]]:
     """Return the record of all runs below some folders, and why other folders were left out.
 
     Args:
         folders: Of runs, or of a sweep's trials.
+        only: Patterns of the names of the recorded figures, such as `transfer/*/tuned/*`. Of these the newest is
+            recorded. By default all figures are, with those measured while training.
+        logged: Names of values logged while training, such as `train/saturated`. Their mean over the last part of the
+            training, of at most 120 parts, is recorded.
         more: Parts of the record that no run knows or that should be said in other words, such as `device`.
 
     Raises:
-        SettingError: There is no run, or the runs have several data sets.
+        SettingError: There is no run, the runs have several data sets, or one has not logged such a value.
     """
     found = [read_folder(folder) for folder in folders]
     left_out = [f"{out.name}: {out.reason}" for each in found for out in each.left_out]
@@ -47,7 +54,7 @@ def record_of(folders: Sequence[Path], **more: Any) -> tuple[Record, list[str]]:
         versions=_joined(each.get("versions") for each in about),
         device=_joined(f"{each.get('processes')} x {each.get('accelerator')}" for each in about),
         wall_time=_span([each["seconds"] for each in about if each.get("seconds") is not None]),
-        runs=[_runs(comparison, group) for group in comparison.groups],
+        runs=[_runs(comparison, group, only, logged) for group in comparison.groups],
     )
     return replace(record, **{name: value for name, value in more.items() if value}), left_out
 
@@ -80,7 +87,7 @@ def _span(seconds: Sequence[float]) -> str:
     return f"{least:.0f} seconds" if round(least) == round(most) else f"{least:.0f} to {most:.0f} seconds a run"
 
 
-def _runs(comparison: Comparison, group: Group) -> Runs:
+def _runs(comparison: Comparison, group: Group, only: Sequence[str], logged: Sequence[str]) -> Runs:
     several = len({run.model for run in comparison.runs}) > 1
     names = [name for name in (comparison.x, *comparison.others) if several or name != METHOD]
     published = {name: dict(each) for run in group.runs for name, each in run.published.items()}
@@ -88,7 +95,7 @@ def _runs(comparison: Comparison, group: Group) -> Runs:
         settings={name: _plain(group.runs[0].settings.get(name), group.fields[name]) for name in names},
         seeds=[run.seed for run in group.runs if run.seed is not None],
         published=published,
-        measured=[_measured(group, found) for found in _by_figure(group.runs)],
+        measured=[_measured(group, found) for found in _by_figure(group.runs, only, logged)],
     )
 
 
@@ -97,14 +104,29 @@ def _plain(value: Any, text: str) -> Any:
     return value if isinstance(value, bool | int | float | str) else text
 
 
-def _by_figure(runs: Sequence[Run]) -> list[dict[int | None, Figure]]:
+def _by_figure(runs: Sequence[Run], only: Sequence[str], logged: Sequence[str]) -> list[dict[int | None, Figure]]:
     """Return the figures of each name, epoch and place by seed. A probe's curves are left to the runs' own files."""
     found: dict[tuple[str, int | None, float | None], dict[int | None, Figure]] = {}
     for run in runs:
-        for figure in run.measured.figures:
+        for figure in (*_chosen(run, only), *_logged(run, logged)):
             if figure.axis != HEAD_EPOCH:
                 found.setdefault((figure.name, figure.epoch, figure.at), {})[run.seed] = figure
     return list(found.values())
+
+
+def _chosen(run: Run, only: Sequence[str]) -> Iterable[Figure]:
+    if not only:
+        return run.measured.figures
+    return (figure for figure in run.final if any(fnmatchcase(figure.name, pattern) for pattern in only))
+
+
+def _logged(run: Run, names: Sequence[str]) -> Iterator[Figure]:
+    for name in names:
+        if name not in run.logged:
+            raise SettingError(f"logged must name values that each run has logged, got {name}, not in {run.name}.")
+        measurement, _, metric = name.partition("/")
+        epoch = run.measured.about.get("epochs")
+        yield Figure(measurement=measurement, metric=metric, value=run.logged[name][-1][1], split="", epoch=epoch)
 
 
 def _measured(group: Group, found: Mapping[int | None, Figure]) -> Measured:

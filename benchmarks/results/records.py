@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from gan_lightning.dashboard.statistics import Estimate, estimate, estimate_of, paired_difference
+from gan_lightning.dashboard.statistics import Estimate, estimate, estimate_of
 from gan_lightning.errors import DataError
 from gan_lightning.figures import Figure, figure_of, figure_row
 from gan_lightning.system.files import read_json, write_text
@@ -109,7 +109,7 @@ class Runs:
         for i, part in enumerate(parts):
             if MINUS in part:
                 of = ["/".join([*parts[:i], each, *parts[i + 1 :]]) for each in part.split(MINUS)]
-                return _difference(part, *(self.find(each, at) for each in of))
+                return difference(*(self.find(each, at) for each in of), part)
         return None
 
 
@@ -117,14 +117,19 @@ def _places(figure: Figure) -> tuple[float | None, ...]:
     return (figure.at,) if figure.is_point else (None, figure.epoch)
 
 
-def _difference(subject: str, first: Measured | None, second: Measured | None) -> Measured | None:
-    """Return the paired difference of two figures; None if they have no seed in common."""
+def difference(first: Measured | None, second: Measured | None, subject: str = "") -> Measured | None:
+    """Return the paired difference of two figures; None if they have no seed in common.
+
+    Args:
+        first: The figure that counts positively.
+        second: The figure that is taken away.
+        subject: Of the difference; by default that of the first figure.
+    """
     if first is None or second is None or not first.by_seed.keys() & second.by_seed.keys():
         return None
     seeds = {seed: value - second.by_seed[seed] for seed, value in first.by_seed.items() if seed in second.by_seed}
-    found = paired_difference(dict(enumerate(seeds.values())), dict.fromkeys(range(len(seeds)), 0.0))
-    assert found is not None
-    return Measured(figure=replace(first.figure, subject=subject, value=found.mean), by_seed=seeds)
+    mean = estimate(list(seeds.values())).mean
+    return Measured(figure=replace(first.figure, subject=subject or first.figure.subject, value=mean), by_seed=seeds)
 
 
 @dataclass(frozen=True, kw_only=True)

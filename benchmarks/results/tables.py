@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from benchmarks.results.layouts import WORDS, Layout
-from benchmarks.results.records import MINUS, RESULTS, Measured, Record, Runs
+from benchmarks.results.records import MINUS, RESULTS, Measured, Record, Runs, difference
 from gan_lightning.dashboard.statistics import holm, share_interval
 from gan_lightning.errors import DataError
 from gan_lightning.figures import Figure
@@ -82,11 +82,12 @@ def table_of(record: Record, layout: Layout) -> Table:
     of these parts of the figures. Columns without any figure are left out.
     """
     settings = list(dict.fromkeys(name for runs in record.runs for name in runs.settings))
+    than = record.of(layout.than) if layout.than else None
     rows: list[list[str | _Tested]] = []
     for place, runs in sorted(_places(record, layout), key=lambda found: found[0].get("protocol", "")):
         words = {name: str(runs.settings.get(name, NONE)) for name in settings}
         parts = {**place, "weights": "random_weights/" if place.get("weights") == "random" else ""}
-        cells = [_cell(runs, cell.format(**parts), layout) for cell in layout.columns.values()]
+        cells = [_cell(runs, cell.format(**parts), layout, than) for cell in layout.columns.values()]
         known = [cell for cell in cells if cell not in (NONE, _Tested(None))]
         if known:
             rows.append([*words.values(), *(WORDS.get(place[name], place[name]) for name in layout.over), *cells])
@@ -114,25 +115,29 @@ def _part(figure: Figure, name: str) -> str:
     return "" if value is None else str(value)
 
 
-def _cell(runs: Runs, cell: str, layout: Layout) -> str | _Tested:
+def _cell(runs: Runs, cell: str, layout: Layout, than: Runs | None) -> str | _Tested:
     """Return a cell of a layout: `[what: ]figure[@epoch][ .digits]`."""
     match = re.fullmatch(r"(?:(\w+): )?(.*?)(?:@(\d+))?(?: \.(\d))?", cell)
     assert match is not None
     what, name, at, digits = match[1], match[2], match[3], int(match[4] or layout.digits)
     if what == "paper":
         return _published(runs, name, digits)
-    found = runs.find(name, None if at is None else float(at))
+    epoch = None if at is None else float(at)
+    found = runs.find(name, epoch)
+    less = what in ("less", "p_less")
+    if less and than is not None:
+        found = None if runs is than else difference(found, than.find(name, epoch))
     if found is None:
         return NONE
     if what == "n":
         return NONE if found.n is None else str(found.n)
-    if what == "p":
+    if what in ("p", "p_less"):
         return _Tested(found.estimate.p_value())
     if what == "count":
         return count_in_words(round(found.figure.value), found.n)
     if what == "margin":
         return _margin(found, runs.find(name.replace("/accuracy", "/random_weights/accuracy")), digits)
-    return in_words(found, digits, signed=MINUS in name)
+    return in_words(found, digits, signed=less or MINUS in name)
 
 
 def in_words(measured: Measured, digits: int, signed: bool = False) -> str:

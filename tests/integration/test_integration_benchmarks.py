@@ -17,6 +17,8 @@ from PIL import Image
 from torch.autograd import DeviceType
 from torch.testing import assert_close
 
+from benchmarks.results.records import read_records
+
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
@@ -80,31 +82,33 @@ def test_a_run_is_judged_by_when_its_diversity_fell():
     assert judged("0888888888", (8,), healthy=True) == ("false alarm", None, 80, None)
 
 
-def test_the_toy_and_the_inductive_bias_are_tabled_over_seeds(monkeypatch, capsys, tmp_path):
+def test_the_toy_and_the_inductive_bias_are_recorded_over_seeds(monkeypatch, capsys, tmp_path):
     script = runpy.run_path(str(BENCHMARKS / "toy_and_inductive_bias.py"))
     script["GENERATORS"].pop("dcgan")
-    monkeypatch.setattr(sys, "argv", ["", "--seeds=2", "--steps=5", "--widest=4", f"--output={tmp_path}"])
+    monkeypatch.setattr(sys, "argv", ["", "--seeds=2", "--steps=5", "--widest=4", f"--into={tmp_path}"])
     script["main"]()
-    results, printed = json.loads((tmp_path / "results.json").read_text()), capsys.readouterr().out
-    toy = {(row["discriminator"], row["D's rate"], row["solver"]): row["runs"] for row in results["toy"]}
-    assert len(toy) == 8
-    assert all(len(runs) == 2 and 0.5 < run["mean error"] < 1 for runs in toy.values() for run in runs)
-    assert toy["linear", 0.1, "gradient"][0]["variance across"] == pytest.approx(1.0, abs=0.02)
-    assert [(row["generator"], row["width"], row["weights"]) for row in results["inductive_bias"]] == [
-        ("mlp", 4, 50 * 4 + 4 * 4 + 4 * 64), ("plain mlp", 4, 51 * 4 + 5 * 4 + 5 * 64),
-    ]  # fmt: skip
-    (run, other) = results["inductive_bias"][1]["runs"]
-    mean, half = (run["trace / d"] + other["trace / d"]) / 2, abs(run["trace / d"] - other["trace / d"]) / 2
-    assert f"| plain mlp | 4 | 544 | 2 | {mean:.3f} ± {12.706 * half:.3f} |" in printed
+    records, printed = read_records(tmp_path), capsys.readouterr().out
+    assert len(records["toy"].runs) == 8
+    assert all(0.5 < runs.find("toy/mean_error").by_seed["1"] < 1 for runs in records["toy"].runs)
+    first = records["toy"].of({"discriminator": "linear", "D's rate": 0.1, "solver": "gradient"})
+    assert first.find("toy/variance_across").by_seed["0"] == pytest.approx(1.0, abs=0.02)
+    bias = records["inductive_bias"]
+    assert [runs.settings for runs in bias.runs] == [
+        {"generator": "mlp", "width": 4, "weights": 50 * 4 + 4 * 4 + 4 * 64},
+        {"generator": "plain mlp", "width": 4, "weights": 51 * 4 + 5 * 4 + 5 * 64},
+    ]
+    trace = bias.of({"generator": "plain mlp"}).find("subproblem/trace").by_seed
+    mean, half = (trace["0"] + trace["1"]) / 2, abs(trace["0"] - trace["1"]) / 2
+    assert f"| plain mlp | 4 | 544 | 2 | {mean:.2f} ± {12.706 * half:.2f} |" in printed
 
 
 def test_the_distances_of_k_are_those_from_the_identity_and_from_the_nearest_multiple():
     script, k = runpy.run_path(str(BENCHMARKS / "toy_and_inductive_bias.py")), torch.diag(torch.tensor([1.0, 2.0, 6.0]))
     spectrum = script["Spectrum"](9.0, 81 / 41, 3)
     found = script["bias_figures"](spectrum)
-    assert found["distance from the identity"] == pytest.approx((k - torch.eye(3)).norm().item() / 3**0.5)
-    assert found["distance from its multiples"] == pytest.approx((k - 3 * torch.eye(3)).norm().item() / k.norm().item())
-    assert (found["trace / d"], found["effective rank / d"]) == pytest.approx((3.0, 27 / 41))
+    assert found["distance_from_identity"] == pytest.approx((k - torch.eye(3)).norm().item() / 3**0.5)
+    assert found["distance_from_multiples"] == pytest.approx((k - 3 * torch.eye(3)).norm().item() / k.norm().item())
+    assert (found["trace"], found["effective_rank"]) == pytest.approx((3.0, 27 / 41))
 
 
 @pytest.fixture

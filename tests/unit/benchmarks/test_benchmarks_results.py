@@ -102,6 +102,17 @@ def test_difference_interval_p_and_the_papers_difference_stand_in_a_row():
     assert "raw pixels" not in cells
 
 
+def test_a_table_may_compare_with_other_runs_of_the_record_by_seed():
+    groups = [Runs(settings={"r": r}, measured=[replace(m, figure=replace(m.figure, subject="c"))]) for r, m in
+              ((0, BOTH[0]), (4, BOTH[1]))]  # fmt: skip
+    cell = "transfer/c/paper/accuracy .2"
+    layout = Layout({"c": cell, "more": f"less: {cell}", "p": f"p_less: {cell}"}, than={"r": 0})
+    half, p = stats.t.ppf(0.975, 2) * stats.sem([0.02, 0.01, 0.03]), stats.ttest_1samp([0.02, 0.01, 0.03], 0).pvalue
+    header, first, second = table_of(Record(method="", data="", runs=groups), layout)
+    assert (header, first[2:]) == (["r", "c", "more", "p"], ["-", "-"])
+    assert second[2:] == [f"+0.02 ± {half:.2f}", f"{p:.3g}".lstrip("0")]
+
+
 def test_p_values_of_a_table_are_corrected_for_all_its_rows():
     rows = [Runs(settings={"shares_removed": r}, measured=BOTH) for r in (1, 2, 3)]
     header, *found = table_of(Record(method="", data="", runs=rows), LAYOUTS["sharing"])
@@ -225,6 +236,20 @@ def test_the_other_side_may_be_a_figure_of_the_same_runs():
     assert verdicts(claim(above), measured=[*CLEAR, random]) == ["**cannot be told with 3 seeds**"]
     near = [replace(random, figure=replace(random.figure, value=0.5))]
     assert verdicts(claim(above), measured=[*CLEAR, *near]) == ["**holds**"]
+
+
+def test_the_other_side_may_be_other_runs_with_the_same_seeds():
+    figure = "transfer/classifier/paper/accuracy"
+    groups = [replace(record(measured, r=r).runs[0]) for r, measured in ((0, BOTH[0]), (4, BOTH[1]))]
+    named = replace(BOTH[0], figure=replace(BOTH[0].figure, subject="classifier"))
+    found = {"mgan/x": replace(record(), runs=[replace(groups[0], measured=[named]), groups[1]])}
+    less = predicted(figure, where={"r": 4}, less={"r": 0}, above=0.0)
+    assert less.look(found).by_seed == pytest.approx({"0": 0.02, "1": 0.01, "2": 0.03})
+    half = stats.t.ppf(0.975, 2) * stats.sem([0.02, 0.01, 0.03])
+    assert claims_table([claim(less)], found)[1][1].startswith(f"C - D: paper's probe +0.0200 ± {half:.4f} (n = 3)")
+    unpaired = replace(groups[1], measured=[Measured(figure=accuracy("classifier", 0.9))])
+    with pytest.raises(DataError, match=f"must have {figure}, got no such figure"):
+        less.look({"mgan/x": replace(record(), runs=[groups[0], unpaired])})
 
 
 def test_a_claim_on_all_values_falls_by_one_and_a_mean_does_not_prove_it():
@@ -354,6 +379,19 @@ def test_run_folders_become_a_record_with_every_value_by_seed(tmp_path, capsys):
     assert [row[header.index("n")] for row in rows] == ["1", "3"]
     with pytest.raises(DataError, match="one group of runs must have the settings"):
         found.of({})
+
+
+def test_a_record_may_keep_some_figures_alone_and_what_was_logged_at_the_end(tmp_path):
+    write_run(tmp_path, "a", 0.9, 0.8, seed=0, shares_removed=4)
+    (tmp_path / "a/metrics.csv").write_text("step,train/loss\n0,3.0\n1,2.0\n")
+    found, _ = record_of([tmp_path], only=["transfer/*/random_weights/*", "quality/*"], logged=["train/loss"])
+    kept = [(each.figure.name, each.figure.epoch, each.figure.value) for each in found.runs[0].measured]
+    assert kept == [
+        ("transfer/classifier/paper/random_weights/accuracy", None, 0.8), ("quality/j/fid", 2, 1.6),
+        ("train/loss", 2, 2.0),
+    ]  # fmt: skip
+    with pytest.raises(SettingError, match="must name values that each run has logged, got train/gain, not in a"):
+        record_of([tmp_path], logged=["train/gain"])
 
 
 def test_several_models_are_told_apart_and_several_data_sets_are_refused(tmp_path):
