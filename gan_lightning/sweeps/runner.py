@@ -2,36 +2,27 @@
 
 import itertools
 import json
-import os
 import signal
-import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from gan_lightning.cli.sweep_point import SWEEP_POINT
 from gan_lightning.errors import SettingError
 from gan_lightning.sweeps.engine import next_point, random_points, trials_to_stop
 from gan_lightning.sweeps.spec import Point, Sweep
 from gan_lightning.sweeps.trials import ENDED, RECORD, Status, Trial, read_trial, read_trials, sweep_lock, trial_lock
+from gan_lightning.sweeps.worker import POLL_SECONDS, Worker, end_group, start_worker, stop_workers, trial_environment
 from gan_lightning.system.signals import SIGNALS
 
-POLL_SECONDS = 0.1
 EARLY_STOP_SECONDS = 2.0
-GRACE_SECONDS = 20.0
-"""Seconds for a trial to end by itself once it was asked to."""
-
 _ATTEMPT = "=== attempt "
 """Begins the line between the outputs of two attempts."""
 
 _ENDINGS = (*SIGNALS, signal.SIGKILL)
 """Signals by which somebody ends a trial that could have gone on; other signals mean a failure."""
-
-_SHARED = ("WANDB_RUN_ID", "WANDB_RESUME", "WANDB_SERVICE")
-"""Variables that would make one W&B run of all trials, or let them write through another process's W&B service."""
 
 OnEvent = Callable[[str, Trial], None]
 """Told the event of a trial: "started" or "ended"."""
@@ -40,7 +31,7 @@ OnEvent = Callable[[str, Trial], None]
 @dataclass
 class _Running:
     trial: Trial
-    process: subprocess.Popen[bytes]
+    process: Worker
     started: float
     lock: ExitStack
     stopped_early: bool = False
@@ -92,7 +83,7 @@ class Runner:
                     self._end(running)
                     self._check_metric(running.trial)
         finally:
-            self._stop(self._running)
+            stop_workers([running.process for running in self._running])
             for running in list(self._running):
                 self._end(running)
 
@@ -138,21 +129,12 @@ class Runner:
             point_file.write_text(json.dumps(point.parameters, indent=2) + "\n", encoding="utf-8")
             command = trial_command(self.sweep, self.folder, point, point_file, self.more)
             trial.write()
-            # A trial has a session of its own. An interrupt of the sweep then does not reach its trials at the same
-            # moment, and a trial ends together with the processes that it has started.
-            with (folder / "output.log").open("ab") as output:
-                if known and known.attempts:
+            log = folder / "output.log"
+            if known and known.attempts:
+                with log.open("ab") as output:
                     output.write(f"{_ATTEMPT}{trial.attempts}, {trial.started}\n".encode())
-                    output.flush()
-                process = subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    env=trial_environment(self.sweep, point, folder, self.workers),
-                    start_new_session=True,
-                    pass_fds=(lock,),
-                )
+            environment = trial_environment(self.sweep, point, folder, self.workers)
+            process = start_worker(command, environment, log, lock)
             self._running.append(_Running(trial, process, time.monotonic(), stack.pop_all()))
         self.on_event("started", trial)
 
@@ -202,17 +184,7 @@ class Runner:
         given_up = [r for r in self._running if r.trial.id in to_stop and r.process.poll() is None]
         for running in given_up:
             running.stopped_early = True
-        self._stop(given_up)
-
-    def _stop(self, stopping: Sequence[_Running]) -> None:
-        """Ask processes to end, then make them."""
-        for number, seconds in ((signal.SIGTERM, GRACE_SECONDS), (signal.SIGKILL, GRACE_SECONDS)):
-            left = [running for running in stopping if running.process.poll() is None]
-            for running in left:
-                os.killpg(running.process.pid, number)
-            deadline = time.monotonic() + seconds
-            while any(running.process.poll() is None for running in left) and time.monotonic() < deadline:
-                time.sleep(POLL_SECONDS)
+        stop_workers([running.process for running in given_up])
 
 
 def all_points(sweep: Sweep) -> list[Point]:
@@ -237,33 +209,6 @@ def trial_command(sweep: Sweep, folder: Path, point: Point, point_file: Path, mo
         # Lightning's own default, the working directory, would override WANDB_DIR.
         command.append(f"--trainer.logger.save_dir={folder / point.id}")
     return command
-
-
-def end_group(pid: int) -> None:
-    """End the rest of a process group after its first process has ended."""
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
-
-
-def trial_environment(sweep: Sweep, point: Point, folder: Path, workers: int) -> Mapping[str, str]:
-    """Return a trial's environment: the user's, with defaults for variables that trials share or must not share."""
-    threads = max(1, usable_cores() // workers)  # with more threads than cores torch only waits
-    defaults = {
-        "OMP_NUM_THREADS": str(threads),
-        # A sweep file may ask for W&B's logger. It must not need an account here. `wandb sync` uploads the runs later.
-        "WANDB_MODE": "offline",
-        "WANDB_DIR": str(folder.absolute()),
-        "WANDB_RUN_GROUP": sweep.name,
-    }
-    own = {name: value for name, value in os.environ.items() if name not in _SHARED}
-    named = {"WANDB_PROJECT": sweep.project, "WANDB_ENTITY": sweep.entity}
-    asked = {name: value for name, value in named.items() if value is not None}
-    return defaults | own | asked | {SWEEP_POINT: json.dumps(point.parameters)}
-
-
-def usable_cores() -> int:
-    """Return the number of cores for this process: a cluster's job often has fewer than the machine."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def last_words(log: Path) -> str:

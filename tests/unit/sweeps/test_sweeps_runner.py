@@ -17,10 +17,11 @@ import pytest
 
 from gan_lightning.errors import SettingError
 from gan_lightning.sweeps import engine, runner
-from gan_lightning.sweeps.runner import Runner, trial_command, trial_environment
+from gan_lightning.sweeps.runner import Runner, trial_command
 from gan_lightning.sweeps.spec import Sweep
 from gan_lightning.sweeps.sweep_command import points_to_check, refuse_run_folder
 from gan_lightning.sweeps.trials import claim_folder, read_trial, read_trials, trial_lock
+from gan_lightning.sweeps.worker import trial_environment
 from gan_lightning.system.files import SCHEMA_VERSION
 
 PROGRAM = """
