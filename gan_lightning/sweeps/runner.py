@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,15 +12,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from gan_lightning.errors import SettingError
-from gan_lightning.sweeps.engine import next_point, random_points, trials_to_stop
+from gan_lightning.sweeps.distributions import did_you_mean
+from gan_lightning.sweeps.engine import next_point, random_points, target_reached, trials_to_stop
 from gan_lightning.sweeps.spec import Point, Sweep
-from gan_lightning.sweeps.trials import ENDED, RECORD, Status, Trial, read_trial, read_trials, sweep_lock, trial_lock
+from gan_lightning.sweeps.trials import RECORD, Status, Trial, read_trial, read_trials, sweep_lock, trial_lock
 from gan_lightning.sweeps.worker import POLL_SECONDS, Worker, end_group, start_worker, stop_workers, trial_environment
 from gan_lightning.system.signals import SIGNALS
+from gan_lightning.system.trial_states import ENDED
 
 EARLY_STOP_SECONDS = 2.0
+GO_ON = "--ckpt_path=last"
+"""Argument of a trial that goes on with the newest checkpoint of its earlier attempts."""
+
 _ATTEMPT = "=== attempt "
 """Begins the line between the outputs of two attempts."""
+
+_ERROR = re.compile(r"(?=\S).*error:|\w[\w.]*(Error|Exception)\b", re.IGNORECASE)
+"""The first line of an error in an output: the command line's, or the last of a traceback."""
 
 _ENDINGS = (*SIGNALS, signal.SIGKILL)
 """Signals by which somebody ends a trial that could have gone on; other signals mean a failure."""
@@ -49,6 +58,7 @@ class Runner:
         more: Arguments to append to the file's.
         retry_failed: Whether failed trials are run again.
         on_event: Told of each trial that starts and ends.
+        on_wait: Called again and again while trials run.
     """
 
     def __init__(
@@ -60,14 +70,24 @@ class Runner:
         more: Sequence[str] = (),
         retry_failed: bool = False,
         on_event: OnEvent = lambda event, trial: None,
+        on_wait: Callable[[], None] = lambda: None,
     ) -> None:
         self.sweep, self.folder, self.workers, self.more = sweep, folder, workers, more
-        self.retry_failed, self.on_event = retry_failed, on_event
+        self.retry_failed, self.on_event, self.on_wait = retry_failed, on_event, on_wait
         self._running: list[_Running] = []
+        self._begun: set[str] = set()
 
     def run(self, points: Sequence[Point] | None = None) -> None:
-        """Run these points, or the whole sweep; return when nothing is left to run here."""
-        source = self._points() if points is None else iter(points)
+        """Run these points, or the whole sweep; return when nothing is left to run here.
+
+        At the end it looks again: a trial that ran elsewhere may have been killed since.
+        """
+        begun = -1
+        while len(self._begun) > begun:
+            begun = len(self._begun)
+            self._run_through(self._points() if points is None else self._unless_reached(points))
+
+    def _run_through(self, source: Iterator[Point]) -> None:
         checked = 0.0
         try:
             while True:
@@ -76,6 +96,7 @@ class Runner:
                 if not self._running:
                     return
                 time.sleep(POLL_SECONDS)
+                self.on_wait()
                 if self.sweep.early_terminate and time.monotonic() - checked > EARLY_STOP_SECONDS:
                     self._stop_early()
                     checked = time.monotonic()
@@ -95,19 +116,31 @@ class Runner:
             while (point := self._next_point()) is not None:
                 yield point
         else:
-            yield from all_points(self.sweep)
+            yield from self._unless_reached(all_points(self.sweep))
+
+    def _unless_reached(self, points: Sequence[Point]) -> Iterator[Point]:
+        """Yield points; of those that have no trial yet, none once a trial has reached the metric's target."""
+        has_target = "target" in (self.sweep.metric or {})
+        for point in points:
+            is_new = has_target and not (self.folder / point.id / RECORD).is_file()
+            if not is_new or target_reached(self.sweep, read_trials(self.folder)) is None:
+                yield point
 
     def _next_point(self) -> Point | None:
         """Choose a point and write it down, so that other runners choose other points; None at the end."""
         with sweep_lock(self.folder):
             trials = read_trials(self.folder)
-            if len(trials) >= (self.sweep.run_cap or 0) or (point := next_point(self.sweep, trials)) is None:
+            if len(trials) >= (self.sweep.run_cap or 0) or target_reached(self.sweep, trials):
+                return None
+            if (point := next_point(self.sweep, trials)) is None:
                 return None
             Trial(point.id, point.index, point.parameters, "running", self.folder / point.id).write()
             return point
 
     def _start(self, point: Point) -> None:
-        """Start a trial, unless it is done or runs elsewhere."""
+        """Start a trial, unless it is done, runs elsewhere, or was begun here; a killed one goes on."""
+        if point.id in self._begun:
+            return
         folder = self.folder / point.id
         with ExitStack() as stack:
             lock = stack.enter_context(trial_lock(folder))
@@ -127,7 +160,8 @@ class Runner:
             trial.earlier_runs = trial.run_folders()
             point_file = folder / "point.json"
             point_file.write_text(json.dumps(point.parameters, indent=2) + "\n", encoding="utf-8")
-            command = trial_command(self.sweep, self.folder, point, point_file, self.more)
+            more = [*self.more, GO_ON] if known and known.can_go_on() and not self._has_checkpoint() else self.more
+            command = trial_command(self.sweep, self.folder, point, point_file, more)
             trial.write()
             log = folder / "output.log"
             if known and known.attempts:
@@ -135,8 +169,13 @@ class Runner:
                     output.write(f"{_ATTEMPT}{trial.attempts}, {trial.started}\n".encode())
             environment = trial_environment(self.sweep, point, folder, self.workers)
             process = start_worker(command, environment, log, lock)
+            self._begun.add(point.id)
             self._running.append(_Running(trial, process, time.monotonic(), stack.pop_all()))
         self.on_event("started", trial)
+
+    def _has_checkpoint(self) -> bool:
+        """Return whether the command says itself what the trials go on with."""
+        return any(word.partition("=")[0] == "--ckpt_path" for word in (*self.sweep.command, *self.more))
 
     def _end(self, running: _Running) -> None:
         trial, code = running.trial, running.process.wait()
@@ -165,17 +204,16 @@ class Runner:
         self.on_event("ended", trial)
 
     def _check_metric(self, trial: Trial) -> None:
-        """Check that a finished trial has logged the metric of the search and of early stopping.
+        """Check that a finished trial has logged the metric of the search, of early stopping and of the target.
 
         Raises:
             SettingError: If it has not: a search without results is no search.
         """
-        name = (self.sweep.metric or {}).get("name")
-        looked_at = self.sweep.method == "bayes" or self.sweep.early_terminate
-        if looked_at and trial.status == "finished" and name not in (logged := trial.metric_names()):
+        name = self.sweep.metric_name
+        if self.sweep.needs_metric and trial.status == "finished" and name not in (logged := trial.metric_names()):
             raise SettingError(
                 f"metric.name must be what the runs log, got '{name}'; the trial {trial.id} has logged "
-                f"{', '.join(sorted(logged)) or 'nothing'} ({self.sweep.path})."
+                f"{', '.join(sorted(logged)) or 'nothing'} ({self.sweep.path}).{did_you_mean(name, logged)}"
             )
 
     def _stop_early(self) -> None:
@@ -212,8 +250,11 @@ def trial_command(sweep: Sweep, folder: Path, point: Point, point_file: Path, mo
 
 
 def last_words(log: Path) -> str:
-    """Return the line of an output with the reason of the failure."""
+    """Return the reason of the failure from an output: its last line with an error, and what follows on the error."""
     text = log.read_text(encoding="utf-8", errors="replace").rpartition(_ATTEMPT)[2]
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    said = [line for line in lines if "error:" in line.lower()]
-    return (said or lines or ["it printed nothing"])[-1].removeprefix("gan-lightning: error: ")
+    lines = [line.rstrip() for line in text.splitlines()]
+    said = [number for number, line in enumerate(lines) if _ERROR.match(line)]
+    if not said:
+        return ([line.strip() for line in lines if line.strip()] or ["it printed nothing"])[-1]
+    further = itertools.takewhile(lambda line: line.startswith((" ", "\t", "-")), lines[said[-1] + 1 :])
+    return " ".join(" ".join([lines[said[-1]], *further]).split()).removeprefix("gan-lightning: error: ")
