@@ -161,6 +161,11 @@ def read_sweep_record(folder: Path) -> dict[str, Any]:
     Raises:
         SettingError: There is no such record, or it is damaged or of another version.
     """
+    if not (folder / SWEEP_RECORD).is_file():
+        raise SettingError(
+            f"the folder must be a sweep's, got '{folder}', which has no {SWEEP_RECORD}. Give the folder that "
+            "`gan-lightning sweep` names at its end."
+        )
     content = _read_record(folder / SWEEP_RECORD, *_SHARED_RECORD)
     if lacking := sorted({"name", "method", "parameters"} - content.keys()):
         raise _damaged(folder / SWEEP_RECORD, _SHARED_RECORD[0], KeyError(lacking[0]), _SHARED_RECORD[1])

@@ -212,6 +212,11 @@ def test_optunas_own_tools_read_the_study_of_a_folder(tmp_path):
         write_study(tmp_path / "s", tmp_path / "none/out.db")
 
 
+def test_a_folder_that_is_no_sweeps_is_named(tmp_path):
+    with pytest.raises(SettingError, match=f"must be a sweep's, got '{tmp_path}', which has no sweep.json"):
+        study(tmp_path)
+
+
 @pytest.mark.usefixtures("_fake_workers")
 def test_a_grids_study_has_the_values_as_categories(tmp_path):
     grid = {"x": {"values": [1, 2]}, "kind": {"values": ["a"]}}
