@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from html import escape
 from itertools import groupby
@@ -15,7 +16,6 @@ from gan_lightning.dashboard.comparison import Comparison, Row, text_of
 from gan_lightning.dashboard.markup import boxes, csv_button, details, facts, marks, number, section
 from gan_lightning.dashboard.run_folders import FoundRuns, Run
 from gan_lightning.figures import Figure
-from gan_lightning.system.trial_states import in_words
 
 RUNS = "runs.csv"
 _WORDS = {"trained": "", "random": "random weights", "none": ""}
@@ -122,7 +122,8 @@ def trials(records: Sequence[Mapping[str, Any]]) -> str:
     parts = []
     for sweep, group in groupby(sorted(records, key=lambda trial: trial["sweep"]), lambda trial: trial["sweep"]):
         own = list(group)
-        states = in_words([trial["status"] for trial in own], own[0]["total"])
+        counts = Counter(trial["status"] for trial in own)
+        states = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
         lines = "".join(
             f"<li>{trial['index']}: {escape(json.dumps(trial['parameters']))}: {escape(trial['status'])}"
             f"{escape(', ' + str(trial['error'])) if trial['error'] else ''}</li>"

@@ -140,8 +140,7 @@ class FoundRuns:
     Attributes:
         runs: Finished fits, by name.
         left_out: Other folders that looked like a run.
-        trials: Records of sweeps' trials, with `sweep` for the folder's name and `total` for the number of the sweep's
-            trials, if it is known.
+        trials: Records of sweeps' trials, with `sweep` for the folder's name.
     """
 
     runs: Sequence[Run]
@@ -164,11 +163,9 @@ def read_folder(root: Path) -> FoundRuns:
     trials = dict(_read_trials(root, trial_folders, left_out))
     kept: dict[tuple[Any, ...], list[Run]] = {}
     for folder in sorted(run_folders, key=lambda folder: folder.name):
-        name, trial = str(folder.relative_to(root)), trials.get(folder.parent, {})
-        if _is_superseded(folder, trial):
-            continue
+        name = str(folder.relative_to(root))
         try:
-            run = _read_run(folder, name, trial)
+            run = _read_run(folder, name, trials.get(folder.parent, {}).get("parameters", {}))
         except _UnusableError as reason:
             left_out.append(LeftOut(name, str(reason)))
             continue
@@ -200,19 +197,12 @@ def folders_of(root: Path) -> tuple[list[Path], list[Path]]:
     return runs, sorted(trials)
 
 
-def _is_superseded(folder: Path, trial: Mapping[str, Any]) -> bool:
-    """Return whether a run is an earlier attempt of a trial that has gone on, or begun anew, in another run."""
-    own = trial.get("run_folder")
-    return folder.name in trial.get("earlier_runs", ()) or (own is not None and folder.name != own)
-
-
-def _read_run(folder: Path, name: str, trial: Mapping[str, Any]) -> Run:
+def _read_run(folder: Path, name: str, parameters: Mapping[str, Any]) -> Run:
     about = _read_json(folder / "run.json")
     _check_version(about, "run.json")
     if about.get("stage", "fit") != "fit":
         raise _UnusableError(f"it is no training but a run of `{about['stage']}`")
-    # A trial that was stopped early keeps the figures that it has.
-    if (status := about.get("status")) != "finished" and trial.get("status") != "stopped":
+    if (status := about.get("status")) != "finished":
         reasons = {"running": "it is still running, or was killed", "failed": f"it failed: {about.get('error')}"}
         raise _UnusableError(reasons.get(str(status), f"it did not finish: {status}, {about.get('error')}"))
     if not (folder / FILE).is_file():
@@ -230,7 +220,7 @@ def _read_run(folder: Path, name: str, trial: Mapping[str, Any]) -> Run:
             model=_typed(measured.about, "model", str),
             data=_typed(measured.about, "data", str),
             seed=_typed(measured.about, "seed", int, NoneType),
-            settings=dict(_settings(measured.about, about)) | dict(_swept(trial.get("parameters", {}), measured)),
+            settings=dict(_settings(measured.about, about)) | dict(_swept(parameters, measured)),
             measuring=dict(_measuring(measured)),
             measured=measured,
             published={
@@ -327,20 +317,6 @@ def _read_trials(
             kinds = {"id": str, "index": int, "parameters": dict, "status": str}
             known = {name: _typed(trial, name, kind) for name, kind in kinds.items()}
             sweep = Path(os.path.abspath(folder)).parent.name  # noqa: PTH100 (the user's name of it, link or not)
-            attempts = {
-                "run_folder": _typed(trial, "run_folder", str, NoneType),
-                "earlier_runs": _typed(trial, "earlier_runs", list, NoneType) or [],
-            }
-            about = {"sweep": sweep, "total": _total(folder.parent), "error": trial["error"]}
-            yield folder, {**about, **known, **attempts, "seconds": trial["seconds"]}
+            yield folder, {"sweep": sweep, **known, "error": trial["error"], "seconds": trial["seconds"]}
         except (_UnusableError, KeyError) as error:
             left_out.append(LeftOut(str(folder.relative_to(root)), f"its trial's record is of no use: {error}"))
-
-
-def _total(sweep: Path) -> int | None:
-    """Return the number of a sweep's trials, those included that have not begun; None if it is unknown."""
-    try:
-        total = json.loads((sweep / "sweep.json").read_text(encoding="utf-8"))["total"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return total if isinstance(total, int) else None

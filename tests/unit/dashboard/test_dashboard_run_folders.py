@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from gan_lightning.dashboard.cards import trials
 from gan_lightning.dashboard.run_folders import read_folder
 from gan_lightning.system.files import SCHEMA_VERSION, write_json
 
@@ -157,25 +156,6 @@ def test_trials_of_sweeps_are_read_and_a_damaged_one_is_named(tmp_path):
         ("digits", "failed", "boom")
     ]
     assert "its trial's record is of no use" in reasons(found)["digits/b2"]
-
-
-def test_earlier_attempts_of_a_trial_are_no_warnings_and_a_stopped_one_keeps_its_figures(tmp_path, write_run):
-    for name, status in (("a1/run1", "running"), ("a1/run2", "finished"), ("b2/run1", "interrupted")):
-        run = write_run(tmp_path, f"digits/{name}", {"discriminator": 0.5}, seed=int(name[1]))
-        about = json.loads((run / "run.json").read_text())
-        (run / "run.json").write_text(json.dumps(about | {"status": status}))
-    (tmp_path / "digits/sweep.json").write_text('{"total": 15}')
-    write_trial(tmp_path / "digits/a1", status="finished", run_folder="run2", earlier_runs=["run1"])
-    write_trial(tmp_path / "digits/b2", status="stopped", run_folder="run1")
-    found = read_folder(tmp_path)
-    assert ([run.name for run in found.runs], found.left_out) == (["digits/a1/run2", "digits/b2/run1"], [])
-    assert "<b>digits</b>: 2 of 15, 1 of them stopped early" in trials(found.trials)
-    write_trial(tmp_path / "digits/b2", status="killed", run_folder="run1")
-    write_trial(tmp_path / "digits/a1", earlier_runs=["run1"])
-    found = read_folder(tmp_path)
-    assert reasons(found) == {"digits/b2/run1": "it did not finish: interrupted, None"}
-    (tmp_path / "digits/sweep.json").write_text("[")
-    assert "<b>digits</b>: 0, 1 running, 1 killed" in trials(read_folder(tmp_path).trials)
 
 
 def test_what_a_trial_was_told_and_no_other_file_says_is_a_setting(tmp_path, write_run):
