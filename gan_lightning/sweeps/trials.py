@@ -8,6 +8,7 @@ import csv
 import json
 import math
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
@@ -22,6 +23,9 @@ from gan_lightning.system.locks import lock
 
 Status = Literal["running", "finished", "stopped", "failed", "killed"]
 RECORD, SWEEP_RECORD, LOCK = "trial.json", "sweep.json", ".lock"
+_LOOKS, _LOOK_SECONDS = 2, 0.02
+"""Tries to lock a trial again: somebody who asks whether it is locked holds its lock for a moment."""
+
 _SHARED_RECORD = "a sweep's record", "Remove it if the trials beside it are those of this sweep."
 """What `sweep.json` is, and the remedy if it is none."""
 
@@ -273,6 +277,10 @@ def _locked(folder: Path, *, waits: bool) -> Iterator[int | None]:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         descriptor = lock(folder / LOCK, waits=waits)
+        for _ in range(_LOOKS):
+            if descriptor is None:
+                time.sleep(_LOOK_SECONDS)
+                descriptor = lock(folder / LOCK, waits=waits)
     except OSError as error:
         raise SettingError(
             f"trials must be on a file system with locks, got '{folder}': {error.strerror or error}. Choose another "

@@ -1,4 +1,4 @@
-"""The states of a sweep's trials, and how a sweep stands in words: on the terminal and on the dashboard."""
+"""The states of a sweep's trials, and how a sweep stands in words, for all that shows it."""
 
 from collections import Counter
 from collections.abc import Sequence

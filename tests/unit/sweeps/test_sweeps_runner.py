@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -260,6 +261,19 @@ def test_an_interrupted_sweep_ends_its_trials_and_goes_on_later(tmp_path):
     assert "signal" in read_trials(tmp_path)[0].error
     Runner(sweep_over(1, 2), tmp_path).run()
     assert states(tmp_path) == {1: ("finished", 2), 2: ("finished", 1)}
+
+
+def test_a_look_at_a_lock_keeps_no_runner_from_its_trial(tmp_path):
+    with trial_lock(tmp_path / "a"):
+        pass
+    with (tmp_path / "a/.lock").open() as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        timer = threading.Timer(0.005, lambda: fcntl.flock(looking, fcntl.LOCK_UN))
+        timer.start()
+        assert trial_is_free(tmp_path / "a")
+        timer.join()
+    with trial_lock(tmp_path / "a"):
+        assert not trial_is_free(tmp_path / "a")
 
 
 def test_what_another_runner_holds_is_left_to_it(tmp_path):
