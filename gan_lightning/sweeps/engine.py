@@ -85,6 +85,14 @@ def target_reached(sweep: Sweep, trials: Sequence[Trial]) -> Trial | None:
     return next((trial for trial in trials if best[trial.id] >= sign * target), None)
 
 
+def best_trial(sweep: Sweep, trials: Sequence[Trial]) -> tuple[Trial, float] | None:
+    """Return the ended trial with the best last value of the metric, and that value; None without one."""
+    histories = [(trial, trial.metric_history(sweep.metric_name or "")) for trial in trials if trial.status in ENDED]
+    results = [(trial, history[-1]) for trial, history in histories if history]
+    sign = 1.0 if sweep.goal == "maximize" else -1.0
+    return max(results, key=lambda result: sign * result[1], default=None)
+
+
 def _random_point(sweep: Sweep, index: int, seed: str) -> Point:
     """Return a point at random; the process's own random state stays unchanged."""
     rng = random.Random(seed)

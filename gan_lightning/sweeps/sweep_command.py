@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gan_lightning.errors import SettingError
-from gan_lightning.sweeps.engine import engine_of, random_points, target_reached
+from gan_lightning.sweeps.engine import best_trial, engine_of, random_points, target_reached
 from gan_lightning.sweeps.runner import Runner, all_points, trial_command
 from gan_lightning.sweeps.spec import Point, Sweep, load_sweep
 from gan_lightning.sweeps.study import write_study
@@ -195,6 +195,10 @@ def _run(
     trials, reached = progress.trials(), target_reached(sweep, read_trials(folder))
     stands = in_words([state_of(trial) for trial in trials], total)
     console.print(f"{sweep.name}: {stands}, in {folder}", soft_wrap=True)
+    if sweep.method != "grid" and (best := best_trial(sweep, trials)):
+        trial, value = best
+        label = Point(trial.index, trial.parameters).label
+        console.print(f"Best: trial {trial.index}, {sweep.metric_name} {value:.4f}: {label}", soft_wrap=True)
     if reached:
         console.print(f"The target was reached by trial {reached.index}: no further one was begun.")
     # A Bayesian search may find no further point.

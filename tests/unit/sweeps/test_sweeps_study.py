@@ -140,6 +140,10 @@ def test_a_search_goes_where_the_metric_is_best(tmp_path):
     scores = [[score(trial.parameters) for trial in part] for part in (first, last)]
     assert sum(scores[1]) / 10 > sum(scores[0]) / 10 + 10
     assert max(scores[1]) > -1.5
+    best, value = engine.best_trial(search(30), trials)
+    assert (value, value) == (score(best.parameters), max(score(trial.parameters) for trial in trials))
+    least, _ = engine.best_trial(search(30, metric={"name": "score"}), trials)
+    assert score(least.parameters) == min(score(trial.parameters) for trial in trials)
 
 
 @pytest.mark.usefixtures("_fake_workers")
