@@ -32,8 +32,8 @@ $(VENV)/.base: pyproject.toml
 
 $(VENV)/.test: $(VENV)/.base
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
-# W&B's search engine as a user's `[sweeps]` would get it, but without its ceiling on numpy, which the tests show it
-# does not need: with it, everything else would be tested with numpy 1 alone.
+# W&B's own search engine, which tests compare with ours, without its ceiling on numpy: with it, everything else would
+# be tested with numpy 1 alone.
 	$(BIN)/python -m pip install --quiet 'jsonref>=1' 'jsonschema>=4'
 	$(BIN)/python -m pip install --quiet --no-deps 'sweeps>=0.3'
 	touch $@

@@ -1,1 +1,1 @@
-"""Runs W&B's sweep files without a server: grids enumerated here, random and Bayesian search by W&B's own engine."""
+"""Runs W&B's sweep files without a server: grids, random search, Bayesian search by Optuna, early stopping."""

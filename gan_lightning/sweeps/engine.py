@@ -1,57 +1,36 @@
-"""Random and Bayesian search and early stopping, by W&B's engine: the `sweeps` package, an optional extra."""
+"""Chooses points: at random by W&B's distributions, and by Optuna after the results so far. Gives up trials, too.
 
+Everything follows from the sweep and its trials. A search that goes on, or runs elsewhere, chooses the same points.
+"""
+
+import math
 import random
-import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from types import ModuleType
-from typing import Any
+from collections.abc import Sequence
 
-import numpy as np
-
-from gan_lightning.errors import SettingError
 from gan_lightning.sweeps.spec import Point, Sweep
-from gan_lightning.sweeps.trials import ENDED, Trial
+from gan_lightning.sweeps.study import optuna_package, study_of, suggestion
+from gan_lightning.sweeps.trials import Trial
+from gan_lightning.system.trial_states import ENDED
+
+STARTUP = 10
+"""Number of results that a Bayesian search begins to learn from; until then its points are random."""
 
 _DRAWS = 100
-"""Number of repeated points in a row after which the search counts as exhausted."""
+"""Number of repeated points in a row after which a random search counts as exhausted."""
+
+_SUGGESTIONS = 10
+"""Number of repeated suggestions in a row after which a Bayesian search takes a random point."""
 
 
-def wandb_engine() -> ModuleType:
-    """Return the `sweeps` package.
-
-    Raises:
-        SettingError: If it is not installed.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pydantic's, about how the package is written
-            # The package would import this at its first use. Its random numbers are seeded by then, and the import
-            # draws some.
-            import sweeps.bayes_search
-            import sweeps.config
-
-            import sweeps
-    except ImportError as error:
-        raise SettingError(
-            "method random or bayes and early_terminate need W&B's engine, which is not installed; "
-            "install it with: pip install 'gan-lightning[sweeps]'. A grid needs nothing."
-        ) from error
-    return sweeps
-
-
-def check_with_engine(sweep: Sweep) -> None:
-    """Check a sweep against W&B's schema.
+def engine_of(sweep: Sweep) -> str | None:
+    """Return the engine that chooses a search's points, with the part of its version that may change them.
 
     Raises:
-        SettingError: Naming the parts that do not fit.
+        SettingError: Optuna is needed, and is not installed.
     """
-    try:
-        violations = wandb_engine().config.schema_violations_from_proposed_config(sweep.engine_config)
-    except ValueError as error:
-        violations = [str(error)]
-    if violations:
-        raise SettingError(f"the sweep must fit W&B's schema: {'; '.join(violations)} ({sweep.path})")
+    if sweep.method == "bayes":
+        return f"optuna {'.'.join(optuna_package().__version__.split('.')[:2])}"
+    return None if sweep.method == "grid" else "random 1"
 
 
 def random_points(sweep: Sweep, count: int) -> list[Point]:
@@ -59,11 +38,10 @@ def random_points(sweep: Sweep, count: int) -> list[Point]:
 
     It draws from any sweep's parameters, also from a grid's.
     """
-    drawing = replace(sweep, method="random")
     points: dict[str, Point] = {}
     repeated = draw = 0
     while len(points) < count and repeated < _DRAWS:
-        point = Point(len(points), _next_parameters(drawing, [], draw))
+        point = _random_point(sweep, len(points), str(draw))
         repeated = repeated + 1 if point.id in points else 0
         points.setdefault(point.id, point)
         draw += 1
@@ -71,55 +49,51 @@ def random_points(sweep: Sweep, count: int) -> list[Point]:
 
 
 def next_point(sweep: Sweep, trials: Sequence[Trial]) -> Point | None:
-    """Return the next point of Bayesian search after these trials; None if it only repeats itself."""
+    """Return the next point of a Bayesian search after these trials; None if it only repeats itself."""
     known = {trial.id for trial in trials}
     index = max((trial.index for trial in trials), default=-1) + 1
-    for draw in range(_DRAWS):
-        point = Point(index, _next_parameters(sweep, trials, index * _DRAWS + draw))
-        if point.id not in known:
-            return point
-    return None
+    results = [trial for trial in trials if trial.status in ENDED and trial.metric_history(sweep.metric_name or "")]
+    if len(results) >= STARTUP:
+        for draw in range(_SUGGESTIONS):
+            study = study_of(trials, sweep.space, sweep.metric_name, sweep.goal, seed=index * _SUGGESTIONS + draw)
+            point = Point(index, suggestion(study, sweep.space))
+            if point.id not in known:
+                return point
+    candidates = (_random_point(sweep, index, f"{index} {draw}") for draw in range(_DRAWS))
+    return next((point for point in candidates if point.id not in known), None)
 
 
 def trials_to_stop(sweep: Sweep, trials: Sequence[Trial]) -> set[str]:
     """Return the ids of running trials that early stopping gives up."""
-    stopped = wandb_engine().stop_runs(sweep.engine_config, [_engine_run(sweep, trial) for trial in trials])
-    return {run.name for run in stopped}
+    if sweep.stopping is None:
+        return set()
+    curves = {trial.id: trial.metric_history(sweep.metric_name or "") for trial in trials}
+    running = [trial.id for trial in trials if trial.status == "running"]
+    return sweep.stopping.to_stop(curves, running, sweep.goal)
 
 
-def _next_parameters(sweep: Sweep, trials: Sequence[Trial], seed: int) -> Mapping[str, Any]:
-    """Ask the engine with seeded random numbers; the process's own random state stays unchanged."""
-    engine, runs = wandb_engine(), [_engine_run(sweep, trial) for trial in trials]
-    states = random.getstate(), np.random.get_state()  # noqa: NPY002 (the engine draws from these)
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the Gaussian process about its few points
-            run = engine.next_run(sweep.engine_config, runs)
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])  # noqa: NPY002
-    return {name: _plain(run.config[name]["value"]) for name in sweep.parameters}
+def target_reached(sweep: Sweep, trials: Sequence[Trial]) -> Trial | None:
+    """Return a trial that has ever logged the metric's target or better, if there is a target: none begins any more."""
+    target = (sweep.metric or {}).get("target")
+    if target is None:
+        return None
+    sign = 1.0 if sweep.goal == "maximize" else -1.0
+    best = {
+        trial.id: max((sign * v for v in trial.metric_history(sweep.metric_name or "")), default=-math.inf)
+        for trial in trials
+    }
+    return next((trial for trial in trials if best[trial.id] >= sign * target), None)
 
 
-def _engine_run(sweep: Sweep, trial: Trial) -> Any:
-    engine = wandb_engine()
-    name = (sweep.metric or {}).get("name", "")
-    history = trial.metric_history(name)
-    return engine.SweepRun(
-        name=trial.id,
-        config={key: {"value": value} for key, value in trial.parameters.items()},
-        state=engine.RunState.running if trial.status == "running" else _engine_state(engine, trial),
-        summary_metrics={name: history[-1]} if history else {},
-        history=[{name: value} for value in history],
-    )
+def best_trial(sweep: Sweep, trials: Sequence[Trial]) -> tuple[Trial, float] | None:
+    """Return the ended trial with the best last value of the metric, and that value; None without one."""
+    histories = [(trial, trial.metric_history(sweep.metric_name or "")) for trial in trials if trial.status in ENDED]
+    results = [(trial, history[-1]) for trial, history in histories if history]
+    sign = 1.0 if sweep.goal == "maximize" else -1.0
+    return max(results, key=lambda result: sign * result[1], default=None)
 
 
-def _engine_state(engine: ModuleType, trial: Trial) -> Any:
-    return engine.RunState.finished if trial.status in ENDED else engine.RunState.failed
-
-
-def _plain(value: object) -> object:
-    """Return a Python number for one of numpy's: JSON does not take these."""
-    return value.item() if isinstance(value, np.generic) else value
+def _random_point(sweep: Sweep, index: int, seed: str) -> Point:
+    """Return a point at random; the process's own random state stays unchanged."""
+    rng = random.Random(seed)
+    return Point(index, {each.name: each.at(rng.random()) for each in sweep.space})

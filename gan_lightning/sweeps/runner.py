@@ -2,36 +2,36 @@
 
 import itertools
 import json
-import os
+import re
 import signal
-import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from gan_lightning.cli.sweep_point import SWEEP_POINT
 from gan_lightning.errors import SettingError
-from gan_lightning.sweeps.engine import next_point, random_points, trials_to_stop
+from gan_lightning.sweeps.distributions import did_you_mean
+from gan_lightning.sweeps.engine import next_point, random_points, target_reached, trials_to_stop
 from gan_lightning.sweeps.spec import Point, Sweep
-from gan_lightning.sweeps.trials import ENDED, RECORD, Status, Trial, read_trial, read_trials, sweep_lock, trial_lock
+from gan_lightning.sweeps.trials import RECORD, Status, Trial, read_trial, read_trials, sweep_lock, trial_lock
+from gan_lightning.sweeps.worker import POLL_SECONDS, Worker, end_group, start_worker, stop_workers, trial_environment
 from gan_lightning.system.signals import SIGNALS
+from gan_lightning.system.trial_states import ENDED
 
-POLL_SECONDS = 0.1
 EARLY_STOP_SECONDS = 2.0
-GRACE_SECONDS = 20.0
-"""Seconds for a trial to end by itself once it was asked to."""
+GO_ON = "--ckpt_path=last"
+"""Argument of a trial that goes on with the newest checkpoint of its earlier attempts."""
 
 _ATTEMPT = "=== attempt "
 """Begins the line between the outputs of two attempts."""
 
+_ERROR = re.compile(r"(?=\S).*error:|\w[\w.]*(Error|Exception)\b", re.IGNORECASE)
+"""The first line of an error in an output: the command line's, or the last of a traceback."""
+
 _ENDINGS = (*SIGNALS, signal.SIGKILL)
 """Signals by which somebody ends a trial that could have gone on; other signals mean a failure."""
-
-_SHARED = ("WANDB_RUN_ID", "WANDB_RESUME", "WANDB_SERVICE")
-"""Variables that would make one W&B run of all trials, or let them write through another process's W&B service."""
 
 OnEvent = Callable[[str, Trial], None]
 """Told the event of a trial: "started" or "ended"."""
@@ -40,7 +40,7 @@ OnEvent = Callable[[str, Trial], None]
 @dataclass
 class _Running:
     trial: Trial
-    process: subprocess.Popen[bytes]
+    process: Worker
     started: float
     lock: ExitStack
     stopped_early: bool = False
@@ -58,6 +58,7 @@ class Runner:
         more: Arguments to append to the file's.
         retry_failed: Whether failed trials are run again.
         on_event: Told of each trial that starts and ends.
+        on_wait: Called again and again while trials run.
     """
 
     def __init__(
@@ -69,14 +70,24 @@ class Runner:
         more: Sequence[str] = (),
         retry_failed: bool = False,
         on_event: OnEvent = lambda event, trial: None,
+        on_wait: Callable[[], None] = lambda: None,
     ) -> None:
         self.sweep, self.folder, self.workers, self.more = sweep, folder, workers, more
-        self.retry_failed, self.on_event = retry_failed, on_event
+        self.retry_failed, self.on_event, self.on_wait = retry_failed, on_event, on_wait
         self._running: list[_Running] = []
+        self._begun: set[str] = set()
 
     def run(self, points: Sequence[Point] | None = None) -> None:
-        """Run these points, or the whole sweep; return when nothing is left to run here."""
-        source = self._points() if points is None else iter(points)
+        """Run these points, or the whole sweep; return when nothing is left to run here.
+
+        At the end it looks again: a trial that ran elsewhere may have been killed since.
+        """
+        begun = -1
+        while len(self._begun) > begun:
+            begun = len(self._begun)
+            self._run_through(self._points() if points is None else self._unless_reached(points))
+
+    def _run_through(self, source: Iterator[Point]) -> None:
         checked = 0.0
         try:
             while True:
@@ -85,6 +96,7 @@ class Runner:
                 if not self._running:
                     return
                 time.sleep(POLL_SECONDS)
+                self.on_wait()
                 if self.sweep.early_terminate and time.monotonic() - checked > EARLY_STOP_SECONDS:
                     self._stop_early()
                     checked = time.monotonic()
@@ -92,7 +104,7 @@ class Runner:
                     self._end(running)
                     self._check_metric(running.trial)
         finally:
-            self._stop(self._running)
+            stop_workers([running.process for running in self._running])
             for running in list(self._running):
                 self._end(running)
 
@@ -104,19 +116,31 @@ class Runner:
             while (point := self._next_point()) is not None:
                 yield point
         else:
-            yield from all_points(self.sweep)
+            yield from self._unless_reached(all_points(self.sweep))
+
+    def _unless_reached(self, points: Sequence[Point]) -> Iterator[Point]:
+        """Yield points; of those that have no trial yet, none once a trial has reached the metric's target."""
+        has_target = "target" in (self.sweep.metric or {})
+        for point in points:
+            is_new = has_target and not (self.folder / point.id / RECORD).is_file()
+            if not is_new or target_reached(self.sweep, read_trials(self.folder)) is None:
+                yield point
 
     def _next_point(self) -> Point | None:
         """Choose a point and write it down, so that other runners choose other points; None at the end."""
         with sweep_lock(self.folder):
             trials = read_trials(self.folder)
-            if len(trials) >= (self.sweep.run_cap or 0) or (point := next_point(self.sweep, trials)) is None:
+            if len(trials) >= (self.sweep.run_cap or 0) or target_reached(self.sweep, trials):
+                return None
+            if (point := next_point(self.sweep, trials)) is None:
                 return None
             Trial(point.id, point.index, point.parameters, "running", self.folder / point.id).write()
             return point
 
     def _start(self, point: Point) -> None:
-        """Start a trial, unless it is done or runs elsewhere."""
+        """Start a trial, unless it is done, runs elsewhere, or was begun here; a killed one goes on."""
+        if point.id in self._begun:
+            return
         folder = self.folder / point.id
         with ExitStack() as stack:
             lock = stack.enter_context(trial_lock(folder))
@@ -136,25 +160,22 @@ class Runner:
             trial.earlier_runs = trial.run_folders()
             point_file = folder / "point.json"
             point_file.write_text(json.dumps(point.parameters, indent=2) + "\n", encoding="utf-8")
-            command = trial_command(self.sweep, self.folder, point, point_file, self.more)
+            more = [*self.more, GO_ON] if known and known.can_go_on() and not self._has_checkpoint() else self.more
+            command = trial_command(self.sweep, self.folder, point, point_file, more)
             trial.write()
-            # A trial has a session of its own. An interrupt of the sweep then does not reach its trials at the same
-            # moment, and a trial ends together with the processes that it has started.
-            with (folder / "output.log").open("ab") as output:
-                if known and known.attempts:
+            log = folder / "output.log"
+            if known and known.attempts:
+                with log.open("ab") as output:
                     output.write(f"{_ATTEMPT}{trial.attempts}, {trial.started}\n".encode())
-                    output.flush()
-                process = subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    env=trial_environment(self.sweep, point, folder, self.workers),
-                    start_new_session=True,
-                    pass_fds=(lock,),
-                )
+            environment = trial_environment(self.sweep, point, folder, self.workers)
+            process = start_worker(command, environment, log, lock)
+            self._begun.add(point.id)
             self._running.append(_Running(trial, process, time.monotonic(), stack.pop_all()))
         self.on_event("started", trial)
+
+    def _has_checkpoint(self) -> bool:
+        """Return whether the command says itself what the trials go on with."""
+        return any(word.partition("=")[0] == "--ckpt_path" for word in (*self.sweep.command, *self.more))
 
     def _end(self, running: _Running) -> None:
         trial, code = running.trial, running.process.wait()
@@ -183,17 +204,16 @@ class Runner:
         self.on_event("ended", trial)
 
     def _check_metric(self, trial: Trial) -> None:
-        """Check that a finished trial has logged the metric of the search and of early stopping.
+        """Check that a finished trial has logged the metric of the search, of early stopping and of the target.
 
         Raises:
             SettingError: If it has not: a search without results is no search.
         """
-        name = (self.sweep.metric or {}).get("name")
-        looked_at = self.sweep.method == "bayes" or self.sweep.early_terminate
-        if looked_at and trial.status == "finished" and name not in (logged := trial.metric_names()):
+        name = self.sweep.metric_name
+        if self.sweep.needs_metric and trial.status == "finished" and name not in (logged := trial.metric_names()):
             raise SettingError(
                 f"metric.name must be what the runs log, got '{name}'; the trial {trial.id} has logged "
-                f"{', '.join(sorted(logged)) or 'nothing'} ({self.sweep.path})."
+                f"{', '.join(sorted(logged)) or 'nothing'} ({self.sweep.path}).{did_you_mean(name, logged)}"
             )
 
     def _stop_early(self) -> None:
@@ -202,17 +222,7 @@ class Runner:
         given_up = [r for r in self._running if r.trial.id in to_stop and r.process.poll() is None]
         for running in given_up:
             running.stopped_early = True
-        self._stop(given_up)
-
-    def _stop(self, stopping: Sequence[_Running]) -> None:
-        """Ask processes to end, then make them."""
-        for number, seconds in ((signal.SIGTERM, GRACE_SECONDS), (signal.SIGKILL, GRACE_SECONDS)):
-            left = [running for running in stopping if running.process.poll() is None]
-            for running in left:
-                os.killpg(running.process.pid, number)
-            deadline = time.monotonic() + seconds
-            while any(running.process.poll() is None for running in left) and time.monotonic() < deadline:
-                time.sleep(POLL_SECONDS)
+        stop_workers([running.process for running in given_up])
 
 
 def all_points(sweep: Sweep) -> list[Point]:
@@ -239,36 +249,12 @@ def trial_command(sweep: Sweep, folder: Path, point: Point, point_file: Path, mo
     return command
 
 
-def end_group(pid: int) -> None:
-    """End the rest of a process group after its first process has ended."""
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
-
-
-def trial_environment(sweep: Sweep, point: Point, folder: Path, workers: int) -> Mapping[str, str]:
-    """Return a trial's environment: the user's, with defaults for variables that trials share or must not share."""
-    threads = max(1, usable_cores() // workers)  # with more threads than cores torch only waits
-    defaults = {
-        "OMP_NUM_THREADS": str(threads),
-        # A sweep file may ask for W&B's logger. It must not need an account here. `wandb sync` uploads the runs later.
-        "WANDB_MODE": "offline",
-        "WANDB_DIR": str(folder.absolute()),
-        "WANDB_RUN_GROUP": sweep.name,
-    }
-    own = {name: value for name, value in os.environ.items() if name not in _SHARED}
-    named = {"WANDB_PROJECT": sweep.project, "WANDB_ENTITY": sweep.entity}
-    asked = {name: value for name, value in named.items() if value is not None}
-    return defaults | own | asked | {SWEEP_POINT: json.dumps(point.parameters)}
-
-
-def usable_cores() -> int:
-    """Return the number of cores for this process: a cluster's job often has fewer than the machine."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def last_words(log: Path) -> str:
-    """Return the line of an output with the reason of the failure."""
+    """Return the reason of the failure from an output: its last line with an error, and what follows on the error."""
     text = log.read_text(encoding="utf-8", errors="replace").rpartition(_ATTEMPT)[2]
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    said = [line for line in lines if "error:" in line.lower()]
-    return (said or lines or ["it printed nothing"])[-1].removeprefix("gan-lightning: error: ")
+    lines = [line.rstrip() for line in text.splitlines()]
+    said = [number for number, line in enumerate(lines) if _ERROR.match(line)]
+    if not said:
+        return ([line.strip() for line in lines if line.strip()] or ["it printed nothing"])[-1]
+    further = itertools.takewhile(lambda line: line.startswith((" ", "\t", "-")), lines[said[-1] + 1 :])
+    return " ".join(" ".join([lines[said[-1]], *further]).split()).removeprefix("gan-lightning: error: ")

@@ -3,17 +3,21 @@
 import hashlib
 import itertools
 import json
+import math
 import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from gan_lightning.errors import SettingError
+from gan_lightning.sweeps.distributions import PARAMETER_KEYS, Parameter, did_you_mean, parameter
+from gan_lightning.sweeps.hyperband import Hyperband, hyperband
 from gan_lightning.system.shipped import found_by_name, similar_names
 from gan_lightning.system.yaml_files import check_repeated_keys
 
@@ -21,12 +25,13 @@ PROGRAM = "gan-lightning"
 METHODS = ("grid", "random", "bayes")
 KEYS = {
     "apiVersion", "kind", "program", "name", "description", "project", "entity", "method", "metric", "run_cap",
-    "early_terminate", "parameters", "command",
+    "early_terminate", "parameters", "command", "scheduler",
 }  # fmt: skip
-SERVER_KEYS = {"controller", "scheduler", "metrics", "job", "image_uri"}
+SERVER_KEYS = {"controller", "metrics", "job", "image_uri"}
 """Keys of W&B's that have a meaning with its server only."""
 
-PARAMETER_KEYS = {"value", "values", "probabilities", "distribution", "min", "max", "mu", "sigma", "q", "a", "b"}
+_SCHEDULER_KEYS = ("engine", "source", "optimizer", "search_space")
+_METRIC_KEYS = ("name", "goal", "target", "impute", "impute_while_running")
 MACROS = ("${env}", "${program}", "${args}", "${args_json_file}")
 _MACRO = re.compile(r"\$\{[^}]*\}")
 _ENVIRONMENT = re.compile(r"\$\{envvar:([A-Za-z0-9_]*)\}")
@@ -66,7 +71,7 @@ class Sweep:
         parameters: W&B's description of each parameter, nested ones under dotted keys, in alphabetical order.
         command: The trial's command, macros included.
         run_cap: Most trials; None for a whole grid.
-        metric: `name` and `goal` of the metric of Bayesian search and early stopping.
+        metric: `name`, `goal` and `target` of the metric of Bayesian search and early stopping.
         early_terminate: W&B's settings of early stopping.
         project: The file's `project`, for W&B.
         entity: The file's `entity`, for W&B.
@@ -83,12 +88,30 @@ class Sweep:
     project: str | None = None
     entity: str | None = None
 
+    @cached_property
+    def space(self) -> tuple[Parameter, ...]:
+        """The parameters with their distributions."""
+        return tuple(parameter(name, spec) for name, spec in self.parameters.items())
+
+    @cached_property
+    def stopping(self) -> Hyperband | None:
+        """The rule of early stopping."""
+        return hyperband(self.early_terminate) if self.early_terminate else None
+
     @property
-    def engine_config(self) -> dict[str, Any]:
-        """The sweep in the form of W&B's engine."""
-        config = {"method": self.method, "parameters": {name: dict(spec) for name, spec in self.parameters.items()}}
-        more = {"metric": self.metric, "early_terminate": self.early_terminate, "run_cap": self.run_cap}
-        return config | {name: value for name, value in more.items() if value is not None}
+    def metric_name(self) -> str | None:
+        """The name of the metric, if there is one."""
+        return (self.metric or {}).get("name")
+
+    @property
+    def goal(self) -> str:
+        """What to do with the metric: `minimize`, as W&B has it by default, or `maximize`."""
+        return str((self.metric or {}).get("goal", "minimize"))
+
+    @property
+    def needs_metric(self) -> bool:
+        """Whether the sweep looks at its metric, rather than shows it."""
+        return self.method == "bayes" or bool(self.early_terminate) or "target" in (self.metric or {})
 
     def grid(self) -> list[Point]:
         """Return the points of a grid in W&B's order: names alphabetical, the last one changes fastest."""
@@ -117,7 +140,7 @@ class Sweep:
     def fingerprint(self, more: Sequence[str] = ()) -> dict[str, Any]:
         """Return the facts that make trials with equal parameters equal: the command, and its configurations' content.
 
-        For a search it also has the method and the space, which make two searches the same one.
+        The method, the metric and the space make two searches the same one.
         """
         words = [*map(with_environment, self.command), *more]
         configs = [word.partition("=")[2] for word in words if word.startswith(("--config=", "-c="))]
@@ -129,8 +152,8 @@ class Sweep:
                 f"to the folder in which the sweep is started. {similar_names(missing[0], 'configs')}"
             )
         contents = {name: _digest(path.read_text(encoding="utf-8")) for name, path in files.items()}
-        space = {} if self.method == "grid" else {"method": self.method, "parameters": self.parameters}
-        return {"command": words, "configs": contents, **space}
+        search = {"method": self.method, "metric": dict(self.metric or {}), "parameters": self.parameters}
+        return {"command": words, "configs": contents, **search}
 
 
 def load_sweep(path: Path) -> Sweep:
@@ -159,31 +182,29 @@ def load_sweep(path: Path) -> Sweep:
         if key in SERVER_KEYS:
             raise refuse(f"'{key}' needs W&B's server: remove it, or start the sweep with `wandb sweep`")
         if key not in KEYS:
-            raise refuse(f"unknown key '{key}' in the sweep; known are {', '.join(sorted(KEYS))}")
+            raise refuse(
+                f"unknown key '{key}' in the sweep; known are {', '.join(sorted(KEYS))}.{did_you_mean(key, KEYS)}"
+            )
     if content.get("program") != PROGRAM:
         raise refuse(f"program must be '{PROGRAM}', got {content.get('program')!r}")
-    method, cap, metric = content.get("method"), content.get("run_cap"), content.get("metric")
-    if method not in METHODS:
-        raise refuse(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    cap, metric = content.get("run_cap"), content.get("metric")
+    method = _method(content, refuse)
     if cap is not None and (not isinstance(cap, int) or isinstance(cap, bool) or cap < 1):
         raise refuse(f"run_cap must be at least 1, got {cap!r}")
     if cap is None and method != "grid":
         raise refuse(f"run_cap must say after how many trials a {method} search ends, got none")
     stopping = content.get("early_terminate")
-    if (method == "bayes" or stopping) and not (isinstance(metric, dict) and isinstance(metric.get("name"), str)):
-        raise refuse(f"metric must have the name of what to look at, got {metric!r}")
-    if isinstance(metric, dict) and metric.get("goal", "minimize") not in ("minimize", "maximize"):
-        raise refuse(f"the metric's goal must be minimize or maximize, got {metric['goal']!r}")
-    parameters = dict(sorted(_flat(content.get("parameters"), refuse)))
-    for name, spec in parameters.items():
-        if method == "grid":
-            values = _grid_values(name, spec)
-            texts = [json.dumps(_meant(value), sort_keys=True) for value in values]
-            if twice := [value for i, value in enumerate(values) if texts[i] in texts[:i]]:
-                first = values[texts.index(json.dumps(_meant(twice[0]), sort_keys=True))]
-                raise refuse(
-                    f"the values of {name} must differ, got {first!r} and {twice[0]!r}: equal trials are one trial"
-                )
+    _check_metric(metric, bool(method == "bayes" or stopping), refuse)
+    try:
+        if stopping is not None:
+            hyperband(stopping)
+        parameters = dict(sorted(_flat(content.get("parameters"), refuse)))
+        for name, spec in parameters.items():
+            parameter(name, spec)
+            if method == "grid":
+                _check_differ(name, _grid_values(name, spec))
+    except SettingError as error:
+        raise error if str(path) in str(error) else refuse(str(error).removesuffix(".")) from error
     for key in ("name", "project", "entity"):
         if not isinstance(content.get(key), str | None):
             raise refuse(f"{key} must be a text, got {content[key]!r}")
@@ -204,6 +225,56 @@ def load_sweep(path: Path) -> Sweep:
     )
 
 
+def _method(content: Mapping[str, Any], refuse: Any) -> str:
+    """Return the method: the file's, or the one that W&B's scheduler would use."""
+    method, scheduler = content.get("method"), content.get("scheduler")
+    if scheduler is None:
+        if method not in METHODS:
+            raise refuse(f"method must be one of {', '.join(METHODS)}, got {method!r}.{did_you_mean(method, METHODS)}")
+        return str(method)
+    if not isinstance(scheduler, dict) or scheduler.get("engine") not in ("wandb", "optuna"):
+        engine = scheduler.get("engine") if isinstance(scheduler, dict) else scheduler
+        raise refuse(f"scheduler.engine must be optuna or wandb, got {engine!r}: there is no other engine here")
+    for key in scheduler:
+        if key != "engine":
+            known = "needs W&B's scheduler: leave it out" if key in _SCHEDULER_KEYS else "is unknown"
+            raise refuse(f"scheduler.{key} {known}, or start the sweep with `wandb sweep`")
+    allowed = METHODS if scheduler["engine"] == "wandb" else ("custom",)
+    if method not in allowed:
+        raise refuse(f"method must be one of {', '.join(allowed)} with the scheduler's engine, got {method!r}")
+    if content.get("early_terminate") is not None:
+        raise refuse("early_terminate must not stand beside a scheduler, as in W&B: leave one of them out")
+    return "bayes" if method == "custom" else str(method)
+
+
+def _check_metric(metric: object, needed: bool, refuse: Any) -> None:
+    if metric is None and not needed:
+        return
+    if not isinstance(metric, dict) or not isinstance(metric.get("name"), str):
+        raise refuse(f"metric must have the name of what to look at, got {metric!r}")
+    for key in metric:
+        if key not in _METRIC_KEYS:
+            raise refuse(
+                f"the metric must have name, goal and target alone, got '{key}'.{did_you_mean(key, _METRIC_KEYS)}"
+            )
+        if key.startswith("impute"):
+            raise refuse(f"metric.{key} has no counterpart here: leave it out. A failed trial counts as none")
+    if metric.get("goal", "minimize") not in ("minimize", "maximize"):
+        raise refuse(f"the metric's goal must be minimize or maximize, got {metric['goal']!r}")
+    target = metric.get("target", 0)
+    if isinstance(target, bool) or not isinstance(target, int | float) or not math.isfinite(target):
+        raise refuse(f"the metric's target must be a finite number, got {target!r}")
+
+
+def _check_differ(name: str, values: Sequence[Any]) -> None:
+    texts = [json.dumps(_meant(value), sort_keys=True) for value in values]
+    if twice := [value for i, value in enumerate(values) if texts[i] in texts[:i]]:
+        first = values[texts.index(json.dumps(_meant(twice[0]), sort_keys=True))]
+        raise SettingError(
+            f"the values of {name} must differ, got {first!r} and {twice[0]!r}: equal trials are one trial"
+        )
+
+
 def _flat(parameters: object, refuse: Any, prefix: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield each parameter's dotted name and description."""
     if not isinstance(parameters, dict) or not parameters:
@@ -216,7 +287,10 @@ def _flat(parameters: object, refuse: Any, prefix: str = "") -> Iterator[tuple[s
             yield from _flat(spec["parameters"], refuse, full)
             continue
         if unknown := set(spec) - PARAMETER_KEYS:
-            raise refuse(f"unknown key '{min(unknown)}' of {full}; known are {', '.join(sorted(PARAMETER_KEYS))}")
+            raise refuse(
+                f"unknown key '{min(unknown)}' of {full}; known are {', '.join(sorted(PARAMETER_KEYS))}."
+                f"{did_you_mean(min(unknown), PARAMETER_KEYS)}"
+            )
         if "values" in spec and (not isinstance(spec["values"], list) or not spec["values"]):
             raise refuse(f"the values of {full} must be a list of at least one, got {spec['values']!r}")
         try:

@@ -6,24 +6,24 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from gan_lightning.errors import SettingError
-from gan_lightning.sweeps.engine import check_with_engine, random_points
+from gan_lightning.sweeps.engine import best_trial, engine_of, random_points, target_reached
 from gan_lightning.sweeps.runner import Runner, all_points, trial_command
 from gan_lightning.sweeps.spec import Point, Sweep, load_sweep
-from gan_lightning.sweeps.trials import ENDED, Trial, claim_folder, read_trials
+from gan_lightning.sweeps.study import write_study
+from gan_lightning.sweeps.sweep_bar import SweepBar, state_of
+from gan_lightning.sweeps.trials import Trial, check_trials, claim_folder, read_trials
 from gan_lightning.system.shipped import found_by_name
 from gan_lightning.system.signals import BY_SIGNAL, heard
 from gan_lightning.system.terminal import console as plain_console
+from gan_lightning.system.trial_states import ENDED, in_words
 
 SOME_UNFINISHED = 1
 
@@ -43,6 +43,9 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--dir", type=Path, metavar="FOLDER", help="folder of the trials (default: runs/<its name>)")
     parser.add_argument("--retry-failed", action="store_true", help="run trials again that failed")
     parser.add_argument("--list", action="store_true", help="list the points and how they stand; run nothing")
+    parser.add_argument(
+        "--study", type=Path, metavar="FILE", help="write the trials as an SQLite study of Optuna's; run nothing"
+    )
     return parser
 
 
@@ -62,8 +65,6 @@ def main(arguments: Sequence[str]) -> int:
     if settings.workers < 1:
         raise SettingError(f"--workers must be at least 1, got {settings.workers}.")
     sweep = load_sweep(found_by_name(settings.file, "sweeps") or Path(settings.file))
-    if sweep.method != "grid" or sweep.early_terminate:
-        check_with_engine(sweep)
     if sweep.method == "bayes" and settings.index is not None:
         raise SettingError(
             f"--index must not be given to a Bayesian search, got {settings.index}: each point depends on the results "
@@ -75,15 +76,21 @@ def main(arguments: Sequence[str]) -> int:
     folder = settings.dir or Path("runs", sweep.name)
     refuse_run_folder(sweep, more)
     fingerprint = sweep.fingerprint(more)
+    if (engine := engine_of(sweep)) is not None:
+        fingerprint["engine"] = engine
     console = plain_console()
     if settings.list:
         console.print(_table(sweep, points, read_trials(folder)))
         return 0
+    if settings.study is not None:
+        write_study(folder, settings.study)
+        console.print(f"Study of {len(read_trials(folder))} trials: {settings.study}", soft_wrap=True)
+        return 0
+    check_trials(sweep, folder)
     chosen = points if settings.index is None or points is None else [points[settings.index]]
-    # A single point is checked when it starts.
-    if settings.index is None and (points is None or _unfinished(points, read_trials(folder))):
-        check_keys(sweep, folder, more)
-    claim_folder(folder, sweep.name, fingerprint)
+    if chosen is None or _unfinished(chosen, read_trials(folder)):
+        check_keys(sweep, folder, more, chosen if settings.index is not None else None)
+    claim_folder(folder, sweep.name, fingerprint, sweep.run_cap if points is None else len(points))
     return _run(sweep, folder, chosen, settings.workers, more, settings.retry_failed, console)
 
 
@@ -102,13 +109,21 @@ def refuse_run_folder(sweep: Sweep, more: Sequence[str]) -> None:
             )
 
 
-def check_keys(sweep: Sweep, folder: Path, more: Sequence[str] = ()) -> None:
+def check_keys(sweep: Sweep, folder: Path, more: Sequence[str] = (), points: Sequence[Point] | None = None) -> None:
     """Check every key of a sweep, every listed value and the ends of its ranges against the command line.
+
+    Model, data and measurements of each are made once, in a process of its own.
+
+    Args:
+        sweep: The sweep.
+        folder: Its folder.
+        more: Arguments to append to the file's.
+        points: Points to check instead.
 
     Raises:
         SettingError: Naming the key or value that the command line does not take.
     """
-    points = points_to_check(sweep)
+    points = points_to_check(sweep) if points is None else points
     with tempfile.TemporaryDirectory() as scratch:
         commands = []
         for point in points:
@@ -133,18 +148,8 @@ def check_keys(sweep: Sweep, folder: Path, more: Sequence[str] = ()) -> None:
 def points_to_check(sweep: Sweep) -> list[Point]:
     """Return a point, and others with one changed value each, for all listed values and ends of ranges."""
     first = sweep.grid()[0] if sweep.method == "grid" else random_points(sweep, 1)[0]
-    others = [
-        Point(0, {**first.parameters, name: value})
-        for name, spec in sweep.parameters.items()
-        for value in (spec.get("values") or _ends(spec))
-    ]
+    others = [Point(0, {**first.parameters, each.name: value}) for each in sweep.space for value in each.ends()]
     return list({point.id: point for point in (first, *others)}.values())
-
-
-def _ends(spec: Mapping[str, Any]) -> list[Any]:
-    """Return the ends of a range, if they are values themselves, unlike exponents."""
-    plain = spec.get("distribution") in (None, "uniform", "int_uniform", "log_uniform_values")
-    return [spec["min"], spec["max"]] if plain and {"min", "max"} <= set(spec) else []
 
 
 def _run(
@@ -158,10 +163,6 @@ def _run(
 ) -> int:
     """Run the trials under a progress bar, and report their ends."""
     total = len(points) if points is not None else sweep.run_cap
-    columns = (
-        TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )  # fmt: skip
     told: list[int] = []
 
     def end(number: int, frame: FrameType | None) -> None:
@@ -169,61 +170,61 @@ def _run(
         raise KeyboardInterrupt
 
     before = {number: signal.signal(number, end) for number in heard()}
-    with Progress(*columns, console=console) as bars:
-        bar = bars.add_task(sweep.name, total=total)
+    ids = None if points is None else {point.id for point in points}
+    progress = SweepBar(sweep.name, folder, total, ids, workers, console)
+    with progress.bars as bars:
 
         def update(event: str, trial: Trial) -> None:
             label = Point(trial.index, trial.parameters).label
             if event == "ended":
                 bars.print(f"{trial.index:>4} {label}: {_outcome(sweep, trial)}", soft_wrap=True, markup=False)
-            bars.update(bar, completed=len(_ended(points, read_trials(folder))))
+            progress.update()
 
-        bars.update(bar, completed=len(_ended(points, read_trials(folder))))
+        progress.update()
+        runner = Runner(
+            sweep, folder, workers=workers, more=more, retry_failed=retry_failed, on_event=update, on_wait=progress.look
+        )  # fmt: skip
         try:
-            Runner(
-                sweep, folder, workers=workers, more=more, retry_failed=retry_failed, on_event=update
-            ).run(points)  # fmt: skip
+            runner.run(points)
         except KeyboardInterrupt:
             console.print("Interrupted; start it again to go on.")
             return BY_SIGNAL + (told or [signal.SIGINT])[0]
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-    trials = read_trials(folder)
-    ended = _ended(points, trials)
-    chosen = None if points is None else {point.id for point in points}
-    counts = Counter(trial.status for trial in trials if chosen is None or trial.id in chosen)
-    states = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
-    console.print(f"{len(ended)} of {total} trials done ({states or 'none was started'}) in {folder}", soft_wrap=True)
-    # A Bayesian or random search may find no further point.
-    all_done = len(ended) == len(trials) if points is None else len(ended) == len(points)
-    return 0 if all_done else SOME_UNFINISHED
-
-
-def _ended(points: Sequence[Point] | None, trials: Sequence[Trial]) -> list[Trial]:
-    chosen = None if points is None else {point.id for point in points}
-    return [trial for trial in trials if trial.status in ENDED and (chosen is None or trial.id in chosen)]
+    trials, reached = progress.trials(), target_reached(sweep, read_trials(folder))
+    stands = in_words([state_of(trial) for trial in trials], total)
+    console.print(f"{sweep.name}: {stands}, in {folder}", soft_wrap=True)
+    if sweep.method != "grid" and (best := best_trial(sweep, trials)):
+        trial, value = best
+        label = Point(trial.index, trial.parameters).label
+        console.print(f"Best: trial {trial.index}, {sweep.metric_name} {value:.4f}: {label}", soft_wrap=True)
+    if reached:
+        console.print(f"The target was reached by trial {reached.index}: no further one was begun.")
+    # A Bayesian search may find no further point.
+    complete = points is None or reached or len(trials) == len(points)
+    return 0 if complete and all(trial.status in ENDED for trial in trials) else SOME_UNFINISHED
 
 
 def _unfinished(points: Sequence[Point], trials: Sequence[Trial]) -> bool:
-    return len(_ended(points, trials)) < len(points)
+    return bool({point.id for point in points} - {trial.id for trial in trials if trial.status in ENDED})
 
 
 def _outcome(sweep: Sweep, trial: Trial) -> str:
     if trial.error:
         return f"{trial.status}, {trial.error} (see {trial.folder / 'output.log'})"
-    name = (sweep.metric or {}).get("name")
+    name = sweep.metric_name
     values = trial.metric_history(name) if name else []
     return f"{trial.status} in {trial.seconds} s" + (f", {name} {values[-1]:.4f}" if values else "")
 
 
 def _table(sweep: Sweep, points: Sequence[Point] | None, trials: Sequence[Trial]) -> Table:
-    known = {trial.id: trial for trial in trials}
     listed = points if points is not None else [Point(trial.index, trial.parameters) for trial in trials]
-    table = Table(title=sweep.name)
+    states = {trial.id: state_of(trial) for trial in trials}
+    total = sweep.run_cap if points is None else len(points)
+    table = Table(title=f"{sweep.name}: {in_words([states[trial.id] for trial in trials], total)}")
     for column in ("Index", "Trial", "Parameters", "Status"):
         table.add_column(column, justify="right" if column == "Index" else "left")
     for point in listed:
-        status = known[point.id].status if point.id in known else "-"
-        table.add_row(str(point.index), point.id, point.label, status)
+        table.add_row(str(point.index), point.id, point.label, states.get(point.id, "-"))
     return table

@@ -8,6 +8,7 @@ import csv
 import json
 import math
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
@@ -16,15 +17,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gan_lightning.errors import SettingError
-from gan_lightning.sweeps.spec import with_environment
+from gan_lightning.sweeps.spec import Point, Sweep, with_environment
 from gan_lightning.system.files import SCHEMA_VERSION, write_json
 from gan_lightning.system.locks import lock
 
 Status = Literal["running", "finished", "stopped", "failed", "killed"]
-ENDED = ("finished", "stopped")
-"""States of a completed trial: run to its end, or given up by early stopping."""
-
 RECORD, SWEEP_RECORD, LOCK = "trial.json", "sweep.json", ".lock"
+_LOOKS, _LOOK_SECONDS = 2, 0.02
+"""Tries to lock a trial again: somebody who asks whether it is locked holds its lock for a moment."""
+
+_SHARED_RECORD = "a sweep's record", "Remove it if the trials beside it are those of this sweep."
+"""What `sweep.json` is, and the remedy if it is none."""
 
 
 @dataclass
@@ -70,6 +73,10 @@ class Trial:
         """Return the run folder of the last attempt, if it has made one."""
         runs = [name for name in self.run_folders() if name not in self.earlier_runs]
         return self.folder / runs[-1] if runs else None
+
+    def can_go_on(self) -> bool:
+        """Return whether an attempt was killed that has left a run to go on with."""
+        return self.status in ("running", "killed") and any(self.folder.glob("*/config.yaml"))
 
     def finished_run(self) -> Mapping[str, Any] | None:
         """Return the last attempt's `run.json`, if the run came to its end."""
@@ -152,38 +159,98 @@ def read_trials(folder: Path) -> list[Trial]:
     return sorted((read_trial(path) for path in folder.glob(f"*/{RECORD}")), key=lambda trial: (trial.index, trial.id))
 
 
-def claim_folder(folder: Path, name: str, fingerprint: Mapping[str, Any]) -> None:
-    """Note the trials' common facts in a sweep's folder; refuse a folder of trials with other facts.
+def read_sweep_record(folder: Path) -> dict[str, Any]:
+    """Return what all trials in a sweep's folder share: its name, command, method, metric and parameters.
 
     Raises:
-        SettingError: If the command or a configuration has changed since.
+        SettingError: There is no such record, or it is damaged or of another version.
     """
-    path, record = folder / SWEEP_RECORD, {"schema_version": SCHEMA_VERSION, "name": name, **fingerprint}
+    if not (folder / SWEEP_RECORD).is_file():
+        raise SettingError(
+            f"the folder must be a sweep's, got '{folder}', which has no {SWEEP_RECORD}. Give the folder that "
+            "`gan-lightning sweep` names at its end."
+        )
+    content = _read_record(folder / SWEEP_RECORD, *_SHARED_RECORD)
+    if lacking := sorted({"name", "method", "parameters"} - content.keys()):
+        raise _damaged(folder / SWEEP_RECORD, _SHARED_RECORD[0], KeyError(lacking[0]), _SHARED_RECORD[1])
+    return content
+
+
+def claim_folder(folder: Path, name: str, fingerprint: Mapping[str, Any], total: int | None = None) -> None:
+    """Note the trials' common facts in a sweep's folder; refuse a folder of trials with other facts.
+
+    Args:
+        folder: The sweep's folder.
+        name: The sweep's name.
+        fingerprint: The command, the configurations' content, the method, metric and space, and the engine.
+        total: Number of the sweep's trials.
+
+    Raises:
+        SettingError: The command, a configuration, a search's space or its engine has changed since.
+    """
+    path = folder / SWEEP_RECORD
+    record = {"schema_version": SCHEMA_VERSION, "name": name, **fingerprint, "total": total}
     if path.is_file() and any(folder.glob(f"*/{RECORD}")):
-        what, remedy = "a sweep's record", "Remove it if the trials beside it are those of this sweep."
-        earlier = _read_record(path, what, remedy)
+        earlier = _read_record(path, *_SHARED_RECORD)
         try:
             changed = _changes(earlier, record)
         except (KeyError, TypeError, AttributeError) as error:
-            raise _damaged(path, what, error, remedy) from error
+            raise _damaged(path, _SHARED_RECORD[0], error, _SHARED_RECORD[1]) from error
         if changed:
             raise SettingError(
                 f"the trials in '{folder}' must be trials of the same sweep, but {changed[0]}. "
                 "Choose another folder with --dir, or remove this one."
             )
-        return
+        if earlier == {key: value for key, value in record.items() if key != "schema_version"}:
+            return
     write_json(path, record)
 
 
+def check_trials(sweep: Sweep, folder: Path) -> None:
+    """Check that the trials in a sweep's folder are the sweep's, such as before a search learns from them.
+
+    Raises:
+        SettingError: A trial has other parameters, a value that the search cannot choose, or was changed by hand.
+    """
+    for trial in read_trials(folder):
+        own, theirs = set(sweep.parameters), set(trial.parameters)
+        wrong = None
+        if own != theirs:
+            name = min(own ^ theirs)
+            wrong = f"has {'no ' if name in own else ''}{name}"
+        elif Point(trial.index, trial.parameters).id != trial.id or trial.folder.name != trial.id:
+            wrong = f"is not called {Point(trial.index, trial.parameters).id}, as its parameters are"
+        elif sweep.method != "grid":
+            strange = [each.name for each in sweep.space if not each.contains(trial.parameters[each.name])]
+            wrong = f"has {strange[0]} = {trial.parameters[strange[0]]!r}, out of its range" if strange else None
+        if wrong:
+            raise SettingError(
+                f"the trials in '{folder}' must be trials of {sweep.path}, but '{trial.folder.name}' {wrong}. "
+                "Move it out of the folder, or choose another folder with --dir."
+            )
+
+
 def _changes(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return the changes of a sweep's record; an old record may lack the search space."""
+    """Return the changes of a sweep's record. A grid may get other values, and a search another target."""
     # Old records have names of variables. Their former values are unknown, so the present ones are taken.
     command = [with_environment(word) for word in earlier["command"]]
     changed = [] if command == now["command"] else [f"the command was '{' '.join(command)}'"]
     configs = earlier["configs"]
     changed += [f"{name} has changed" for name, own in now["configs"].items() if configs.get(name, own) != own]
-    if "parameters" in now and earlier.get("parameters", now["parameters"]) != now["parameters"]:
+    if now.get("method", "grid") == "grid":
+        return changed
+    if earlier.get("method", now["method"]) != now["method"]:
+        changed.append(f"the method was {earlier['method']}")
+    if earlier.get("parameters", now["parameters"]) != now["parameters"]:
         changed.append(f"the space that was searched was {earlier['parameters']}")
+    metric, was = (
+        (each.get("name"), each.get("goal", "minimize")) for each in (now["metric"], earlier.get("metric", {}))
+    )
+    if was != metric:
+        changed.append(f"the metric was {was[0]} ({was[1]})")
+    if earlier.get("engine") != now.get("engine"):
+        chosen_by = earlier.get("engine", "an engine without a name")
+        changed.append(f"its points were chosen by {chosen_by}, and this is {now['engine']}")
     return changed
 
 
@@ -210,6 +277,10 @@ def _locked(folder: Path, *, waits: bool) -> Iterator[int | None]:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         descriptor = lock(folder / LOCK, waits=waits)
+        for _ in range(_LOOKS):
+            if descriptor is None:
+                time.sleep(_LOOK_SECONDS)
+                descriptor = lock(folder / LOCK, waits=waits)
     except OSError as error:
         raise SettingError(
             f"trials must be on a file system with locks, got '{folder}': {error.strerror or error}. Choose another "

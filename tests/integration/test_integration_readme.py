@@ -15,6 +15,9 @@ from voc_tree import drawn_voc
 
 from gan_lightning.evaluation import TunedProbe
 from gan_lightning.figures import read_figures
+from gan_lightning.sweeps.engine import random_points
+from gan_lightning.sweeps.spec import load_sweep
+from gan_lightning.sweeps.trials import Trial, claim_folder
 
 ROOT = Path(__file__).parents[2]
 USERS = ROOT / "tests/extending/user_package"
@@ -305,12 +308,16 @@ def test_the_trainings_of_the_records_have_settings_that_there_are(gan_lightning
 def test_the_commands_on_many_runs_are_understood(gan_lightning, earlier_run, tmp_path):
     for name in ("configs", "sweeps"):
         (tmp_path / name).symlink_to(ROOT / name)
-    *sweeps, dashboard = (shlex.split(command)[1:] for command in OF_MANY_RUNS)
-    assert [words[0] for words in sweeps] == ["sweep"] * 3
+    sweeps, (dashboard,) = (
+        [shlex.split(command)[1:] for command in OF_MANY_RUNS if command.split()[1] == kind]
+        for kind in ("sweep", "dashboard")
+    )
+    assert len(sweeps) == 5
     for words in sweeps:  # trials of a shipped sweep are really run in test_integration_sweep
         end = words.index("--") if "--" in words else len(words)
         status, printed, errors = gan_lightning(*words[:end], *[] if "--list" in words else ["--list"], *words[end:])
-        assert (status, printed.count("seed_everything=")) == (0, 15), errors
+        points = 0 if "search_digits" in words[1] else 15  # a search's are not known beforehand
+        assert (status, printed.count("seed_everything=")) == (0, points), errors
     (tmp_path / "runs").symlink_to(earlier_run("quickstart").parents[1])
     status, printed, errors = gan_lightning(*dashboard)
     assert (status, "1 runs drawn, 0 left out" in printed) == (0, True), printed + errors
@@ -325,9 +332,22 @@ PYTHON = [
 ]
 
 
+def write_search(folder: Path) -> None:
+    """Write what a search leaves of its trials, but for the runs."""
+    sweep = load_sweep(ROOT / "sweeps/mgan/search_digits.yaml")
+    claim_folder(folder, sweep.name, sweep.fingerprint())
+    for point in random_points(sweep, 12):
+        trial = Trial(point.id, point.index, point.parameters, "finished", folder / point.id, run_folder="run")
+        (trial.folder / "run").mkdir(parents=True)
+        (trial.folder / "run/metrics.csv").write_text(f"{sweep.metric_name}\n0.{point.index:02}\n")
+        trial.write()
+
+
 @pytest.mark.parametrize(("page", "code"), PYTHON)
 def test_the_python_of_the_pages_runs(earlier_run, tmp_path, monkeypatch, capsys, page, code):
-    if "runs" in code:
+    if "sweeps.study" in code:
+        write_search(tmp_path / "runs/mgan-search-digits")
+    elif "runs" in code:
         (tmp_path / "runs").symlink_to(earlier_run("quickstart").parents[1])
         code = code.replace("runs/RUN", str(earlier_run("quickstart")))
     monkeypatch.chdir(tmp_path)
@@ -343,6 +363,8 @@ def test_the_python_of_the_pages_runs(earlier_run, tmp_path, monkeypatch, capsys
     if "toy" in code:
         assert re.search(r"^toy {'mean': 0\.0\d+, 'covariance': 0\.9\d+}$", printed, flags=re.MULTILINE)
         assert (tmp_path / "toy.svg").is_file()
+    elif "sweeps.study" in code:
+        assert "'model.init_args.class_weight': 0." in printed
     elif "chart.svg" in code:
         assert "a row: {" in printed
         assert (tmp_path / "chart.svg").is_file()

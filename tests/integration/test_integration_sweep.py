@@ -13,6 +13,7 @@ import yaml
 from reading import values
 
 from gan_lightning.dashboard.dashboard_command import main as dashboard
+from gan_lightning.errors import SettingError
 from gan_lightning.figures import read_figures
 from gan_lightning.sweeps import check
 from gan_lightning.sweeps.check import error_of
@@ -56,12 +57,12 @@ def checked_here(command: list[str], **settings: object) -> subprocess.Completed
 
 def test_a_trial_that_fails_says_why(sweep_file, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("gan_lightning.sweeps.sweep_command.subprocess", SimpleNamespace(run=checked_here))
-    # 11 generators do not divide 120 images: found when the model is built, not when the command line is read.
-    path = sweep_file({"model.init_args.generators": {"values": [11]}, "seed_everything": {"values": [1]}})
+    # Such a rate makes NaN of the images: found when they are looked at, not before.
+    path = sweep_file({"model.init_args.generator_lr": {"values": [1.0e30]}, "seed_everything": {"values": [1]}})
     assert main([str(path)]) == 1
     printed = capsys.readouterr().out
-    assert "0 of 1 trials done (1 failed) in runs/s" in printed
-    assert "model.fake_batch_size must be a multiple of generators (11), got 120" in printed
+    assert "s: 0 of 1, 1 failed, in runs/s" in printed
+    assert "failed, samples could not be measured (SettingError: samples's picture" in printed
     (record,) = tmp_path.glob("runs/s/*/trial.json")
     assert json.loads(record.read_text())["status"] == "failed"
 
@@ -69,24 +70,24 @@ def test_a_trial_that_fails_says_why(sweep_file, tmp_path, capsys, monkeypatch):
 @pytest.mark.slow
 def test_a_sweep_trains_each_point_and_goes_on_after_a_trial_that_fails(sweep_file, tmp_path, capsys, monkeypatch):
     monkeypatch.delenv("WANDB_MODE", raising=False)
-    # 11 generators do not divide 120 images: found when the model is built, not when the command line is read.
+    # Such a rate makes NaN of the images: found when they are looked at, not before.
     path = sweep_file(
-        {"model.init_args.generators": {"values": [10, 11]}, "seed_everything": {"values": [1]}},
+        {"model.init_args.generator_lr": {"values": [1.0e-4, 1.0e30]}, "seed_everything": {"values": [1]}},
         [*COMMAND, "--trainer.logger=WandbLogger"],
         metric={"name": "transfer/classifier/paper/accuracy"}, project="gans",
     )  # fmt: skip
     assert main([str(path), "--workers=2"]) == 1
     printed = capsys.readouterr().out
-    assert "1 of 2 trials done (1 failed, 1 finished) in runs/s" in printed
-    assert "model.fake_batch_size must be a multiple of generators (11), got 120" in printed
+    assert "s: 1 of 2, 1 failed, in runs/s" in printed
+    assert "failed, samples could not be measured (SettingError: samples's picture" in printed
     by_value = {
-        trial["parameters"]["model.init_args.generators"]: trial
+        trial["parameters"]["model.init_args.generator_lr"]: trial
         for trial in (json.loads(record.read_text()) for record in tmp_path.glob("runs/s/*/trial.json"))
     }
-    assert (by_value[10]["status"], by_value[11]["status"]) == ("finished", "failed")
-    run = tmp_path / "runs/s" / by_value[10]["id"] / by_value[10]["run_folder"]
+    assert (by_value[1e-4]["status"], by_value[1e30]["status"]) == ("finished", "failed")
+    run = tmp_path / "runs/s" / by_value[1e-4]["id"] / by_value[1e-4]["run_folder"]
     assert json.loads((run / "run.json").read_text())["seed"] == 1
-    assert yaml.safe_load((run / "config.yaml").read_text())["model"]["init_args"]["generators"] == 10
+    assert yaml.safe_load((run / "config.yaml").read_text())["model"]["init_args"]["generator_lr"] == 1e-4
     accuracy = values(run)["transfer/classifier/paper/accuracy"]
     assert f"transfer/classifier/paper/accuracy {accuracy:.4f}" in printed
     # What W&B's logger wrote lies below the trial's folder, and belongs to the sweep's project.
@@ -113,9 +114,27 @@ def test_a_key_that_the_command_line_does_not_take_is_named_before_the_first_tri
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize("arguments", [[], ["--index=1"]], ids=["all", "one"])
+def test_a_value_that_cannot_train_is_named_before_the_first_trial(sweep_file, tmp_path, monkeypatch, arguments):
+    monkeypatch.setattr("gan_lightning.sweeps.sweep_command.subprocess", SimpleNamespace(run=checked_here))
+    path = sweep_file({"model.init_args.shares_removed": {"values": [0, 9, 2]}})
+    with pytest.raises(SettingError, match=r"the point shares_removed=9 of .*: model\.shares_removed must be one of"):
+        main([str(path), *arguments])
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.mark.parametrize(
     ("point", "more", "message"),
     [
+        ({"model.init_args.shares_remvoed": 0}, [], "Did you mean model.init_args.shares_removed?"),
+        ({"anatomy.every_n_epoch": 1}, [], "'anatomy.every_n_epoch' Did you mean anatomy.every_n_epochs?"),
+        ({"modle.base_width": 4}, [], "Did you mean model?"),
+        ({"anatomy.every_n_epochs": None}, [], "Anatomy(every_n_epochs=None) cannot be made"),
+        (
+            {"transfer.every_n_epochs": "x"},
+            [],
+            "Parser key \"transfer.every_n_epochs\": Expected a <class 'int'>. Got value: x",
+        ),
         ({"no.such": 0}, [], "no.such"),
         ({"seed_everything": "many"}, [], "seed_everything"),
         ({"trainer.max_epochs": 3.0}, [], "trainer.max_epochs"),
@@ -221,8 +240,6 @@ def test_every_value_of_a_shipped_sweep_is_taken_by_the_command_line(path, every
     monkeypatch.setenv("GAN_LIGHTNING_SWEEP_POINT", "{}")
     sweep = load_sweep(path)
     assert sweep.name == f"{path.parent.name}-{path.stem}".replace("_", "-")
-    if sweep.method != "grid":
-        pytest.importorskip("sweeps.config", reason="needs the extra `sweeps`")
     points = covering(points_to_check(sweep))
     for number, point in enumerate(points if every else points[:: max(len(points) - 1, 1)]):
         point_file = tmp_path / f"{number}.json"
@@ -234,5 +251,5 @@ def test_every_value_of_a_shipped_sweep_is_taken_by_the_command_line(path, every
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_a_shipped_sweep_fits_wandbs_own_schema(path):
-    config = pytest.importorskip("sweeps.config", reason="needs the extra `sweeps`")
+    config = pytest.importorskip("sweeps.config", reason="needs W&B's package `sweeps`")
     assert config.schema_violations_from_proposed_config(yaml.safe_load(path.read_text())) == []

@@ -4,12 +4,14 @@ import errno
 import fcntl
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,10 +19,11 @@ import pytest
 
 from gan_lightning.errors import SettingError
 from gan_lightning.sweeps import engine, runner
-from gan_lightning.sweeps.runner import Runner, trial_command, trial_environment
+from gan_lightning.sweeps.runner import Runner, trial_command
 from gan_lightning.sweeps.spec import Sweep
 from gan_lightning.sweeps.sweep_command import points_to_check, refuse_run_folder
-from gan_lightning.sweeps.trials import claim_folder, read_trial, read_trials, trial_lock
+from gan_lightning.sweeps.trials import check_trials, claim_folder, read_trial, read_trials, trial_lock
+from gan_lightning.sweeps.worker import trial_environment
 from gan_lightning.system.files import SCHEMA_VERSION
 
 PROGRAM = """
@@ -260,6 +263,19 @@ def test_an_interrupted_sweep_ends_its_trials_and_goes_on_later(tmp_path):
     assert states(tmp_path) == {1: ("finished", 2), 2: ("finished", 1)}
 
 
+def test_a_look_at_a_lock_keeps_no_runner_from_its_trial(tmp_path):
+    with trial_lock(tmp_path / "a"):
+        pass
+    with (tmp_path / "a/.lock").open() as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        timer = threading.Timer(0.005, lambda: fcntl.flock(looking, fcntl.LOCK_UN))
+        timer.start()
+        assert trial_is_free(tmp_path / "a")
+        timer.join()
+    with trial_lock(tmp_path / "a"):
+        assert not trial_is_free(tmp_path / "a")
+
+
 def test_what_another_runner_holds_is_left_to_it(tmp_path):
     sweep = sweep_over(*range(6))
     with trial_lock(tmp_path / sweep.grid()[0].id) as held:
@@ -304,11 +320,19 @@ def test_a_folder_of_trials_of_another_sweep_is_refused(tmp_path, monkeypatch):
     record = tmp_path / "sweep.json"
     record.write_text(record.read_text().replace("--a=1", "--a=${envvar:A}"))
     monkeypatch.setenv("A", "1")
-    search = first | {"method": "bayes", "parameters": {"x": {"min": 0, "max": 1}}}
-    claim_folder(tmp_path, "s", search)
+    search = first | {"method": "bayes", "parameters": {"x": {"min": 0, "max": 1}}, "metric": {"name": "m"}}
+    search["engine"] = "optuna 5.0"
     record.write_text(json.dumps({"schema_version": SCHEMA_VERSION, "name": "s"} | search))
-    with pytest.raises(SettingError, match="the space that was searched was"):
-        claim_folder(tmp_path, "s", search | {"parameters": {"x": {"min": 0, "max": 2}}})
+    claim_folder(tmp_path, "s", search | {"metric": {"name": "m", "target": 3}}, total=30)
+    assert json.loads(record.read_text())["total"] == 30
+    for change, message in (
+        ({"parameters": {"x": {"min": 0, "max": 2}}}, "the space that was searched was"),
+        ({"method": "random"}, "the method was bayes"),
+        ({"metric": {"name": "m", "goal": "maximize"}}, r"the metric was m \(minimize\)"),
+        ({"engine": "optuna 6.1"}, "its points were chosen by optuna 5.0, and this is optuna 6.1"),
+    ):
+        with pytest.raises(SettingError, match=message):
+            claim_folder(tmp_path, "s", search | change)
 
 
 @pytest.mark.parametrize(
@@ -429,76 +453,127 @@ def test_a_sweep_that_says_where_runs_go_is_refused(where):
             refuse_run_folder(sweep, more)
 
 
-class TestWithWandbsEngine:
-    @pytest.fixture(autouse=True)
-    def _engine(self):
-        pytest.importorskip("sweeps.config", reason="needs the extra `sweeps`")
-
-    def test_a_random_search_has_the_same_points_every_time_and_leaves_the_random_state_alone(self):
-        import random
-
-        sweep = sweep_over(method="random", run_cap=20, parameters={"x": {"min": 0.0, "max": 1.0}})
-        points, afterwards = [], []
-        for seed in (1, 2):
-            random.seed(seed)
-            points.append(engine.random_points(sweep, 20))
-            afterwards.append(random.random())
-        assert afterwards[0] != afterwards[1], "the search's own seed was left behind"
-        assert points[0] == points[1]
-        points = points[0]
-        assert len({point.id for point in points}) == 20
-        assert all(0 <= point.parameters["x"] <= 1 for point in points)
-        json.dumps([point.parameters for point in points])
-
-    def test_a_random_search_of_few_values_ends_when_all_were_tried(self):
-        points = engine.random_points(sweep_over(1, 2, 3, method="random", run_cap=50), 50)
-        assert sorted(point.parameters["x"] for point in points) == [1, 2, 3]
-
-    def test_bayesian_search_goes_where_the_metric_is_best_and_goes_on_after_a_stop(self, tmp_path):
-        space = {"x": {"min": -10.0, "max": 10.0}}
-        Runner(sweep_over(method="bayes", run_cap=4, parameters=space), tmp_path, workers=2).run()
-        assert len(read_trials(tmp_path)) == 4
-        Runner(sweep_over(method="bayes", run_cap=12, parameters=space), tmp_path).run()
-        trials = read_trials(tmp_path)
-        assert [trial.index for trial in trials] == list(range(12))
-        assert {trial.attempts for trial in trials} == {1}
-        # The score is x itself: an engine that is told the scores looks near 10 in the end.
-        assert sum(trial.parameters["x"] for trial in trials[6:]) / 6 > 5
-
-    def test_three_runners_of_one_search_try_as_many_points_as_it_may(self, tmp_path):
-        sweep = sweep_over(method="bayes", run_cap=6, parameters={"x": {"min": -10.0, "max": 10.0}})
-        together(lambda _: Runner(sweep, tmp_path).run(), 3)
-        trials = read_trials(tmp_path)
-        assert [trial.index for trial in trials] == list(range(6))
-        assert {(trial.status, trial.attempts) for trial in trials} == {("finished", 1)}
-
-    def test_a_search_for_a_metric_that_no_run_logs_ends_after_the_first(self, tmp_path):
-        space, metric = {"x": {"min": -10.0, "max": 10.0}}, {"name": "scroe", "goal": "maximize"}
-        sweep = sweep_over(method="bayes", run_cap=6, parameters=space, metric=metric)
-        for _ in range(2):
-            with pytest.raises(SettingError, match=r"what the runs log, got 'scroe'; .* has logged score, step"):
-                Runner(sweep, tmp_path).run()
-            assert [trial.status for trial in read_trials(tmp_path)] == ["finished"]
-
-    def test_early_stopping_ends_a_trial_that_falls_behind_and_records_it_as_done(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(runner, "EARLY_STOP_SECONDS", 0.1)
-        stopping = {"type": "hyperband", "min_iter": 1, "eta": 2}
-        Runner(sweep_over(5, 4, 3), tmp_path).run()  # what others have reached
-        parameters = {"x": {"values": [1]}, "steps": {"value": 3000}, "pause": {"value": 0.1}}
-        Runner(sweep_over(early_terminate=stopping, parameters=parameters), tmp_path).run()
-        assert states(tmp_path)[1] == ("stopped", 1)
-        Runner(sweep_over(early_terminate=stopping, parameters=parameters), tmp_path).run()
-        assert states(tmp_path)[1] == ("stopped", 1)
-
-    def test_what_wandbs_schema_refuses_is_named(self):
-        sweep = sweep_over(
-            method="random", run_cap=2, parameters={"x": {"distribution": "unifrom", "min": 0, "max": 1}}
-        )
-        with pytest.raises(SettingError, match="W&B's schema"):
-            engine.check_with_engine(sweep)
+def test_a_random_search_has_the_same_points_every_time_and_leaves_the_random_state_alone():
+    sweep = sweep_over(method="random", run_cap=20, parameters={"x": {"min": 0.0, "max": 1.0}})
+    points, afterwards = [], []
+    for seed in (1, 2):
+        random.seed(seed)
+        points.append(engine.random_points(sweep, 20))
+        afterwards.append(random.random())
+    assert afterwards[0] != afterwards[1], "the search's own seed was left behind"
+    assert points[0] == points[1]
+    assert engine.random_points(sweep, 7) == points[0][:7]
+    assert len({point.id for point in points[0]}) == 20
+    assert all(0 <= point.parameters["x"] <= 1 for point in points[0])
 
 
-def test_without_wandbs_engine_the_message_says_how_to_install_it(monkeypatch):
-    monkeypatch.setitem(sys.modules, "sweeps", None)
-    with pytest.raises(SettingError, match=r"pip install 'gan-lightning\[sweeps\]'"):
-        engine.random_points(sweep_over(method="random", run_cap=2), 2)
+def test_a_random_search_of_few_values_ends_when_all_were_tried():
+    points = engine.random_points(sweep_over(1, 2, 3, method="random", run_cap=50), 50)
+    assert sorted(point.parameters["x"] for point in points) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("goal", ["minimize", "maximize"])
+@pytest.mark.parametrize("method", ["grid", "random"])
+def test_no_trial_begins_any_more_once_one_has_reached_the_target(tmp_path, method, goal):
+    values = range(1, 9)
+    metric = {"name": "score", "goal": goal, "target": 4.0}
+    sweep = sweep_over(*values, method=method, run_cap=8, metric=metric)
+    Runner(sweep, tmp_path).run()
+    begun = list(states(tmp_path))
+    reached = [value for value in begun if (value >= 4 if goal == "maximize" else value <= 4)]
+    assert (reached, len(begun) < 8) == (begun[-1:], True)
+    Runner(sweep, tmp_path).run()
+    assert list(states(tmp_path)) == begun
+
+
+def test_a_killed_trial_goes_on_with_its_run_and_one_that_failed_begins_anew(tmp_path):
+    program = PROGRAM.replace(
+        'print("epoch 0")', 'print(options.get("ckpt_path"), flush=True); (run / "config.yaml").touch()'
+    )
+    sweep = replace(sweep_over(1, 13), program=program)
+
+    def interrupt(event, trial):
+        if event == "started":
+            wait_for(lambda: list(tmp_path.glob("*/*/metrics.csv")))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Runner(sweep, tmp_path, more=["--slow=1"], on_event=interrupt).run()
+    for _ in range(2):
+        Runner(sweep, tmp_path, retry_failed=True).run()
+    killed, failed = read_trials(tmp_path)
+    assert states(tmp_path) == {1: ("finished", 2), 13: ("failed", 2)}
+    said = [(trial.folder / "output.log").read_text() for trial in (killed, failed)]
+    assert [[line for line in text.split() if line in ("None", "last")] for text in said] == [
+        ["None", "last"],
+        ["None", "None"],
+    ]
+
+
+def test_a_trial_that_is_left_behind_while_a_runner_works_is_taken_up_by_it(tmp_path):
+    sweep = sweep_over(1, 2)
+    with ExitStack() as elsewhere:
+
+        def leave(event, trial):
+            assert (event, trial.parameters["x"]) in {("started", 2), ("ended", 2), ("started", 1), ("ended", 1)}
+            elsewhere.close()
+
+        assert elsewhere.enter_context(trial_lock(tmp_path / sweep.grid()[0].id)) is not None
+        Runner(sweep, tmp_path, on_event=leave).run()
+    assert states(tmp_path) == {1: ("finished", 1), 2: ("finished", 1)}
+
+
+def test_early_stopping_ends_a_trial_that_falls_behind_and_keeps_its_figures(tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "EARLY_STOP_SECONDS", 0.05)
+    stopping = {"type": "hyperband", "min_iter": 1, "eta": 2}
+    Runner(sweep_over(5, 4, 3), tmp_path).run()  # what others have reached
+    parameters = {"x": {"values": [1]}, "steps": {"value": 3000}, "pause": {"value": 0.1}}
+    Runner(sweep_over(early_terminate=stopping, parameters=parameters), tmp_path).run()
+    assert states(tmp_path)[1] == ("stopped", 1)
+    Runner(sweep_over(early_terminate=stopping, parameters=parameters), tmp_path).run()
+    assert states(tmp_path)[1] == ("stopped", 1)
+    (stopped,) = [trial for trial in read_trials(tmp_path) if trial.status == "stopped"]
+    assert stopped.metric_history("score")[0] == 1.0
+
+
+@pytest.mark.parametrize("more", [{"early_terminate": {"type": "hyperband", "min_iter": 1}}, {"target": 0.5}])
+def test_a_sweep_that_looks_at_a_metric_that_no_run_logs_ends_after_the_first(tmp_path, more):
+    metric = {"name": "scroe", "goal": "maximize"} | {k: v for k, v in more.items() if k == "target"}
+    sweep = sweep_over(1, 2, metric=metric, early_terminate=more.get("early_terminate"))
+    with pytest.raises(SettingError, match=r"got 'scroe'; .* has logged score, step .* Did you mean score\?"):
+        Runner(sweep, tmp_path).run()
+    assert states(tmp_path) == {1: ("finished", 1)}
+
+
+def test_an_error_is_kept_whole(tmp_path):
+    said = (
+        "usage: gan-lightning\n"
+        'error: Parser key "anatomy.every_n_epochs":\n'
+        "  Does not validate against any of the Union subtypes\n"
+        "    - ValueError: not an int\n"
+        "\n"
+        "wandb: bye\n"
+    )
+    Runner(replace(sweep_over(1), program=f"raise SystemExit({said!r})"), tmp_path).run()
+    (trial,) = read_trials(tmp_path)
+    assert trial.error == (
+        'error: Parser key "anatomy.every_n_epochs": Does not validate against any of the Union subtypes '
+        "- ValueError: not an int"
+    )
+
+
+def test_a_trial_of_another_sweep_or_of_another_version_of_its_file_is_named(tmp_path):
+    search = sweep_over(method="random", run_cap=2, parameters={"x": {"min": 0.0, "max": 4.0}})
+    Runner(search, tmp_path).run()
+    check_trials(search, tmp_path)
+    for changed, message in (
+        ({"x": {"min": 0.0, "max": 4.0}, "y": {"value": 1}}, "has no y"),
+        ({"z": {"min": 0.0, "max": 4.0}}, "has x"),
+        ({"x": {"min": 7.0, "max": 8.0}}, r"has x = \d\.\d+, out of its range"),
+    ):
+        with pytest.raises(SettingError, match=f"trials of s.yaml, but '.*' {message}. Move it out of the folder"):
+            check_trials(replace(search, parameters=changed), tmp_path)
+    first = read_trials(tmp_path)[0]
+    (first.folder / "trial.json").write_text((first.folder / "trial.json").read_text().replace('"x": ', '"x": 1'))
+    with pytest.raises(SettingError, match=r"is not called .*, as its parameters are"):
+        check_trials(replace(search, method="grid"), tmp_path)

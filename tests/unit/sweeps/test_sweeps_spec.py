@@ -41,12 +41,11 @@ def test_a_grid_has_names_in_alphabetical_order_and_the_last_one_changes_fastest
 
 
 def test_the_grid_is_that_of_wandbs_own_engine(sweep_file):
-    from gan_lightning.sweeps.engine import wandb_engine
-
-    engine = pytest.importorskip("sweeps.config", reason="needs the extra `sweeps`") and wandb_engine()
+    engine = pytest.importorskip("sweeps", reason="needs W&B's package `sweeps`")
     sweep = load_sweep(sweep_file())
+    config = {"method": "grid", "parameters": {name: dict(spec) for name, spec in sweep.parameters.items()}}
     theirs = []
-    while (run := engine.next_run(sweep.engine_config, theirs)) is not None:
+    while (run := engine.next_run(config, theirs)) is not None:
         theirs.append(run)
     ours = [{name: {"value": value} for name, value in point.parameters.items()} for point in sweep.grid()]
     assert [run.config for run in theirs] == ours
@@ -250,10 +249,60 @@ def test_a_variable_of_the_environment_is_part_of_what_trials_share(sweep_file, 
     assert str(config) in prints[0]["configs"]
 
 
-def test_a_searchs_space_is_part_of_what_trials_share_and_a_grids_values_are_not(sweep_file):
-    def fingerprint(high: int, **more) -> dict:
-        return load_sweep(sweep_file(parameters={"a": {"min": 0, "max": high}}, **more)).fingerprint()
+SEARCH = {"method": "bayes", "run_cap": 3, "metric": {"name": "x", "goal": "maximize"}}
 
-    assert fingerprint(2) == fingerprint(3)
-    search = {"method": "bayes", "run_cap": 3, "metric": {"name": "x"}}
-    assert fingerprint(2, **search) != fingerprint(3, **search)
+
+def test_the_method_of_wandbs_scheduler_is_understood(sweep_file):
+    custom = SEARCH | {"method": "custom", "scheduler": {"engine": "optuna"}}
+    assert load_sweep(sweep_file(**custom)).method == "bayes"
+    assert load_sweep(sweep_file(scheduler={"engine": "wandb"})).method == "grid"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"scheduler": {"engine": "ax"}}, "scheduler.engine must be optuna or wandb, got 'ax'"),
+        ({"scheduler": {"engine": "optuna"}}, "method must be one of custom with the scheduler's engine, got 'bayes'"),
+        ({"method": "custom", "scheduler": {"engine": "wandb"}}, "method must be one of grid, random, bayes with"),
+        ({"method": "custom"}, "method must be one of grid, random, bayes, got 'custom'"),
+        (
+            {"method": "custom", "scheduler": {"engine": "optuna", "source": "a.py", "optimizer": "f"}},
+            "scheduler.source needs W&B's scheduler",
+        ),
+        (
+            {"method": "custom", "scheduler": {"engine": "optuna"}, "early_terminate": {"type": "hyperband"}},
+            "early_terminate must not stand beside a scheduler",
+        ),
+        ({"metric": {"name": "x", "goals": "maximize"}}, "got 'goals'. Did you mean goal?"),
+        ({"metric": {"name": "x", "impute": "best"}}, "metric.impute has no counterpart here"),
+        ({"metric": {"name": "x", "target": "0.9"}}, "target must be a finite number, got '0.9'"),
+        ({"methd": "bayes"}, "Did you mean method?"),
+        ({"parameters": {"a": {"min": 0, "max": 1, "distribution": "unifrom"}}}, "Did you mean uniform?"),
+        ({"parameters": {"a": {"mu": 0, "sigma": 1}}}, "distribution of a must be one of constant"),
+        ({"parameters": {"a": {"min": "1e-4", "max": 1.0}}}, "write 0.0001 (uniform), got '1e-4'"),
+        ({"parameters": {"a": {"min": 1, "max": 1.0}}}, "max of a must be above min, 1 (uniform), got 1.0"),
+        ({"parameters": {"a": {"min": 3, "max": 1}}}, "max of a must be above min, 3 (int_uniform), got 1"),
+        (
+            {"parameters": {"a": {"min": 0, "max": 1, "distribution": "log_uniform_values"}}},
+            "min of a must be above 0, for it has a logarithm",
+        ),
+        ({"parameters": {"a": {"min": 0, "distribution": "uniform"}}}, "a must have max with the distribution uniform"),
+        ({"parameters": {"a": {"sigma": 0, "distribution": "normal"}}}, "sigma of a must be above 0"),
+        ({"parameters": {"a": {"q": 1, "distribution": "beta"}}}, "a must not have q with the distribution beta"),
+        ({"parameters": {"a": {"values": [1, 2], "probabilities": [1.0]}}}, "probabilities of a must be 2 numbers"),
+        ({"parameters": {"a": {"values": [1, 2], "probabilities": [0.5, 0.4]}}}, "must add up to 1, not 0.9"),
+        ({"early_terminate": {"type": "hyperbnd"}}, "early_terminate.type must be hyperband, got 'hyperbnd'"),
+        ({"early_terminate": {"type": "hyperband"}}, "must have min_iter, or max_iter and s, got neither"),
+        ({"early_terminate": {"type": "hyperband", "min_iter": 0}}, "min_iter must be a whole number of at least 1"),
+        ({"early_terminate": {"type": "hyperband", "min_iter": 1, "eta": 1}}, "eta must be above 1, got 1"),
+        ({"early_terminate": {"type": "hyperband", "min_iter": 1, "etta": 2}}, "got 'etta'. Did you mean eta?"),
+        ({"early_terminate": {"type": "hyperband", "max_iter": 9}}, "early_terminate.s must be a whole number"),
+        ({"early_terminate": {"type": "hyperband", "max_iter": 2, "s": 3}}, "max_iter must be at least eta"),
+        ({"early_terminate": {"type": "hyperband", "min_iter": 1, "strict": 1}}, "strict must be true or false"),
+    ],
+)
+def test_what_a_search_cannot_be_is_refused_with_its_name(sweep_file, changes, message):
+    with pytest.raises(SettingError) as refused:
+        load_sweep(sweep_file(**(SEARCH | changes)))
+    assert message in str(refused.value)
+    assert "sweep.yaml" in str(refused.value)
