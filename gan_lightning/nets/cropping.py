@@ -30,7 +30,11 @@ def random_crop(images: Images, size: int) -> Float[Tensor, "batch channels {siz
 
 
 def random_scaled_crop(
-    image: Num[Tensor, "channels height width"], size: int, scales: tuple[float, float], rng: torch.Generator
+    image: Num[Tensor, "channels height width"],
+    size: int,
+    scales: tuple[float, float],
+    rng: torch.Generator,
+    device: torch.device | None = None,
 ) -> Float[Tensor, "channels {size} {size}"]:
     """Cut a square out of an image at a random place and scale, mirror it with probability 1/2, and resize it.
 
@@ -42,6 +46,7 @@ def random_scaled_crop(
         size: Edge of the result, pixels.
         scales: The smallest and the largest scale.
         rng: On the CPU; for scale, place and mirror.
+        device: Device to resize on; by default the image's.
 
     Source:
         philkr/voc-classification, the settings of train_cls.py, and the layer `Transformation` of its Caffe.
@@ -52,7 +57,7 @@ def random_scaled_crop(
     scale, down, right, mirror = torch.rand(4, generator=rng).tolist()
     edge = max(1, min(round(size * (least + scale * (most - least))), height, width))
     top, left = round(down * (height - edge)), round(right * (width - edge))
-    square = image[None, :, top : top + edge, left : left + edge].float()
+    square = image[None, :, top : top + edge, left : left + edge].to(device or image.device).float()
     square = F.interpolate(square, (size, size), mode="bilinear", align_corners=False)[0]
     return square.flip(-1) if mirror < 0.5 else square
 

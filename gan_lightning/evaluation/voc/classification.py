@@ -10,7 +10,7 @@ Deviation:
 
 import copy
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -170,7 +170,7 @@ def classify(
         protocol: Settings of the training.
         seed: For new weights, the order of the images, squares and dropout.
         name: The extractor's, for the progress.
-        progress: Called after each step.
+        progress: Called after each step and each tested image.
 
     Returns:
         Records of each row, for each trained part.
@@ -191,11 +191,12 @@ def classify(
         for weights, stages in rows.items():
             for part in trained:
                 started = time.perf_counter()
-                told = partial(report, f"{name} VOC classification, {part} trained, {weights} weights")
+                what = f"{name} VOC classification, {part}, {weights} weights"
                 network = _LabelledNetwork(stages, part, images, protocol, seed)
                 with frozen({f"frozen layers below {part}": network.front}):
-                    network.fit(images, train.labels, protocol, seed, told)
-                    logits = network.answers(DecodedFiles(test.paths, channels, keep=0), protocol, seed)
+                    network.fit(images, train.labels, protocol, seed, partial(report, f"{what}: steps"))
+                    tested = DecodedFiles(test.paths, channels, keep=0)
+                    logits = network.answers(tested, protocol, seed, partial(report, f"{what}: images tested"))
                 precisions = class_precisions(logits, test.labels, classes)
                 records.append(ClassificationRecord(weights, part, precisions, time.perf_counter() - started))
         return records
@@ -289,6 +290,9 @@ class _LabelledNetwork:
     def __call__(self, squares: Tensor) -> Tensor:
         return self.head(self.stages(squares) / self.scale)
 
+    def _squares(self, images: Iterable[Tensor], size: int, rng: torch.Generator) -> Tensor:
+        return signed(torch.stack([random_scaled_crop(each, size, self.scales, rng, self.device) for each in images]))
+
     @torch.enable_grad()
     def fit(
         self,
@@ -312,8 +316,8 @@ class _LabelledNetwork:
             while len(order) < protocol.batch_size:
                 order += torch.randperm(len(images), generator=rng).tolist()
             batch, order = order[: protocol.batch_size], order[protocol.batch_size :]
-            squares = [random_scaled_crop(images[at], protocol.size, self.scales, rng) for at in batch]
-            loss = known_loss(self(signed(torch.stack(squares)).to(self.device)), labels[batch].to(self.device))
+            squares = self._squares((images[at] for at in batch), protocol.size, rng)
+            loss = known_loss(self(squares), labels[batch].to(self.device))
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(self.rest.parameters(), protocol.gradient_norm)
@@ -322,7 +326,9 @@ class _LabelledNetwork:
             told(iteration + 1, protocol.iterations)
 
     @torch.no_grad()
-    def answers(self, images: DecodedFiles, protocol: ClassificationProtocol, seed: int) -> Float[Tensor, "images 20"]:
+    def answers(
+        self, images: DecodedFiles, protocol: ClassificationProtocol, seed: int, told: Callable[[int, int], None]
+    ) -> Float[Tensor, "images 20"]:
         """Return the sums of the logits over random squares, on the CPU.
 
         Raises:
@@ -331,9 +337,9 @@ class _LabelledNetwork:
         rng = torch.Generator().manual_seed(seed)
         self.stages.eval(), self.head.eval()
         found = []
-        for image in images:
-            squares = [random_scaled_crop(image, protocol.size, self.scales, rng) for _ in range(protocol.crops)]
-            found.append(self(signed(torch.stack(squares)).to(self.device)).sum(dim=0))
+        for done, image in enumerate(images, start=1):
+            found.append(self(self._squares([image] * protocol.crops, protocol.size, rng)).sum(dim=0))
+            told(done, len(images))
         logits = torch.stack(found).cpu()
         check_finite(logits, protocol.learning_rate)
         return logits

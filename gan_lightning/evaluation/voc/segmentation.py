@@ -187,11 +187,11 @@ def segment(
         records = []
         for weights, stages in rows.items():
             started = time.perf_counter()
-            told = partial(report, f"{name} VOC segmentation, {weights} weights")
+            what = f"{name} VOC segmentation, {weights} weights"
             torch.manual_seed(seed)
             network = fcn(stages, images, channels, protocol, seed)
-            _fit(network, images, train, protocol, seed, told)
-            counts = _tested(network, test, channels, protocol, told)
+            _fit(network, images, train, protocol, seed, partial(report, f"{what}: steps"))
+            counts = _tested(network, test, channels, protocol, partial(report, f"{what}: images tested"))
             overlaps = intersection_over_union(counts)
             named = {PIXEL_CLASSES[value]: overlaps[value].item() for value in measured}
             records.append(SegmentationRecord(weights, named, pixel_accuracy(counts), time.perf_counter() - started))
@@ -269,9 +269,11 @@ def _tested(
     network.eval()
     device = network.kernel.device
     total = torch.zeros(len(PIXEL_CLASSES), len(PIXEL_CLASSES), dtype=torch.int64)
-    for image, each in zip(DecodedFiles([each.path for each in test], channels, keep=0), test, strict=True):
+    images = DecodedFiles([each.path for each in test], channels, keep=0)
+    for done, (image, each) in enumerate(zip(images, test, strict=True), start=1):
         scores = network(signed(image.to(device))[None])[0]
         check_finite(scores, protocol.learning_rate)
         truth = read_mask(each.mask).long().to(device)
         total += confusion(scores.argmax(dim=0), truth, len(PIXEL_CLASSES)).cpu()
+        told(done, len(test))
     return total

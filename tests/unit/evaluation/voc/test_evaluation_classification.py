@@ -104,12 +104,14 @@ def test_units_of_frozen_layers_drop_out_in_training_alone(lists):
     seen = []
     for layer in dropouts:
         layer.register_forward_hook(lambda layer, *_: seen.append(layer.training))
-    network.fit(images, lists[0].labels, protocol, 0, lambda done, total: None)
+    told = []
+    network.fit(images, lists[0].labels, protocol, 0, lambda *counts: told.append(counts))
     assert seen == [True, True]
-    first, second = (network.answers(images, protocol, 0) for _ in range(2))
+    first, second = (network.answers(images, protocol, 0, lambda *counts: told.append(counts)) for _ in range(2))
+    assert told == [(1, 1), *[(done, 16) for done in range(1, 17)] * 2]
     assert not any(seen[2:])
     assert torch.equal(first, second)
-    assert not torch.equal(first, network.answers(images, protocol, 1))  # other squares
+    assert not torch.equal(first, network.answers(images, protocol, 1, lambda *counts: None))  # other squares
 
 
 def test_fc8_starts_anew_and_the_layers_before_it_are_scaled_by_images(lists):
