@@ -204,6 +204,8 @@ LAYOUTS = {
             "‖z - E(G(z))‖": "reconstruction/latent/distance",
             "to another latent": "reconstruction/latent/distance_to_another",
             "share of that": "reconstruction/latent/share",
+            "‖G(z) - G(E(G(z)))‖": "reconstruction/generated/distance",
+            "to another generated image": "reconstruction/generated/distance_to_another",
         },
         digits=2,
     ),
