@@ -164,10 +164,10 @@ class ImageFolder(ImageData):
         samples = self.samples(split)[: self.limit]
         files, labels = [file for file, _ in samples], torch.tensor([label for _, label in samples])
         title = f"{self.name}-{split}"
-        if split == "train" and self.crop_from is not None:
-            pixels, sizes = decoded_whole(files, self.whole_size, self.cache_dir, title, self.channels)
-            return RectangleStore(pixels, sizes, labels, self.channels, self.image_size)
         with settings_of(self):
+            if split == "train" and self.crop_from is not None:
+                pixels, sizes = decoded_whole(files, self.whole_size, self.cache_dir, title, self.channels)
+                return RectangleStore(pixels, sizes, labels, self.channels, self.image_size)
             pixels = decoded(files, self.whole_size, None, self.cache_dir, title, self.channels)
         return ImageStore(pixels, labels)
 
