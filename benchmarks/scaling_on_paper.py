@@ -10,6 +10,10 @@ are given, and no measurement:
 - a sum over n GPUs moves 2 (n - 1) / n times its bytes through the slowest link of each, at `within` bytes a second
   inside of a node and `between` to other nodes, and waits `latency` seconds 2 log2(n) times, up a tree and down again;
 - an exchange waits for the whole backward pass, and the step for the exchange: nothing overlaps.
+
+With `--images` a second table has the hours of a training of `--epochs`, with the same batch on each GPU:
+
+    python benchmarks/scaling_on_paper.py --settings "BiGAN, images" "BiGAN, E at 112" --gpus 8 --images 1281167
 """
 
 import argparse
@@ -66,6 +70,7 @@ SETTINGS: Mapping[str, Setting] = {
     ),
     "BiGAN, MNIST": Setting(lambda: BiGAN(1, 28, PermutationInvariantNetworks()), 1, 28, 128, 1),
     "BiGAN, images": Setting(lambda: BiGAN(3, 64, ImageNetworks()), 3, 64, 128, 1),
+    "BiGAN, E at 112": Setting(lambda: BiGAN(3, 112, ImageNetworks()), 3, 112, 128, 1),
     "JLR, images": Setting(lambda: LatentRegressor(3, 64, ImageNetworks(), joint_weight=0.25), 3, 64, 128, 1),
     "Autoencoder, images": Setting(lambda: Autoencoder(3, 64, ImageNetworks()), 3, 64, 128, 1),
     "SelfExGAN, MNIST": Setting(lambda: SelfExGAN(1, 32, "mnist"), 1, 32, 64, 2),
@@ -78,12 +83,14 @@ class Step:
     """What a training step takes.
 
     Attributes:
+        images: Of the batch of a process.
         weights: Of the model.
         values: That all its exchanges sum up, gradients of all optimizers' weights.
         operations: Additions and multiplications of a process.
         exchanges: Of gradients.
     """
 
+    images: int
     weights: int
     values: int
     operations: int
@@ -104,7 +111,7 @@ def counted(setting: Setting) -> Step:
         trainer.fit(model, DataLoader(data, batch_size=len(images)))
     values = sum(p.numel() for one in trainer.optimizers for group in one.param_groups for p in group["params"])
     weights = sum(weight.numel() for weight in model.parameters())
-    return Step(weights, values, counter.get_total_flops(), setting.exchanges)
+    return Step(setting.batch_size, weights, values, counter.get_total_flops(), setting.exchanges)
 
 
 @dataclass(frozen=True)
@@ -152,6 +159,21 @@ def table(steps: Mapping[str, Step], rates: Rates, gpus: Sequence[int], shares: 
         yield f"| {' | '.join(cells)} |"
 
 
+def training_table(
+    steps: Mapping[str, Step], rates: Rates, gpus: Sequence[int], shares: Sequence[float], images: int, epochs: int
+) -> Iterator[str]:
+    """Yield the lines of a table of images a second and hours, which follow from the rates."""
+    cases = [(count, share) for count in (1, *gpus) for share in shares]
+    columns = ["model", "images/s of one GPU", *(f"hours, {count} GPU at {share:.1%}" for count, share in cases)]
+    yield f"| {' | '.join(columns)} |"
+    yield "|" + " --- |" * len(columns)
+    for name, step in steps.items():
+        seconds = {(n, share): step.operations / (share * rates.peak) + rates.exchange(step, n) for n, share in cases}
+        cells = [name, ", ".join(f"{step.images / seconds[1, share]:,.0f}" for share in shares)]
+        cells += [f"{images * epochs / (step.images * n) * seconds[n, share] / 3600:.2g}" for n, share in cases]
+        yield f"| {' | '.join(cells)} |"
+
+
 def main(given: list[str] | None = None) -> None:
     """Count, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -166,10 +188,14 @@ def main(given: list[str] | None = None) -> None:
     ):
         parser.add_argument(f"--{name}", type=float, default=default, help=f"{meaning} (%(default)g)")
     parser.add_argument("--node", type=int, default=8, help="GPUs of a node (%(default)s)")
+    parser.add_argument("--images", type=int, help="of an epoch; by default there is no second table")
+    parser.add_argument("--epochs", type=int, default=100, help="of a training (%(default)s)")
     args = parser.parse_args(given)
     rates = Rates(args.peak, args.node, args.within, args.between, args.latency)
     steps = {name: counted(SETTINGS[name]) for name in args.settings}
     print("\n".join(table(steps, rates, args.gpus, args.shares)))
+    if args.images:
+        print("", *training_table(steps, rates, args.gpus, args.shares, args.images, args.epochs), sep="\n")
 
 
 if __name__ == "__main__":

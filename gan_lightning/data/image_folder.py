@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,17 @@ import torch
 from gan_lightning.data.decoded import decoded, decoded_whole
 from gan_lightning.data.image_data import ImageData
 from gan_lightning.data.labels_file import labels_of, read_rows
-from gan_lightning.data.listing import HIDDEN, Content, Labelled, content_of, count_files, each_once, suffix_of
+from gan_lightning.data.listing import (
+    HIDDEN,
+    Content,
+    Labelled,
+    content_of,
+    count_files,
+    each_once,
+    in_turn,
+    suffix_of,
+    without_collections,
+)
 from gan_lightning.data.store import ImageStore, RectangleStore, Store
 from gan_lightning.errors import DataError, SettingError, refused, settings_of
 from gan_lightning.interfaces import LabelKind, Split
@@ -38,12 +47,12 @@ class Listing:
     """The content of an `ImageFolder`.
 
     Attributes:
-        samples: Files and their labels, by split.
+        samples: Images and their labels, by split.
         classes: Names of the labels; empty if there are fewer than two.
         left_out: Numbers of files that are not images, by suffix, and of other entries, by kind.
     """
 
-    samples: dict[Split, Samples]
+    samples: dict[Split, Labelled]
     classes: list[str]
     left_out: Counter[str]
 
@@ -141,7 +150,7 @@ class ImageFolder(ImageData):
         `images`: the number in each split; `images_per_class`: the same for each class; `without_label`: the number in
         each split without a known class; `left_out`: the numbers of other files, by suffix. `limit` is not applied.
         """
-        counts = {split: Counter(label for _, label in self.samples(split)) for split in SPLITS}
+        counts = {split: Counter(label for _, label in self.listing.samples[split]) for split in SPLITS}
         return {
             "images": {split: count.total() for split, count in counts.items()},
             "images_per_class": {
@@ -161,13 +170,13 @@ class ImageFolder(ImageData):
         Raises:
             DataError: The folder has no usable layout, or an image cannot be read.
         """
-        samples = self.samples(split)[: self.limit]
-        files, labels = [file for file, _ in samples], torch.tensor([label for _, label in samples])
+        samples = self.listing.samples[split][: self.limit]
+        files, labels = [each.path for each, _ in samples], torch.tensor([label for _, label in samples])
         title = f"{self.name}-{split}"
-        if split == "train" and self.crop_from is not None:
-            pixels, sizes = decoded_whole(files, self.whole_size, self.cache_dir, title, self.channels)
-            return RectangleStore(pixels, sizes, labels, self.channels, self.image_size)
         with settings_of(self):
+            if split == "train" and self.crop_from is not None:
+                pixels, sizes = decoded_whole(files, self.whole_size, self.cache_dir, title, self.channels)
+                return RectangleStore(pixels, sizes, labels, self.channels, self.image_size)
             pixels = decoded(files, self.whole_size, None, self.cache_dir, title, self.channels)
         return ImageStore(pixels, labels)
 
@@ -177,9 +186,10 @@ class ImageFolder(ImageData):
 
     def samples(self, split: Split) -> Samples:
         """Return the files of a split and their labels, without regard to `limit`."""
-        return self.listing.samples[split]
+        return [(Path(each.path), label) for each, label in self.listing.samples[split]]
 
     @cached_property
+    @without_collections()
     def listing(self) -> Listing:
         """The folder's content; read once, and logged then.
 
@@ -210,8 +220,7 @@ class ImageFolder(ImageData):
                     f"'{shown(folders.get(split, root))}' must hold images for the {split} split, got "
                     f"{in_words(sum(map(len, found.values())), classes, left_out)}. Add images."
                 )
-        samples = {split: [(Path(each.path), label) for each, label in in_turn(found[split])] for split in SPLITS}
-        listing = Listing(samples, classes, left_out)
+        listing = Listing({split: in_turn(found[split]) for split in SPLITS}, classes, left_out)
         self.report(listing)
         return listing
 
@@ -364,15 +373,6 @@ def hold_out(samples: Labelled, classes: list[str], fraction: float) -> dict[Spl
         "train": [sample for index, sample in enumerate(samples) if index not in held],
         "test": [sample for index, sample in enumerate(samples) if index in held],
     }
-
-
-def in_turn(samples: Labelled) -> Labelled:
-    """Return the first image of every class, then the second of every class, and so on; unlabelled ones come last."""
-    groups: dict[int, Labelled] = {}
-    for sample in samples:
-        groups.setdefault(sample[1], []).append(sample)
-    ordered = [groups[label] for label in sorted(groups, key=lambda label: (label < 0, label))]
-    return [sample for turn in zip_longest(*ordered) for sample in turn if sample is not None]
 
 
 def number_or_name(labels: Iterable[str]) -> Callable[[str], Any]:

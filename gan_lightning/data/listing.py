@@ -4,13 +4,14 @@ A file's identity is its place on the disk instead of its path. Links to it chan
 again through a link.
 """
 
+import gc
 import os
 import stat
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
@@ -80,6 +81,18 @@ class Content:
     def all_images(self) -> list[FoundImage]:
         """The images at any depth."""
         return [*self.images, *chain.from_iterable(self.folders.values())]
+
+
+@contextmanager
+def without_collections() -> Iterator[None]:
+    """Let Python look for garbage afterwards only: its searches take as long again as listing a million files."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def content_of(folder: Path) -> Content:
@@ -198,3 +211,12 @@ def each_once(splits: dict[Split, Labelled], classes: list[str], others: Counter
                     f"'{shown(first.path)}', the same file. Remove one of the two."
                 )
     return kept
+
+
+def in_turn(samples: Labelled) -> Labelled:
+    """Return the first image of every class, then the second of every class, and so on; unlabelled ones come last."""
+    groups: dict[int, Labelled] = {}
+    for sample in samples:
+        groups.setdefault(sample[1], []).append(sample)
+    ordered = [groups[label] for label in sorted(groups, key=lambda label: (label < 0, label))]
+    return [sample for turn in zip_longest(*ordered) for sample in turn if sample is not None]

@@ -326,11 +326,11 @@ def test_every_size_of_an_axis_makes_a_model(command):
                     sizes.mgan.model()
 
 
-def test_what_a_step_exchanges_and_computes_is_counted_and_its_times_follow_from_the_rates(capsys, monkeypatch):
+def test_what_a_step_exchanges_and_computes_is_counted_and_its_times_follow_from_the_rates(capsys):
     script = runpy.run_path(str(BENCHMARKS / "scaling_on_paper.py"))
-    monkeypatch.setattr(sys, "argv", ["scaling_on_paper.py", "--settings", "BiGAN, MNIST", "--latency", "0"])
-    script["main"]()
-    cells = capsys.readouterr().out.splitlines()[-1].strip("| ").split(" | ")
+    script["main"](["--settings", "BiGAN, MNIST", "--latency", "0", "--gpus", "8", "--images", "1000000"])
+    *_, counts, _, _, _, hours = capsys.readouterr().out.splitlines()
+    cells, times = (line.strip("| ").split(" | ") for line in (counts, hours))
     # Rows of the MLPs: G 50-1024-1024-784, E 784-1024-1024-50, D 784-1024-1024-1 with z at the last two.
     generator, discriminator = 1024 * (50 + 1024 + 784), 1024 * (784 + 1024 + 1) + 50 * 1025
     weights = 2 * generator + discriminator
@@ -339,6 +339,9 @@ def test_what_a_step_exchanges_and_computes_is_counted_and_its_times_follow_from
     most = 6 * 128 * (2 * generator + 2 * discriminator)
     assert 0.7 * most < float(cells[3].replace(",", "")) * 1e9 < 1.4 * most
     assert float(cells[7]) == pytest.approx(1e3 * 2 * 7 / 8 * 4 * weights / 450e9, abs=0.01)
+    one, eight = (1e8 / 128 / n * (float(cells[5]) + (n > 1) * float(cells[7])) / 3.6e6 for n in (1, 8))
+    assert float(times[2]) == pytest.approx(one, rel=0.1)
+    assert float(times[4]) == pytest.approx(eight, rel=0.1)
 
 
 @pytest.mark.slow
@@ -351,3 +354,15 @@ def test_ways_to_average_gradients_are_timed_in_turn(tmp_path):
     assert exchanges.keys() == {"once", "search", "networks", "silent", "alone", "half"}
     assert (exchanges["once"], exchanges["half"], exchanges["silent"], exchanges["alone"]) == (2, 2, 0, 0)
     assert exchanges["search"] >= 3
+
+
+def test_the_input_from_a_folder_of_images_is_timed(data_root, tmp_path, capsys):
+    image_folders = import_module("benchmarks.image_folders")
+    small = ["--image_size=8", "--crop_from=10", "--batch_size=5", "--workers", "0", "--images=10", "--rounds=2"]
+    image_folders.main([str(data_root / "imagenet"), *small, "--list=80", f"--output={tmp_path}"])
+    found = json.loads((tmp_path / "image_folders.json").read_text())
+    assert [path.name for path in tmp_path.iterdir()] == ["image_folders.json"]
+    assert found["listing"]["files"] == 80
+    table = capsys.readouterr().out
+    for program in ("the cache", "DataLoader, workers: 0", "one process", "Pillow"):
+        assert f"| {program} | " in table
