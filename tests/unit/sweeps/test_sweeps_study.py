@@ -216,6 +216,30 @@ def test_optunas_own_tools_read_the_study_of_a_folder(tmp_path):
         write_study(tmp_path / "s", tmp_path / "none/out.db")
 
 
+@pytest.mark.usefixtures("_fake_workers")
+def test_the_command_says_how_a_search_stands_names_its_best_trial_and_writes_its_study(tmp_path, monkeypatch, capsys):
+    checked = []
+    monkeypatch.setattr(sweep_command, "load_sweep", lambda path: search(3, metric=METRIC | {"target": 1000.0}))
+    monkeypatch.setattr(sweep_command, "check_keys", lambda *arguments: checked.append(arguments))
+    folder = ["s.yaml", f"--dir={tmp_path}/s"]
+    assert sweep_command.main(folder) == 0
+    said = capsys.readouterr().out
+    best = max(read_trials(tmp_path / "s"), key=lambda trial: score(trial.parameters))
+    assert f"s: 3 of 3, in {tmp_path}/s\n" in said
+    assert f"Best: trial {best.index}, score {score(best.parameters):.4f}: x=" in said
+    record = json.loads((tmp_path / "s/sweep.json").read_text())
+    assert (record["total"], record["engine"]) == (3, engine.engine_of(search(3)))
+    assert sweep_command.main([*folder, f"--study={tmp_path}/out.db"]) == 0
+    assert f"Study of 3 trials: {tmp_path}/out.db" in capsys.readouterr().out
+    monkeypatch.setattr(sweep_command, "load_sweep", lambda path: search(5, metric=METRIC | {"target": -1000.0}))
+    assert sweep_command.main(folder) == 0
+    assert "The target was reached by trial 0: no further one was begun." in capsys.readouterr().out
+    monkeypatch.setattr(engine.optuna_package(), "__version__", "6.1.0")
+    with pytest.raises(SettingError, match=r"its points were chosen by optuna \d+\.\d+, and this is optuna 6\.1"):
+        sweep_command.main(folder)
+    assert len(checked) == 3
+
+
 def test_a_folder_that_is_no_sweeps_is_named(tmp_path):
     with pytest.raises(SettingError, match=f"must be a sweep's, got '{tmp_path}', which has no sweep.json"):
         study(tmp_path)
