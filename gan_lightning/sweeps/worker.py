@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from gan_lightning.cli.sweep_point import SWEEP_POINT
+from gan_lightning.sweeps.forked_worker import forked_worker
 from gan_lightning.sweeps.spec import Point, Sweep
+from gan_lightning.system.sweep_metric import SWEEP_METRIC
 
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 20.0
@@ -37,7 +39,7 @@ class Worker(Protocol):
 
 
 def start_worker(command: Sequence[str], environment: Mapping[str, str], log: Path, lock: int) -> Worker:
-    """Start a trial's process.
+    """Start a trial's process: forked from a parent that has imported already, or fresh where that is not possible.
 
     The trial has a session of its own. An interrupt of the sweep then does not reach its trials at the same moment, and
     a trial ends together with the processes that it has started.
@@ -49,6 +51,8 @@ def start_worker(command: Sequence[str], environment: Mapping[str, str], log: Pa
         lock: Descriptor of the trial's lock. The process holds it as long as it lives.
     """
     with log.open("ab") as output:
+        if (forked := forked_worker(command, environment, output.fileno(), lock)) is not None:
+            return forked
         return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -65,7 +69,8 @@ def stop_workers(workers: Sequence[Worker]) -> None:
     for number, seconds in ((signal.SIGTERM, GRACE_SECONDS), (signal.SIGKILL, GRACE_SECONDS)):
         left = [worker for worker in workers if worker.poll() is None]
         for worker in left:
-            os.killpg(worker.pid, number)
+            with suppress(ProcessLookupError):  # it has ended since
+                os.killpg(worker.pid, number)
         deadline = time.monotonic() + seconds
         while any(worker.poll() is None for worker in left) and time.monotonic() < deadline:
             time.sleep(POLL_SECONDS)
@@ -88,7 +93,11 @@ def trial_environment(sweep: Sweep, point: Point, folder: Path, workers: int) ->
         "WANDB_RUN_GROUP": sweep.name,
     }
     own = {name: value for name, value in os.environ.items() if name not in _SHARED}
-    named = {"WANDB_PROJECT": sweep.project, "WANDB_ENTITY": sweep.entity}
+    named = {
+        "WANDB_PROJECT": sweep.project,
+        "WANDB_ENTITY": sweep.entity,
+        SWEEP_METRIC: (sweep.metric or {}).get("name"),
+    }
     asked = {name: value for name, value in named.items() if value is not None}
     return defaults | own | asked | {SWEEP_POINT: json.dumps(point.parameters)}
 

@@ -15,11 +15,13 @@ import sys
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
+import torchmetrics
 import wandb
 from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
@@ -47,9 +49,11 @@ from gan_lightning.system.private_names import (
     cluster_environment,
     compiling_for_shared_graphs,
     copy_all,
+    cuda_is_lost_by_forking,
     data_fetcher,
     end_batch,
     find_cpp_compiler,
+    give_torchmetrics_logger,
     logged_batch,
     logger_connector,
     look_at_epoch_end,
@@ -289,6 +293,20 @@ class Recorded(LayerSync):
     def revert(self, model):
         self.calls.append("revert")
         return model
+
+
+def test_a_process_that_nobody_has_forked_can_use_cuda(monkeypatch):
+    assert cuda_is_lost_by_forking() is False
+    assert "_is_in_bad_fork()" in inspect.getsource(torch.cuda._lazy_init), "what torch itself asks"
+    monkeypatch.setattr(torch.cuda, "_is_in_bad_fork", lambda: True)
+    assert cuda_is_lost_by_forking() is True
+
+
+def test_torchmetrics_modules_import_its_logger_from_it():
+    package = ModuleType("torchmetrics")
+    give_torchmetrics_logger(package)
+    assert package._logger is torchmetrics._logger
+    assert torchmetrics.utilities.prints.log is torchmetrics._logger, "what they import it for"
 
 
 @pytest.mark.parametrize(("synchronises", "calls"), [(True, ["apply", "revert"]), (False, [])])
