@@ -3,6 +3,7 @@
 import functools
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -33,9 +34,8 @@ class Pages:
     def version(self) -> str:
         """Return the present version mark, from the times and sizes of the page's source files."""
         runs, trials = folders_of(self.runs)
-        finished = [run for run in runs if (run / FILE).is_file()]  # unfinished runs' logs are not drawn yet
-        files = [run / "run.json" for run in runs] + [trial / "trial.json" for trial in trials]
-        files += [run / name for run in finished for name in (FILE, "metrics.csv")]
+        files = [run / name for run in runs for name in ("run.json", FILE, "metrics.csv")]
+        files += [trial / "trial.json" for trial in trials]
         state = [(str(path), *_time_and_size(path)) for path in files]
         return hashlib.sha256(str(sorted(state)).encode()).hexdigest()[:16]
 
@@ -67,7 +67,15 @@ class Handler(SimpleHTTPRequestHandler):
         super().__init__(*args, directory=str(pages.runs), **kwargs)  # type: ignore[arg-type]
 
     def do_GET(self) -> None:
-        """Answer."""
+        """Answer; a browser may leave before the end."""
+        with suppress(BrokenPipeError, ConnectionResetError):
+            self._answer_path()
+
+    def do_HEAD(self) -> None:
+        """Answer without a body."""
+        self.do_GET()
+
+    def _answer_path(self) -> None:
         path = urlsplit(self.path).path
         if path == "/version":
             self._answer(HTTPStatus.OK, "plain", self.pages.version())
@@ -76,6 +84,8 @@ class Handler(SimpleHTTPRequestHandler):
                 self._answer(HTTPStatus.OK, "html", self.pages.page())
             except UserError as error:
                 self._answer(HTTPStatus.INTERNAL_SERVER_ERROR, "plain", str(error))
+        elif self.command == "HEAD":
+            super().do_HEAD()
         else:
             super().do_GET()
 
@@ -86,7 +96,8 @@ class Handler(SimpleHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Cache-Control", "no-store")
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
         """Log no requests."""

@@ -155,9 +155,8 @@ def verdict(difference: Estimate, over_controls: Mapping[str, Estimate]) -> Verd
         difference: With an interval that holds together with those of the other rows.
         over_controls: Figure minus control, under names for people: `discriminator over random weights`.
     """
-    for name, above in over_controls.items():
-        if above.mean <= 0 or (above.low is not None and above.low <= 0):
-            return Verdict(0, f"{name} is {above.mean:+.4f}{_ends(above)}: not shown to be above it")
+    if reason := not_above(over_controls):
+        return Verdict(0, reason)
     if difference.n == 1:
         return Verdict(0, "one seed decides nothing")
     if difference.low is None or difference.high is None:
@@ -165,6 +164,18 @@ def verdict(difference: Estimate, over_controls: Mapping[str, Estimate]) -> Verd
     if difference.low <= 0 <= difference.high:
         return Verdict(0, "no difference shown")
     return Verdict(1 if difference.mean > 0 else -1)
+
+
+def not_above(over_controls: Mapping[str, Estimate]) -> str:
+    """Return the first figure that is not shown to be above its control, in words; empty if all are.
+
+    Args:
+        over_controls: Figure minus control, under names for people.
+    """
+    for name, above in over_controls.items():
+        if above.mean <= 0 or (above.low is not None and above.low <= 0):
+            return f"{name} is {above.mean:+.4f}{_ends(above)}, so these figures say nothing"
+    return ""
 
 
 def _ends(found: Estimate) -> str:
@@ -220,7 +231,7 @@ def best_trial(
 
 
 def pooled_errors(trials: Sequence[Sequence[float]]) -> tuple[list[float], int] | None:
-    """Return the standard error of each trial's mean, and the degrees of freedom: one deviation of seeds for all trials.
+    """Return the standard error of each trial's mean, and the degrees of freedom; all trials share one deviation.
 
     Args:
         trials: The figures of each trial's seeds.

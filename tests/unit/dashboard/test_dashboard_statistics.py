@@ -175,7 +175,12 @@ ABOVE, CLEAR = Estimate(0.1, 0.05, 0.15, 3), Estimate(0.02, 0.01, 0.03, 3)
         (Estimate(0.02, None, None, 1), {}, 0, "one seed decides nothing"),
         (Estimate(0.02, None, None, 3), {}, 0, "the same in all of 3 seeds"),
         (CLEAR, {"D over chance": ABOVE, "D over pixels": Estimate(-0.4, None, None, 1)}, 0, "D over pixels is -0.4"),
-        (CLEAR, {"C over pixels": Estimate(0.1, -0.05, 0.25, 3)}, 0, r"is +0.1000 [-0.0500, +0.2500]: not shown"),
+        (
+            CLEAR,
+            {"C over pixels": Estimate(0.1, -0.05, 0.25, 3)},
+            0,
+            "is +0.1000 [-0.0500, +0.2500], so these figures say nothing",
+        ),
     ],
 )
 def test_a_verdict_needs_figures_above_their_controls_and_an_interval_without_zero(difference, controls, sign, reason):

@@ -1,0 +1,115 @@
+"""The answer of a search: the best trial, what mattered, and how sure that is."""
+
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gan_lightning.dashboard.accuracies import Accuracies
+from gan_lightning.dashboard.comparison import MANY_VALUES, Comparison, text_of
+from gan_lightning.dashboard.importance import importances
+from gan_lightning.dashboard.rows import ACCURACY, GroupFigure, pair_of
+from gan_lightning.dashboard.sentences import Question, counted
+from gan_lightning.dashboard.statistics import best_trial, pooled_errors, share_error
+
+_MADE = (
+    "The interval holds for all trials together (Bonferroni), so also for the chosen one; the candidates are Gupta's "
+    "subset."
+)
+_CHOSEN = "The figure is the page's choice: no sweep names one."
+
+SHOWN = 5
+"""Number of settings whose importance is said."""
+
+
+def is_search(comparison: Comparison) -> bool:
+    """Return whether the runs look for a best setting instead of comparing a few."""
+    return len(comparison.groups) > 2 and (comparison.scattered or len(comparison.x_values) > MANY_VALUES)
+
+
+def search_question(
+    comparison: Comparison, figures: Sequence[GroupFigure], sweeps: Mapping[str, Mapping[str, Any]]
+) -> list[Question]:
+    """Return the answer of a search, if all that it needs was measured."""
+    name, largest, stated = _metric(comparison, figures, sweeps)
+    trials = [found for found in figures if found.figure.name == name and not found.figure.axis]
+    if not trials:
+        return []
+    values = [list(found.values.values()) for found in trials]
+    means = [math.fsum(own) / len(own) for own in values]
+    errors, freedom, of = _errors(trials, values, means)
+    best = best_trial(means, largest, errors, freedom)
+    winner = trials[best.index]
+    chosen = comparison.settings[comparison.runs.index(winner.group.runs[0])]
+    settings = ", ".join(f"{each} = {_short(chosen.get(each))}" for each in comparison.varying)
+    runs = {run.name: i for i, run in enumerate(comparison.runs)}
+    own = [
+        {each: comparison.settings[runs[found.group.runs[0].name]].get(each) for each in comparison.varying}
+        for found in trials
+    ]
+    mattered, how = importances(own, means)
+    shares = ", ".join(f"{each} {share:.0%}" for each, share in list(mattered.items())[:SHOWN])
+    interval = "" if best.estimate.low is None else f" [{best.estimate.low:.4g}, {best.estimate.high:.4g}]"
+    if best.candidates is None:
+        doubt = "each trial has one seed, so how much of its lead is luck is not known"
+    elif len(best.candidates) == 1:
+        doubt = f"it is the truly best with 95% certainty, counting {of}"
+    else:
+        doubt = f"the truly best is, with 95% certainty, one of {len(best.candidates)} trials, counting {of}"
+    command = [str(word) for word in winner.group.runs[0].about.get("command") or []]
+    if command and command[0].endswith("__main__.py"):
+        command[0] = "gan-lightning"
+    return [
+        Question(
+            title=f"Search for the {'largest' if largest else 'smallest'} {name}",
+            answer=f"Best of {counted(len(trials), 'trial')}: {best.estimate.mean:.4g}{interval} with {settings}. "
+            + (f"What mattered: {shares}" if shares else "Too few trials to say what mattered"),
+            verdict="",
+            doubt=f"How sure: {doubt}",
+            made=" ".join(filter(None, [_MADE if best.candidates else "", f"Importance: {how}." if how else "",
+                                        "" if stated else _CHOSEN])),
+            beats_controls=not _below_controls(figures, winner),
+            command=shlex.join(command),
+            figure=name,
+        )
+    ]  # fmt: skip
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else text_of(value)
+
+
+def _metric(
+    comparison: Comparison, figures: Sequence[GroupFigure], sweeps: Mapping[str, Mapping[str, Any]]
+) -> tuple[str, bool, bool]:
+    """Return the figure that the search is for, whether the largest is best, and whether a sweep says so."""
+    names = {found.figure.name for found in figures if not found.figure.axis}
+    for sweep in {run.sweep for run in comparison.runs if run.sweep}:
+        metric = sweeps.get(sweep, {}).get("metric") or {}
+        if metric.get("name") in names:
+            return metric["name"], metric.get("goal") != "minimize", True
+    accuracies = Accuracies.among(figures)
+    first = (pair_of(comparison.runs) or ("",))[0]
+    for probe in sorted(accuracies.protocols, key=lambda probe: probe != "tuned"):
+        subjects = accuracies.subjects(probe)
+        return f"transfer/{first if first in subjects else subjects[0]}/{probe}/{ACCURACY}", True, False
+    return min(names, default=""), True, False
+
+
+def _errors(
+    trials: Sequence[GroupFigure], values: Sequence[Sequence[float]], means: Sequence[float]
+) -> tuple[list[float] | None, float | int, str]:
+    """Return the standard errors of the trials' figures, their degrees of freedom, and where they come from."""
+    if pooled := pooled_errors(values):
+        return *pooled, "the spread of seeds, taken as equal in all trials"
+    images = [found.figure.images for found in trials]
+    if trials[0].figure.metric == ACCURACY and all(images):
+        errors = [share_error(mean, int(own or 1)) for mean, own in zip(means, images, strict=True)]
+        return errors, math.inf, "the choice of the test images alone, not the seeds"
+    return None, math.inf, ""
+
+
+def _below_controls(figures: Sequence[GroupFigure], winner: GroupFigure) -> bool:
+    found = Accuracies.among(figures)
+    above = found.over_controls([winner.place], winner.figure.subject, winner.figure.protocol)
+    return any(own.mean <= 0 for own in above.values())
