@@ -9,7 +9,7 @@ function seriesOf(figures) {
   return figures.map((i) => {
     const name = data.figures[i].series, open = data.figures[i].weights === "random";
     return { name, figure: i, open, dashed: open, series: bases.indexOf(name.replace(RANDOM, "")) };
-  });
+  }).sort((a, b) => a.series - b.series || a.open - b.open);
 }
 function variantOf(group) {
   return data.varying.filter((name) => name !== state.x).map((name) => `${name} = ${digits(group.values[name])}`).join(", ");
@@ -29,7 +29,7 @@ function againstSetting(panel) {
   let means = data.means.filter(([figure, group]) => of.has(figure) && groupShown(data.groups[group]));
   const far = farBelow(means), note = far.size ? `Below the scale: ${[...far].map(([i, value]) => `${data.figures[i].series} ${digits(value)}`).join(", ")}.` : "";
   means = means.filter(([figure]) => !far.has(figure));
-  const present = [...new Set(means.map(([figure]) => figure))], places = new Map(present.map((figure, i) => [figure, i]));
+  const drawn = new Set(means.map(([figure]) => figure)), present = entries.map((entry) => entry.figure).filter((i) => drawn.has(i)), places = new Map(present.map((figure, i) => [figure, i]));
   for (const [figure, place, mean, low, high, n, paper, values] of means) {
     const group = data.groups[place], entry = of.get(figure), x = group.values[state.x], variant = variantOf(group);
     const single = group.runs.map((run, i) => [data.runs[run].seed, values[i]]).filter(([seed, value]) => isNumber(value) && (!seeds?.size || seeds.has(seed)));

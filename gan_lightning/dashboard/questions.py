@@ -1,11 +1,12 @@
 """The first screen: a sentence for each question, with its interval and n, and a verdict or why there is none."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from gan_lightning.dashboard.accuracies import Accuracies
 from gan_lightning.dashboard.comparison import Comparison
+from gan_lightning.dashboard.figure_questions import figure_question, numbers_of, step_of
 from gan_lightning.dashboard.rows import BySeed, GroupFigure, pair_of
 from gan_lightning.dashboard.searches import is_search, search_question
 from gan_lightning.dashboard.sentences import (
@@ -14,21 +15,21 @@ from gan_lightning.dashboard.sentences import (
     controls_of,
     counted,
     ends,
+    listed,
     mean_of,
     points,
     points_between,
     settings_of,
 )
-from gan_lightning.dashboard.statistics import Estimate, estimate, not_above, paired_slope, simultaneous, verdict
-
-_STEPS = {"shares_removed": "with each layer no longer shared"}
-"""Words for one more of a setting."""
-
-_COUNTED_RANGE = 20
-"""Whole numbers within this range are counted one by one."""
-
-_DOUBLED = 4
-"""From this ratio of the largest to the smallest value on, a slope is per doubling."""
+from gan_lightning.dashboard.statistics import (
+    Estimate,
+    best_of_paired,
+    estimate,
+    not_above,
+    paired_slope,
+    simultaneous,
+    verdict,
+)
 
 
 @dataclass(frozen=True)
@@ -94,41 +95,22 @@ def questions(
     found = Accuracies.among(figures)
     pair = pair_of(comparison.runs)
     asked = [(p, q) for p in found.protocols for q in ([Quantity(*pair)] if pair else map(Quantity, found.subjects(p)))]
-    numbers = _numbers(comparison.x_values)
+    numbers = numbers_of(comparison.x_values)
     if numbers is not None and len(numbers) > 1:
         made = list(_slopes(comparison, found, asked, numbers))
     elif pair:
         made = [question for probe, quantity in asked for question in _differences(comparison, found, probe, quantity)]
     else:
         made = [question for probe in found.protocols for question in _ranking(comparison, found, probe)]
+    if not made:
+        made = figure_question(comparison, figures, sweeps, step_of(comparison.x, numbers) if numbers else None)
     return sorted(made, key=lambda question: not question.beats_controls)
-
-
-def _numbers(values: Iterable[Any]) -> list[float] | None:
-    try:
-        return [float(value) for value in values]
-    except ValueError:
-        return None
-
-
-def step(x: str, numbers: Sequence[float]) -> tuple[Callable[[float], float], str]:
-    """Return the scale on which a slope is taken, and words for one step on it."""
-    low, high = min(numbers), max(numbers)
-    if x in _STEPS:
-        return float, _STEPS[x]
-    if all(number.is_integer() for number in numbers) and high - low <= _COUNTED_RANGE:
-        return float, f"with each 1 more of {x}"
-    if low > 0 and high / low >= _DOUBLED:
-        from math import log2
-
-        return log2, f"with each doubling of {x}"
-    return (lambda value: value / (high - low)), f"from {x} = {low:g} to {high:g}"
 
 
 def _slopes(
     comparison: Comparison, found: Accuracies, asked: Sequence[tuple[str, Quantity]], numbers: Sequence[float]
 ) -> Iterable[Question]:
-    scale, phrase = step(comparison.x, numbers)
+    scale, phrase = step_of(comparison.x, numbers)
     lines = []
     for probe, quantity in asked:
         for variant in comparison.variants:
@@ -207,8 +189,10 @@ def _difference_rows(
     estimates = simultaneous([estimate(list(quantity.values(found, i, probe).values())) for i in places])
     rows = []
     for i, own in zip(places, estimates, strict=True):
-        decided = verdict(own, quantity.over_controls(found, [i], probe))
-        better = {1: f"{quantity.first} is better", -1: f"{quantity.second} is better", 0: decided.reason}
+        above = quantity.over_controls(found, [i], probe)
+        decided = verdict(own, above)
+        withheld = "not above its controls" if not_above(above) else decided.reason
+        better = {1: f"{quantity.first} is better", -1: f"{quantity.second} is better", 0: withheld}
         is_difference = bool(quantity.second)
         row = settings_of(comparison, i) | {
             f"{subject}, %": points(mean_of(found, i, subject, probe), signed=False)
@@ -237,30 +221,14 @@ def _ranking(comparison: Comparison, found: Accuracies, probe: str) -> Iterable[
         if found.values(i, subject, probe)
     ]  # fmt: skip
     means = [estimate(list(found.values(i, subject, probe).values())) for i, subject in entries]
-    best = max(range(len(entries)), key=lambda i: means[i].mean)
+    best, rivals = best_of_paired([found.values(i, subject, probe) for i, subject in entries])
     place, subject = entries[best]
     names = [_entry(comparison, i, own, found.subjects(probe)) for i, own in entries]
     above = found.over_controls([place], subject, probe)
-    differences: dict[tuple[int, int], Estimate] = {}
-    for i in range(len(entries)):
-        for j in range(i + 1, len(entries)):
-            first, second = (found.values(*entries[k], probe) for k in ((best, j) if i == best else (i, j)))
-            common = [seed for seed in first if seed in second]
-            if common:
-                differences[i, j] = estimate([first[seed] - second[seed] for seed in common])
-    widened = dict(zip(differences, simultaneous(list(differences.values())), strict=True))
-    rivals = {}
-    for j in range(len(entries)):
-        if j != best:
-            own = widened.get((min(best, j), max(best, j)))
-            sign = 1 if best < j else -1
-            decided = verdict(own, above) if own else None
-            if decided is None or decided.sign != sign:
-                rivals[names[j]] = decided.reason if decided else "no seed in common"
     seeds = counted(means[best].n, "seed")
     rest = len(entries) - 1
     gate = not_above(above)
-    doubt = gate or (f"not told apart from {', '.join(rivals)}" if rivals else "")
+    doubt = gate or (f"not told apart from {listed([names[i] for i in rivals])}" if rivals else "")
     yield Question(
         title=f"Which features are best? Probe {probe}",
         answer=f"{names[best]} has {points(means[best].mean, signed=False)}%"

@@ -7,6 +7,7 @@ from typing import Any
 
 from gan_lightning.dashboard.accuracies import Accuracies
 from gan_lightning.dashboard.comparison import MANY_VALUES, Comparison, text_of
+from gan_lightning.dashboard.figure_questions import asked_figure
 from gan_lightning.dashboard.importance import importances
 from gan_lightning.dashboard.rows import ACCURACY, GroupFigure, pair_of
 from gan_lightning.dashboard.sentences import Question, counted
@@ -83,17 +84,15 @@ def _metric(
     comparison: Comparison, figures: Sequence[GroupFigure], sweeps: Mapping[str, Mapping[str, Any]]
 ) -> tuple[str, bool, bool]:
     """Return the figure that the search is for, whether the largest is best, and whether a sweep says so."""
-    names = {found.figure.name for found in figures if not found.figure.axis}
-    for sweep in {run.sweep for run in comparison.runs if run.sweep}:
-        metric = sweeps.get(sweep, {}).get("metric") or {}
-        if metric.get("name") in names:
-            return metric["name"], metric.get("goal") != "minimize", True
+    asked = asked_figure(comparison, figures, sweeps)
+    if asked and asked[2]:
+        return asked
     accuracies = Accuracies.among(figures)
     first = (pair_of(comparison.runs) or ("",))[0]
     for probe in sorted(accuracies.protocols, key=lambda probe: probe != "tuned"):
         subjects = accuracies.subjects(probe)
         return f"transfer/{first if first in subjects else subjects[0]}/{probe}/{ACCURACY}", True, False
-    return min(names, default=""), True, False
+    return asked or ("", True, False)
 
 
 def _errors(

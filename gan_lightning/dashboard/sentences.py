@@ -60,6 +60,15 @@ def counted(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
+_LISTED = 3
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return a few names and the number of the others."""
+    more = len(names) - _LISTED
+    return ", ".join(names) if more < 2 else f"{', '.join(names[:_LISTED])} and {more} others"
+
+
 def ends(found: Estimate, signed: bool) -> str:
     """Return an interval in hundredths."""
     if found.low is None or found.high is None:

@@ -3,6 +3,7 @@
 Their intervals, those that hold together, their tests, the power of these tests, and the rule for a verdict.
 """
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -228,6 +229,33 @@ def best_trial(
     ]
     found = Estimate(means[index], means[index] - half, means[index] + half, trials)
     return BestTrial(index, found, candidates)
+
+
+def best_of_paired(entries: Sequence[Mapping[int | None, float]], largest: bool = True) -> tuple[int, dict[int, str]]:
+    """Return the entry with the best mean, and the entries that it is not told apart from, each with the reason.
+
+    Differences are paired over seeds. The intervals of all pairs of entries hold together, so also those of the entry
+    that was chosen for its mean.
+
+    Args:
+        entries: Figures by seed.
+        largest: Whether the largest is the best.
+    """
+    sign = 1 if largest else -1
+    best = max(range(len(entries)), key=lambda i: sign * math.fsum(entries[i].values()) / len(entries[i]))
+    pairs: dict[tuple[int, int], Estimate] = {}
+    for i, j in itertools.combinations(range(len(entries)), 2):
+        if (difference := paired_difference(entries[i], entries[j])) is not None:
+            pairs[i, j] = difference
+    widened = dict(zip(pairs, simultaneous(list(pairs.values())), strict=True))
+    rivals = {}
+    for j in range(len(entries)):
+        pair = min(best, j), max(best, j)
+        if j != best and pair not in widened:
+            rivals[j] = "no seed in common"
+        elif j != best and (decided := verdict(widened[pair], {})).sign != (sign if best < j else -sign):
+            rivals[j] = decided.reason
+    return best, rivals
 
 
 def pooled_errors(trials: Sequence[Sequence[float]]) -> tuple[list[float], int] | None:

@@ -6,11 +6,13 @@ import sys
 import pytest
 
 from gan_lightning.dashboard.comparison import compare
+from gan_lightning.dashboard.figure_questions import step_of
 from gan_lightning.dashboard.importance import importances
-from gan_lightning.dashboard.questions import questions, step
+from gan_lightning.dashboard.questions import questions
 from gan_lightning.dashboard.rows import group_figures
 from gan_lightning.dashboard.run_folders import read_folder
 from gan_lightning.dashboard.statistics import estimate, paired_slope, simultaneous
+from gan_lightning.figures import Figure
 
 
 def asked(root, x=None):
@@ -175,6 +177,26 @@ def test_the_setting_that_decides_is_the_important_one(without, monkeypatch):
     ],
 )
 def test_a_slope_is_per_step_per_doubling_or_over_the_range(x, numbers, at, phrase):
-    scale, said = step(x, numbers)
+    scale, said = step_of(x, numbers)
     assert said == phrase
     assert scale(32.0) == pytest.approx({5.0: 32.0, 3.0: 32.0}.get(at, at) if x != "width" else at)
+
+
+def test_runs_without_accuracies_are_asked_for_another_figure(tmp_path, write_run):
+    for seed, noise in enumerate((0.0, 0.4, 0.2, 0.1)):
+        for option, fid in (("a", 20.0), ("b", 30.0), ("c", 31.0)):
+            measured = [
+                Figure(measurement="quality", metric="fid", value=fid + noise * {"a": 1, "b": 2, "c": 1.5}[option])
+            ]
+            write_run(tmp_path / "words", f"{option}{seed}", {}, seed=seed, option=option, measured=measured)
+            write_run(tmp_path / "numbers", f"{option}{seed}", {}, seed=seed, k="abc".index(option), measured=measured)
+    (question,) = asked(tmp_path / "words")
+    assert question.title == "Which option has the smallest quality/fid?"
+    assert question.answer.startswith("quality/fid is smallest with a: 20.18 [")
+    assert question.answer.endswith("among 3; 12 runs, 4 seeds")
+    assert (question.verdict, question.doubt) == ("a is best", "")
+    assert [row["option"] for row in question.rows] == ["a", "b", "c"], "the best first"
+    (question,) = asked(tmp_path / "numbers")
+    assert question.verdict == "It grows"
+    assert question.answer.startswith("quality/fid grows by +5.54 [5.4")
+    assert question.answer.endswith("] with each 1 more of k; 12 runs, 4 seeds")

@@ -8,6 +8,7 @@ from scipy import stats
 
 from gan_lightning.dashboard.statistics import (
     Estimate,
+    best_of_paired,
     best_trial,
     detectable_effect,
     estimate,
@@ -223,3 +224,15 @@ def test_the_error_of_a_share_is_that_of_drawn_test_images():
     drawn = np.random.default_rng(3).binomial(360, 0.9, 20_000) / 360
     assert share_error(0.9, 360) == pytest.approx(drawn.std(), rel=0.05)
     assert share_error(1.0, 360) > 0, "no error among 360 images is no certainty"
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_equal_methods_are_rarely_told_apart_although_the_best_is_chosen(sign):
+    rng, tables = np.random.default_rng(4), 300
+    drawn = 0.8 + rng.normal(0, 0.01, (tables, 4, 3)) + rng.normal(0, 0.02, (tables, 1, 3))
+    found = [best_of_paired([dict(enumerate(own)) for own in table], sign > 0) for table in drawn.tolist()]
+    assert np.mean([len(rivals) < 3 for _, rivals in found]) <= 0.05 + 4 * np.sqrt(0.0475 / tables)
+    best, rivals = best_of_paired(
+        [{0: 0.5, 1: 0.51}, {0: 0.5 + sign * 0.2, 1: 0.51 + sign * 0.2001}, {2: 0.1}], sign > 0
+    )
+    assert (best, rivals.get(0)) == ((1, None) if sign > 0 else (2, "no seed in common"))
