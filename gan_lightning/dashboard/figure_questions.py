@@ -23,11 +23,12 @@ _DOUBLED = 4
 
 
 def numbers_of(values: Iterable[Any]) -> list[float] | None:
-    """Return the values of an ordered setting; None if one is no number."""
+    """Return the values of an ordered setting; None if one is no number, or if there are not two."""
     try:
-        return [float(value) for value in values]
+        numbers = [float(value) for value in values]
     except ValueError:
         return None
+    return numbers if all(map(math.isfinite, numbers)) and len(set(numbers)) > 1 else None
 
 
 def step_of(x: str, numbers: Sequence[float]) -> tuple[Callable[[float], float], str]:

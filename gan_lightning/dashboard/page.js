@@ -215,7 +215,7 @@ function refreshTable() {
     tick.addEventListener("change", () => { state.ticked = tick.checked ? [...state.ticked, run.name] : state.ticked.filter((each) => each !== run.name); changed(); });
     return html("tr", { class: run.status === "finished" ? "" : "open", title: run.reason }, html("td", {}, tick), ...columns.map((column) => {
       const value = column.of(run, at), text = digits(value);
-      return html("td", { title: String(value ?? ""), class: isNumber(value) ? "" : "text" }, column.name === "run" ? html("a", { href: run.folder }, cut(text, 40)) : cut(text, 40));
+      return html("td", { title: String(value ?? ""), "data-title": cut(column.name, 40), class: isNumber(value) ? "" : "text" }, column.name === "run" ? html("a", { href: run.folder }, cut(text, 40)) : cut(text, 40));
     }));
   });
   const csv = html("button", { type: "button", id: "runs-csv" }, "CSV");

@@ -13,7 +13,7 @@ from typing import Any
 from gan_lightning.dashboard.comparison import compare
 from gan_lightning.dashboard.markup import answers, left_out, notices, status
 from gan_lightning.dashboard.page_data import page_data
-from gan_lightning.dashboard.questions import questions
+from gan_lightning.dashboard.questions import all_questions
 from gan_lightning.dashboard.rows import group_figures
 from gan_lightning.dashboard.run_folders import FoundRuns
 
@@ -45,7 +45,7 @@ def build_page(
     """
     comparison = compare(found.runs, x) if found.runs else None
     figures = group_figures(comparison) if comparison else []
-    asked = questions(comparison, figures, found.sweeps) if comparison else []
+    asked = all_questions(comparison, figures, found.sweeps) if comparison else []
     said = answers(asked)
     if not said:
         what = "The runs have no accuracies on frozen features" if comparison else "There is no finished run yet"

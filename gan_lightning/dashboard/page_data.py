@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from gan_lightning.dashboard.comparison import SEED, Comparison, number_or_text, text_of
 from gan_lightning.dashboard.rows import GroupFigure, figure_parts
-from gan_lightning.dashboard.run_files import logged_of, pictures_of
+from gan_lightning.dashboard.run_files import logged_of, pasted, pictures_of
 from gan_lightning.dashboard.run_folders import SWEEP, FoundRuns, Run, UnmeasuredRun
 
 COLOURS = 6
@@ -97,7 +97,7 @@ def _run(
         "status": "finished" if isinstance(run, Run) else run.status,
         "reason": "" if isinstance(run, Run) else run.reason,
         "settings": {name: number_or_text(value) for name, value in settings.items()},
-        "command": [str(word) for word in command or []],
+        "command": pasted(command),
         "seconds": _short(about.get("seconds")) if isinstance(about.get("seconds"), int | float) else None,
         "commit": text_of(about.get("git_commit") or ""),
         "wandb": address if address.startswith(("https://", "http://")) else "",

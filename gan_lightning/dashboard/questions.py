@@ -1,13 +1,13 @@
 """The first screen: a sentence for each question, with its interval and n, and a verdict or why there is none."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gan_lightning.dashboard.accuracies import Accuracies
-from gan_lightning.dashboard.comparison import Comparison
+from gan_lightning.dashboard.comparison import Comparison, compare
 from gan_lightning.dashboard.figure_questions import figure_question, numbers_of, step_of
-from gan_lightning.dashboard.rows import BySeed, GroupFigure, pair_of
+from gan_lightning.dashboard.rows import BySeed, GroupFigure, group_figures, pair_of
 from gan_lightning.dashboard.searches import is_search, search_question
 from gan_lightning.dashboard.sentences import (
     CONTROLS_RULE,
@@ -80,6 +80,31 @@ class Quantity:
         return above
 
 
+def all_questions(
+    comparison: Comparison, figures: Sequence[GroupFigure], sweeps: Mapping[str, Mapping[str, Any]]
+) -> list[Question]:
+    """Return the answered questions to runs of any number of sweeps.
+
+    Runs of several sweeps are asked together if they differ in few settings; else each sweep has questions of its own.
+
+    Args:
+        comparison: The compared runs.
+        figures: All of their figures.
+        sweeps: Facts on the runs' sweeps.
+    """
+    names = sorted({run.sweep for run in comparison.runs}, key=lambda name: (not name, name))
+    if len(names) == 1 or not is_search(comparison):
+        return questions(comparison, figures, sweeps)
+    made = []
+    for name in names:
+        own = [run for run in comparison.runs if run.sweep == name]
+        x = comparison.x if any(comparison.x in run.settings for run in own) else None
+        alone = compare(own, x)
+        asked = questions(alone, group_figures(alone), sweeps)
+        made += [replace(question, title=f"{name or 'single runs'}: {question.title}") for question in asked]
+    return sorted(made, key=lambda question: not question.beats_controls)
+
+
 def questions(
     comparison: Comparison, figures: Sequence[GroupFigure], sweeps: Mapping[str, Mapping[str, Any]]
 ) -> list[Question]:
@@ -96,7 +121,7 @@ def questions(
     pair = pair_of(comparison.runs)
     asked = [(p, q) for p in found.protocols for q in ([Quantity(*pair)] if pair else map(Quantity, found.subjects(p)))]
     numbers = numbers_of(comparison.x_values)
-    if numbers is not None and len(numbers) > 1:
+    if numbers is not None:
         made = list(_slopes(comparison, found, asked, numbers))
     elif pair:
         made = [question for probe, quantity in asked for question in _differences(comparison, found, probe, quantity)]

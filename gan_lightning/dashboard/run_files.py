@@ -1,4 +1,4 @@
-"""What stands beside a run's figures in its folder: its logged curves and its pictures."""
+"""What stands beside a run's figures in its folder: its logged curves, its pictures and its command."""
 
 import csv
 import math
@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 _POINTS = 120
 """Most points of a logged curve of a run; longer curves are drawn as means of this many stretches."""
@@ -53,3 +54,9 @@ def _shortened(points: Sequence[tuple[float, float]]) -> Sequence[tuple[float, f
     size = -(-len(points) // _POINTS)
     stretches = [points[i : i + size] for i in range(0, len(points), size)]
     return [(stretch[-1][0], sum(value for _, value in stretch) / len(stretch)) for stretch in stretches]
+
+
+def pasted(command: Any) -> list[str]:
+    """Return a recorded command as one types it: `python -m gan_lightning` records the path of `__main__.py`."""
+    words = [str(word) for word in command] if isinstance(command, list) else []
+    return ["gan-lightning", *words[1:]] if words and words[0].endswith("__main__.py") else words

@@ -116,7 +116,7 @@ class UnmeasuredRun:
     seed: int | None
     settings: Mapping[str, Any]
     sweep: str
-    command: Sequence[str]
+    command: Sequence[Any]
 
 
 @dataclass(frozen=True)
@@ -261,7 +261,7 @@ def _unmeasured(folder: Path, name: str, trial: Mapping[str, Any], reason: str) 
     yield UnmeasuredRun(
         folder, name, status, reason, seed if isinstance(seed, int) else None,
         {own: value for own, value in settings.items() if own != SEED}, trial.get("sweep", ""),
-        [str(word) for word in command] if isinstance(command, list) else [],
+        command if isinstance(command, list) else [],
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from gan_lightning.dashboard.comparison import MANY_VALUES, Comparison, text_of
 from gan_lightning.dashboard.figure_questions import asked_figure
 from gan_lightning.dashboard.importance import importances
 from gan_lightning.dashboard.rows import ACCURACY, GroupFigure, pair_of
+from gan_lightning.dashboard.run_files import pasted
 from gan_lightning.dashboard.sentences import Question, counted
 from gan_lightning.dashboard.statistics import best_trial, pooled_errors, share_error
 
@@ -57,9 +58,6 @@ def search_question(
         doubt = f"it is the truly best with 95% certainty, counting {of}"
     else:
         doubt = f"the truly best is, with 95% certainty, one of {len(best.candidates)} trials, counting {of}"
-    command = [str(word) for word in winner.group.runs[0].about.get("command") or []]
-    if command and command[0].endswith("__main__.py"):
-        command[0] = "gan-lightning"
     return [
         Question(
             title=f"Search for the {'largest' if largest else 'smallest'} {name}",
@@ -70,7 +68,7 @@ def search_question(
             made=" ".join(filter(None, [_MADE if best.candidates else "", f"Importance: {how}." if how else "",
                                         "" if stated else _CHOSEN])),
             beats_controls=not _below_controls(figures, winner),
-            command=shlex.join(command),
+            command=shlex.join(pasted(winner.group.runs[0].about.get("command"))),
             figure=name,
         )
     ]  # fmt: skip

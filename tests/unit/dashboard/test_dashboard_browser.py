@@ -363,6 +363,9 @@ def test_the_page_fits_a_phone_and_a_desk_in_the_light_and_in_the_dark(open_fold
         cell = page.locator(".answer td[data-title='95% interval']").first
         assert cell.is_visible()
         assert cell.bounding_box()["x"] + cell.bounding_box()["width"] <= width, "no column is lost"
+        frames = [each.bounding_box() for each in page.locator("#runs tbody tr").first.locator("td").all()]
+        assert len(frames) > 5
+        assert all(frame["x"] >= 0 and frame["x"] + frame["width"] <= width for frame in frames)
     before = page.evaluate("getComputedStyle(document.body).backgroundColor")
     page.click("#theme")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") != before

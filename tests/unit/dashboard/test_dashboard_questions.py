@@ -8,7 +8,7 @@ import pytest
 from gan_lightning.dashboard.comparison import compare
 from gan_lightning.dashboard.figure_questions import step_of
 from gan_lightning.dashboard.importance import importances
-from gan_lightning.dashboard.questions import questions
+from gan_lightning.dashboard.questions import all_questions
 from gan_lightning.dashboard.rows import group_figures
 from gan_lightning.dashboard.run_folders import read_folder
 from gan_lightning.dashboard.statistics import estimate, paired_slope, simultaneous
@@ -18,7 +18,7 @@ from gan_lightning.figures import Figure
 def asked(root, x=None):
     found = read_folder(root)
     comparison = compare(found.runs, x)
-    return questions(comparison, group_figures(comparison), found.sweeps)
+    return all_questions(comparison, group_figures(comparison), found.sweeps)
 
 
 def hundredths(value: float) -> str:
@@ -200,3 +200,16 @@ def test_runs_without_accuracies_are_asked_for_another_figure(tmp_path, write_ru
     assert question.verdict == "It grows"
     assert question.answer.startswith("quality/fid grows by +5.54 [5.4")
     assert question.answer.endswith("] with each 1 more of k; 12 runs, 4 seeds")
+
+
+def test_a_search_and_an_ablation_in_one_folder_are_asked_separately(search, shared_layers, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    (tmp_path / "all").mkdir()
+    for name, folder in (("first", search), ("second", shared_layers)):
+        (tmp_path / "all" / name).symlink_to(folder)
+    titles = [question.title for question in asked(tmp_path / "all")]
+    assert titles == [
+        "search: Search for the largest transfer/classifier/tuned/accuracy",
+        "shared: classifier - discriminator against shares_removed, probe tuned",
+        "shared: classifier - discriminator against shares_removed, probe paper",
+    ]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gan_lightning.dashboard.run_files import pictures_of
+from gan_lightning.dashboard.run_files import pasted, pictures_of
 from gan_lightning.dashboard.run_folders import FoundRuns, read_folder, short_name
 from gan_lightning.system.files import write_json
 
@@ -289,3 +289,9 @@ def test_keys_of_the_command_line_have_short_names():
     assert short_name("model.init_args.networks.init_args.width") == "networks.width"
     assert short_name("model.init_args.seed") == "model.seed"
     assert short_name("transfer.paper.class_path") == "transfer.paper.class"
+
+
+def test_a_recorded_command_can_be_pasted():
+    assert pasted(["/a/gan_lightning/__main__.py", "fit", 3]) == ["gan-lightning", "fit", "3"]
+    assert pasted(["gan-lightning", "fit"]) == ["gan-lightning", "fit"]
+    assert pasted(None) == pasted("fit") == []
