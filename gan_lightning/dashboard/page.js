@@ -92,6 +92,7 @@ function makeFilters() {
       return html("label", {}, input, ` ${digits(value)}`);
     });
     const made = html("details", { "data-name": name, class: "filter", open: open.has(name) ? "" : undefined }, html("summary", {}, html("span", {}, cut(name, 40)), html("b", {}, cut(said, 28))), html("div", {}, ...list));
+    made.addEventListener("toggle", () => made.classList.toggle("left", made.open && made.lastChild.getBoundingClientRect().right > document.documentElement.clientWidth));
     parts.push(made);
   }
   if (Object.keys(state.filters).length + Object.keys(state.ranges).length) {
@@ -288,6 +289,9 @@ async function start() {
     const dark = getComputedStyle(document.documentElement).colorScheme === "dark";
     document.documentElement.dataset.theme = dark ? "light" : "dark";
   });
+  const close = (but) => { for (const each of document.querySelectorAll("details.filter[open]")) if (each !== but) each.open = false; };
+  addEventListener("click", (event) => { if (event.target.isConnected) close(event.target.closest("details.filter")); });
+  addEventListener("keydown", (event) => { if (event.key === "Escape") close(null); });
   document.documentElement.dataset.ready = "1";
   if (data.follow) setTimeout(follows, data.follow);
 }

@@ -45,7 +45,7 @@ def build_page(
     """
     comparison = compare(found.runs, x) if found.runs else None
     figures = group_figures(comparison) if comparison else []
-    asked = all_questions(comparison, figures, found.sweeps) if comparison else []
+    asked = all_questions(comparison, figures, found.sweeps, found.unmeasured) if comparison else []
     said = answers(asked)
     if not said:
         what = "The runs have no accuracies on frozen features" if comparison else "There is no finished run yet"

@@ -8,6 +8,7 @@ from gan_lightning.dashboard.accuracies import Accuracies
 from gan_lightning.dashboard.comparison import Comparison, compare
 from gan_lightning.dashboard.figure_questions import figure_question, numbers_of, step_of
 from gan_lightning.dashboard.rows import BySeed, GroupFigure, group_figures, pair_of
+from gan_lightning.dashboard.run_folders import UnmeasuredRun
 from gan_lightning.dashboard.searches import is_search, search_question
 from gan_lightning.dashboard.sentences import (
     CONTROLS_RULE,
@@ -81,7 +82,10 @@ class Quantity:
 
 
 def all_questions(
-    comparison: Comparison, figures: Sequence[GroupFigure], sweeps: Mapping[str, Mapping[str, Any]]
+    comparison: Comparison,
+    figures: Sequence[GroupFigure],
+    sweeps: Mapping[str, Mapping[str, Any]],
+    unmeasured: Sequence[UnmeasuredRun] = (),
 ) -> list[Question]:
     """Return the answered questions to runs of any number of sweeps.
 
@@ -91,22 +95,26 @@ def all_questions(
         comparison: The compared runs.
         figures: All of their figures.
         sweeps: Facts on the runs' sweeps.
+        unmeasured: Further runs, without figures.
     """
     names = sorted({run.sweep for run in comparison.runs}, key=lambda name: (not name, name))
     if len(names) == 1 or not is_search(comparison):
-        return questions(comparison, figures, sweeps)
+        return questions(comparison, figures, sweeps, unmeasured)
     made = []
     for name in names:
         own = [run for run in comparison.runs if run.sweep == name]
         x = comparison.x if any(comparison.x in run.settings for run in own) else None
         alone = compare(own, x)
-        asked = questions(alone, group_figures(alone), sweeps)
+        asked = questions(alone, group_figures(alone), sweeps, unmeasured)
         made += [replace(question, title=f"{name or 'single runs'}: {question.title}") for question in asked]
     return sorted(made, key=lambda question: not question.beats_controls)
 
 
 def questions(
-    comparison: Comparison, figures: Sequence[GroupFigure], sweeps: Mapping[str, Mapping[str, Any]]
+    comparison: Comparison,
+    figures: Sequence[GroupFigure],
+    sweeps: Mapping[str, Mapping[str, Any]],
+    unmeasured: Sequence[UnmeasuredRun] = (),
 ) -> list[Question]:
     """Return the answered questions; those of a probe with all figures above their controls come first.
 
@@ -114,9 +122,10 @@ def questions(
         comparison: The compared runs.
         figures: All of their figures.
         sweeps: Facts on the runs' sweeps.
+        unmeasured: Further runs, without figures.
     """
     if is_search(comparison):
-        return search_question(comparison, figures, sweeps)
+        return search_question(comparison, figures, sweeps, unmeasured)
     found = Accuracies.among(figures)
     pair = pair_of(comparison.runs)
     asked = [(p, q) for p in found.protocols for q in ([Quantity(*pair)] if pair else map(Quantity, found.subjects(p)))]

@@ -10,7 +10,8 @@ from gan_lightning.dashboard.comparison import MANY_VALUES, Comparison, text_of
 from gan_lightning.dashboard.figure_questions import asked_figure
 from gan_lightning.dashboard.importance import importances
 from gan_lightning.dashboard.rows import ACCURACY, GroupFigure, pair_of
-from gan_lightning.dashboard.run_files import pasted
+from gan_lightning.dashboard.run_files import logged_of, pasted
+from gan_lightning.dashboard.run_folders import UnmeasuredRun
 from gan_lightning.dashboard.sentences import Question, counted
 from gan_lightning.dashboard.statistics import best_trial, pooled_errors, share_error
 
@@ -30,9 +31,19 @@ def is_search(comparison: Comparison) -> bool:
 
 
 def search_question(
-    comparison: Comparison, figures: Sequence[GroupFigure], sweeps: Mapping[str, Mapping[str, Any]]
+    comparison: Comparison,
+    figures: Sequence[GroupFigure],
+    sweeps: Mapping[str, Mapping[str, Any]],
+    unmeasured: Sequence[UnmeasuredRun] = (),
 ) -> list[Question]:
-    """Return the answer of a search, if all that it needs was measured."""
+    """Return the answer of a search, if all that it needs was measured.
+
+    Args:
+        comparison: The compared runs.
+        figures: All of their figures.
+        sweeps: Facts on the runs' sweeps.
+        unmeasured: Further runs; the last values of those that were stopped early are said, and do not count as best.
+    """
     name, largest, stated = _metric(comparison, figures, sweeps)
     trials = [found for found in figures if found.figure.name == name and not found.figure.axis]
     if not trials:
@@ -62,6 +73,7 @@ def search_question(
         Question(
             title=f"Search for the {'largest' if largest else 'smallest'} {name}",
             answer=f"Best of {counted(len(trials), 'trial')}: {best.estimate.mean:.4g}{interval} with {settings}. "
+            + _stopped(name, largest, comparison, unmeasured)
             + (f"What mattered: {shares}" if shares else "Too few trials to say what mattered"),
             verdict="",
             doubt=f"How sure: {doubt}",
@@ -72,6 +84,17 @@ def search_question(
             figure=name,
         )
     ]  # fmt: skip
+
+
+def _stopped(name: str, largest: bool, comparison: Comparison, unmeasured: Sequence[UnmeasuredRun]) -> str:
+    """Return a sentence on the trials that were stopped early; empty without any."""
+    sweeps = {run.sweep for run in comparison.runs}
+    stopped = [run for run in unmeasured if run.status == "stopped" and run.sweep in sweeps]
+    last = [points[-1][1] for run in stopped if (points := logged_of(run.folder).get(name))]
+    if not stopped:
+        return ""
+    best = f", the best of them last at {(max if largest else min)(last):.4g}" if last else ""
+    return f"{counted(len(stopped), 'further trial')} stopped early{best}. "
 
 
 def _short(value: Any) -> str:

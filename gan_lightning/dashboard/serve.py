@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from http import HTTPStatus
@@ -15,6 +16,9 @@ from gan_lightning.errors import SettingError, UserError
 from gan_lightning.figures import FILE
 
 HOST = "127.0.0.1"
+_REST = 10
+"""Times that a page took to be made for which it stays, so that a large one does not keep a core busy."""
+
 _PORTS = 65535
 
 
@@ -29,10 +33,12 @@ class Pages:
     def __init__(self, runs: Path, make_page: Callable[[str], str]) -> None:
         self.runs, self.make_page = runs, make_page
         self._lock = Lock()
-        self._page, self._version = "", ""
+        self._page, self._version, self._until = "", "", 0.0
 
     def version(self) -> str:
-        """Return the present version mark, from the times and sizes of the page's source files."""
+        """Return the version mark: the last page's while it rests, else of the times and sizes of the source files."""
+        if time.monotonic() < self._until:
+            return self._version
         runs, trials = folders_of(self.runs)
         files = [run / name for run in runs for name in ("run.json", FILE, "metrics.csv")]
         files += [trial / "trial.json" for trial in trials]
@@ -47,7 +53,9 @@ class Pages:
         """
         with self._lock:
             if (version := self.version()) != self._version:
+                began = time.monotonic()
                 self._page, self._version = self.make_page(version), version
+                self._until = time.monotonic() + _REST * (time.monotonic() - began)
             return self._page
 
 

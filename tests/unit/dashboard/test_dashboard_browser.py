@@ -78,7 +78,7 @@ def _at_first(request):
     """Give the common page back as it was opened."""
     yield
     if "page" in request.fixturenames:
-        request.getfixturevalue("page").evaluate("location.hash = ''")
+        at(request.getfixturevalue("page"), "")
 
 
 def texts(page, chart: str) -> list[str]:

@@ -18,7 +18,7 @@ from gan_lightning.figures import Figure
 def asked(root, x=None):
     found = read_folder(root)
     comparison = compare(found.runs, x)
-    return all_questions(comparison, group_figures(comparison), found.sweeps)
+    return all_questions(comparison, group_figures(comparison), found.sweeps, found.unmeasured)
 
 
 def hundredths(value: float) -> str:
@@ -140,6 +140,16 @@ def test_a_search_names_its_best_trial_what_mattered_and_how_sure_that_is(search
     assert "trials, counting the choice of the test images alone, not the seeds" in question.doubt
     assert "install Optuna" in question.made
     assert question.figure == "transfer/classifier/tuned/accuracy"
+
+
+def test_trials_that_were_stopped_early_are_said_with_their_last_value(search, monkeypatch, write_trial, open_run):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    for i, value in enumerate((0.7, 0.75)):
+        write_trial(search / f"search/stopped{i}", status="stopped", run_folder="run")
+        open_run(search / f"search/stopped{i}/run", "running", 0)
+        log = f"step,transfer/classifier/tuned/accuracy\n1,0.99\n9,{value}\n"
+        (search / f"search/stopped{i}/run/metrics.csv").write_text(log)
+    assert "2 further trials stopped early, the best of them last at 0.75. " in asked(search)[0].answer
 
 
 def test_a_search_for_the_smallest_figure_follows_its_sweep(search, monkeypatch):

@@ -68,6 +68,23 @@ def test_what_a_running_run_logs_is_news(served, ablation):
     assert get("/version") != now
 
 
+def test_a_page_that_took_long_rests_before_it_is_made_again(ablation, write_run, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("gan_lightning.dashboard.serve.time.monotonic", lambda: clock[0])
+
+    def make_page(version: str) -> str:
+        clock[0] += 1
+        return version
+
+    pages = Pages(ablation, make_page)
+    first = pages.page()
+    write_run(ablation, "new", {"discriminator": 0.9}, seed=9)
+    clock[0] = 10.9
+    assert pages.page() == pages.version() == first
+    clock[0] = 11.0
+    assert pages.page() == pages.version() != first
+
+
 def test_a_question_for_the_head_has_no_body_and_a_browser_that_leaves_ends_nothing(served, capfd):
     get, _ = served
     page = get("/")
