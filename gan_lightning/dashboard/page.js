@@ -288,6 +288,7 @@ async function start() {
   document.getElementById("theme").addEventListener("click", () => {
     const dark = getComputedStyle(document.documentElement).colorScheme === "dark";
     document.documentElement.dataset.theme = dark ? "light" : "dark";
+    refresh();
   });
   const close = (but) => { for (const each of document.querySelectorAll("details.filter[open]")) if (each !== but) each.open = false; };
   addEventListener("click", (event) => { if (event.target.isConnected) close(event.target.closest("details.filter")); });

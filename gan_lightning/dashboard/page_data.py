@@ -167,7 +167,8 @@ def panels(names: Sequence[Mapping[str, Any]]) -> Iterable[tuple[str, list[int]]
     A chart has one metric of a measurement and one protocol. Too many figures are spread over several charts.
     """
     chance = [i for i, name in enumerate(names) if name["subject"] == "chance"]
-    for key, own in _grouped(names, range(len(names)), lambda n: (n["measurement"], n["metric"], n["axis"])).items():
+    by_metric = _grouped(names, range(len(names)), lambda name: (name["measurement"], name["metric"], name["axis"]))
+    for key, own in sorted(by_metric.items(), key=lambda item: item[0][2] != ""):  # curves come last
         title = " ".join(filter(None, [key[1], f"over {key[2]}" if key[2] else ""]))
         for part, group in _spread(names, own):
             beside = [i for i in chance if key == ("transfer", "accuracy", "") and i not in group]

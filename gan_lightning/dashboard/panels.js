@@ -89,7 +89,7 @@ function overAxis(index) {
       text: `${name}: ${digits(y)}${interval(low, high)} at ${digits(x)}, n = ${n}` })) });
     for (const [at, mean, low, high, n] of points) rows.push({ figure: figure.figure, ...data.groups[place].values, [figure.axis]: at, mean, low, high, n });
   });
-  return { title: axisTitle(index), marks: [], lines, rows, series, hover: "all",
+  return { title: axisTitle(index), marks: [], lines, rows, series: lines.length > 2 * COLOURS ? [] : series, hover: "all",
     x: { of: lines.flatMap((line) => line.points.map((p) => p.x)), label: figure.axis }, y: { label: figure.metric, share: figure.share } };
 }
 // Returns the chart of a logged value over the steps: a line for each run, ticked ones alone if there are any.
@@ -104,6 +104,11 @@ function overSteps(name) {
   }
   return { title: name, marks: [], lines, rows, series: lines.length > 2 * COLOURS ? [] : series, hover: "all",
     x: { of: lines.flatMap((line) => line.points.map((p) => p.x)), label: "batch" }, y: { label: name } };
+}
+// Returns a colour between two of the page's: 0 is the first, 1 the second.
+function mixed(first, second, share) {
+  const [a, b] = [first, second].map((name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim().slice(1).match(/../g).map((pair) => parseInt(pair, 16)));
+  return `rgb(${a.map((value, i) => Math.round(value + share * (b[i] - value))).join(", ")})`;
 }
 // Draws a line through all settings for each group of runs, coloured by a figure; the darkest end is the largest.
 function parallel(box, index) {
@@ -133,7 +138,7 @@ function parallel(box, index) {
     const places = axes.map((axis) => [axis.at, axis.scale.place(axis.texts ? String(axis.of(group, i)) : axis.of(group, i))]);
     const text = `${digits(value.get(i))}: ${labelOf(group)}`;
     root.append(svg("path", { class: "line", d: `M${places.map((p) => p.map((v) => v.toFixed(1)).join(",")).join("L")}`, fill: "none", "stroke-width": share === 1 ? 3 : 1.4,
-      stroke: `color-mix(in oklab, var(--c1) ${Math.round(100 * share)}%, var(--c5))`, opacity: 0.35 + 0.65 * share, "data-text": text }));
+      stroke: mixed("--c5", "--c1", share), opacity: 0.35 + 0.65 * share, "data-text": text }));
     for (const [at, place] of places) hits.push({ at, place, text });
     rows.push({ ...group.values, [data.figures[index].figure]: value.get(i) });
   }

@@ -13,7 +13,7 @@ from gan_lightning.dashboard.rows import ACCURACY, GroupFigure, pair_of
 from gan_lightning.dashboard.run_files import logged_of, pasted
 from gan_lightning.dashboard.run_folders import UnmeasuredRun
 from gan_lightning.dashboard.sentences import Question, counted
-from gan_lightning.dashboard.statistics import best_trial, pooled_errors, share_error
+from gan_lightning.dashboard.statistics import best_trial, not_above, pooled_errors, share_error
 
 _MADE = (
     "The interval holds for all trials together (Bonferroni), so also for the chosen one; the candidates are Gupta's "
@@ -60,6 +60,7 @@ def search_question(
         {each: comparison.settings[runs[found.group.runs[0].name]].get(each) for each in comparison.varying}
         for found in trials
     ]
+    below = _below(figures, winner)
     mattered, how = importances(own, means)
     shares = ", ".join(f"{each} {share:.0%}" for each, share in list(mattered.items())[:SHOWN])
     interval = "" if best.estimate.low is None else f" [{best.estimate.low:.4g}, {best.estimate.high:.4g}]"
@@ -76,10 +77,10 @@ def search_question(
             + _stopped(name, largest, comparison, unmeasured)
             + (f"What mattered: {shares}" if shares else "Too few trials to say what mattered"),
             verdict="",
-            doubt=f"How sure: {doubt}",
+            doubt=f"How sure: {doubt}" + (f". But {below}" if below else ""),
             made=" ".join(filter(None, [_MADE if best.candidates else "", f"Importance: {how}." if how else "",
                                         "" if stated else _CHOSEN])),
-            beats_controls=not _below_controls(figures, winner),
+            beats_controls=not below,
             command=shlex.join(pasted(winner.group.runs[0].about.get("command"))),
             figure=name,
         )
@@ -129,7 +130,7 @@ def _errors(
     return None, math.inf, ""
 
 
-def _below_controls(figures: Sequence[GroupFigure], winner: GroupFigure) -> bool:
+def _below(figures: Sequence[GroupFigure], winner: GroupFigure) -> str:
+    """Return which control the best trial is not above, in words; empty for none."""
     found = Accuracies.among(figures)
-    above = found.over_controls([winner.place], winner.figure.subject, winner.figure.protocol)
-    return any(own.mean <= 0 for own in above.values())
+    return not_above(found.over_controls([winner.place], winner.figure.subject, winner.figure.protocol))

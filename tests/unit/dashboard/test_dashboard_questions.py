@@ -142,6 +142,15 @@ def test_a_search_names_its_best_trial_what_mattered_and_how_sure_that_is(search
     assert question.figure == "transfer/classifier/tuned/accuracy"
 
 
+def test_a_search_whose_best_trial_is_below_a_control_says_so(search, monkeypatch, write_run, accuracy):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    for path in search.glob("search/*/run/figures.json"):
+        path.write_text(path.read_text().replace('"value": 0.5', '"value": 0.95'))
+    (question,) = asked(search)
+    assert not question.beats_controls
+    assert re.search(r"But classifier over random weights is -0.04\d\d, so these figures say nothing", question.doubt)
+
+
 def test_trials_that_were_stopped_early_are_said_with_their_last_value(search, monkeypatch, write_trial, open_run):
     monkeypatch.setitem(sys.modules, "optuna", None)
     for i, value in enumerate((0.7, 0.75)):
@@ -158,6 +167,7 @@ def test_a_search_for_the_smallest_figure_follows_its_sweep(search, monkeypatch)
     record.write_text(record.read_text().replace("maximize", "minimize"))
     least = min(run.final[0].value for run in read_folder(search).runs)
     assert asked(search)[0].answer.startswith(f"Best of 40 trials: {least:.4g} ")
+    assert "But" not in asked(search)[0].doubt
     record.unlink()
     assert "The figure is the page's choice" in asked(search)[0].made
 
