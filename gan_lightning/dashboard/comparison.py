@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gan_lightning.dashboard.run_folders import Run
+from gan_lightning.dashboard.run_folders import SEED, Run, short_name
 from gan_lightning.errors import SettingError
 
 METHOD, DATA, BATCHES = "method", "data", "batches"
@@ -50,6 +50,7 @@ class Comparison:
         filters: Values per filter, in order, as text.
         groups: The runs by their place.
         unequal: Sentences on conditions that differ between methods and have no filter.
+        settings: Of each run, in the order of the runs.
     """
 
     runs: Sequence[Run]
@@ -60,6 +61,12 @@ class Comparison:
     filters: Mapping[str, Sequence[str]]
     groups: Sequence[Group]
     unequal: Sequence[str]
+    settings: Sequence[Mapping[str, Any]]
+
+    @property
+    def varying(self) -> list[str]:
+        """The settings in which the runs differ; the one on the x axis comes first."""
+        return [name for name in (self.x, *self.others) if len(self.filters[name]) > 1]
 
     @property
     def numeric(self) -> bool:
@@ -84,9 +91,10 @@ def compare(runs: Sequence[Run], x: str | None = None) -> Comparison:
         SettingError: If the runs have no setting `x`.
     """
     measuring = {name for run in runs for name in run.measuring}
+    x = _setting_of(x, runs, measuring)
     described = _described(runs, measuring, x)
     varying = _varying(described)
-    if x is not None and not any(x in settings for settings in described):
+    if x is not None and not any(x in settings or f"{x}.class" in settings for settings in described):
         differing = ", ".join(varying) or "nothing"
         raise SettingError(f"--x must be a setting of the runs, got '{x}'; they differ in {differing}.")
     x = x or _x_axis(varying, described, {*_ALWAYS_FILTERED, *measuring})
@@ -115,7 +123,16 @@ def compare(runs: Sequence[Run], x: str | None = None) -> Comparison:
         },
         groups=ordered,
         unequal=list(_unequal(described, [x, *others], measuring)),
+        settings=described,
     )
+
+
+def _setting_of(x: str | None, runs: Sequence[Run], measuring: Collection[str]) -> str | None:
+    """Return the setting's name on the page, also from a key of the command line or of a sweep."""
+    known = {METHOD, DATA, SEED, *measuring}.union(*(run.settings for run in runs))
+    short = short_name(x or "")
+    also = {short: short, f"{x}.class": x, f"{short}.class": short}
+    return x if x is None or x in known else next((own for name, own in also.items() if name in known), x)
 
 
 def _described(runs: Sequence[Run], measuring: Iterable[str], x: str | None) -> list[Mapping[str, Any]]:
@@ -135,7 +152,11 @@ def _described(runs: Sequence[Run], measuring: Iterable[str], x: str | None) -> 
         if setting != name and not (x or "").startswith(f"{setting}."):
             _join(settings, setting)
     methods = _methods([run.model for run in runs], settings)
-    return [{**own, METHOD: method, DATA: run.data} for run, method, own in zip(runs, methods, settings, strict=True)]
+    seeds: list[dict[str, Any]] = [{SEED: run.seed} if x == SEED else {} for run in runs]
+    return [
+        {**own, METHOD: method, DATA: run.data, **seed}
+        for run, method, own, seed in zip(runs, methods, settings, seeds, strict=True)
+    ]
 
 
 def _join(settings: Sequence[dict[str, Any]], setting: str) -> None:
@@ -242,6 +263,12 @@ def text_of(value: Any) -> str:
         return str(value)
     short = f"{value:g}"
     return short if float(short) == value else repr(value)
+
+
+def number_or_text(value: Any) -> float | int | str:
+    """Return a setting for the page: a finite number as such, anything else as text."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return value if is_number else text_of(value)
 
 
 def _natural(text: str) -> tuple[bool, float, str]:

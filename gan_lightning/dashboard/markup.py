@@ -1,125 +1,96 @@
 """Pieces of the page as HTML: every text from a run is escaped here."""
 
 import json
-import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from itertools import groupby
-from typing import Any
 
-from gan_lightning.dashboard.charts import Chart
-from gan_lightning.dashboard.comparison import Comparison, Row, text_of
-from gan_lightning.dashboard.rows import ALL_SEEDS
-from gan_lightning.dashboard.run_folders import COLUMNS
+from gan_lightning.dashboard.run_folders import FoundRuns
+from gan_lightning.dashboard.sentences import Question
 
-NOTHING = "-"
-_TEXTS = {"x", "variant", "figure", "extractor", "probe", "weights", "axis", "what"}
-"""Columns of words, which begin on the left."""
-
-_FILTERS = {"probe", "seed"}
-"""Columns that are filters, too, beside the columns of the settings."""
+_OTHER_STATES = {"running": "running", "failed": "failed", "killed": "killed", "stopped": "stopped early"}
 
 
-def section(title: str, *parts: str) -> str:
-    """Return a part of the page; parts without HTML are remarks."""
-    return f"<section><h2>{escape(title)}</h2>{''.join(map(_part, parts))}</section>"
+def answers(questions: Sequence[Question]) -> str:
+    """Return the sentences; the first has its table open."""
+    return "".join(_answer(question, first=i == 0) for i, question in enumerate(questions))
 
 
-def _part(part: str) -> str:
-    return part if part.startswith("<") or not part else f'<p class="soft">{escape(part)}</p>'
-
-
-def details(summary: str, content: str, attributes: str = "") -> str:
-    """Return a part of the page that is closed at first."""
-    return f"<details{attributes}><summary>{escape(summary)}</summary>{content}</details>"
-
-
-def boxes(charts: Iterable[Chart], kind: str = "") -> str:
-    """Return a box for each chart; the page's script draws the chart in it."""
-    made = (
-        f"<div>{f'<h3>{escape(chart.title)}</h3>' if chart.title else ''}"
-        f'<div class="chart{" late" if chart.late else ""}" id="{chart.id}"></div></div>'
-        for chart in charts
+def _answer(question: Question, first: bool) -> str:
+    said = f"<b>{escape(question.verdict)}.</b> " if question.verdict else ""
+    doubt = f'<span class="doubt">{escape(_doubt(question))}</span>' if question.doubt else ""
+    command = f'<pre class="command" tabindex="0">{escape(question.command)}</pre>' if question.command else ""
+    rows = table(question.rows) if question.rows else ""
+    shown = f"<details{' open' if first else ''}><summary>Setting by setting</summary>{rows}</details>" if rows else ""
+    made = f'<details class="made"><summary>How this was made</summary><p>{escape(question.made)}</p></details>'
+    kind = "answer" if question.beats_controls else "answer weak"
+    return (
+        f'<article class="{kind}"><h2>{escape(question.title)}</h2>'
+        f'<p class="sentence">{said}{escape(question.answer)}. {doubt}</p>{command}{shown}{made}</article>'
     )
-    return f'<div class="charts {kind}">{"".join(made)}</div>'
 
 
-def csv_button(name: str) -> str:
-    """Return a button for a file that the page's script writes from a table."""
-    shown = escape(name)
-    return f'<p class="script"><button type="button" data-csv="{shown}">Download {shown}</button></p>'
+def _doubt(question: Question) -> str:
+    text = question.doubt if question.verdict or question.command else f"No verdict: {question.doubt}"
+    return f"{text[:1].upper()}{text[1:]}."
 
 
-def file_name(name: str, taken: Collection[str]) -> str:
-    """Return a unique name for a CSV file from any text."""
-    plain = re.sub(r"[^\w.-]", "_", name)[:80].strip(".") or "figures"
-    return next(file for i in range(len(taken) + 1) if (file := f"{plain}{f'-{i}' if i else ''}.csv") not in taken)
-
-
-def setting_columns(comparison: Comparison) -> dict[str, str]:
-    """Return the columns that identify the runs of a row."""
-    return {"x": comparison.x} | ({"variant": "Other settings"} if comparison.others else {})
-
-
-def table(columns: Mapping[str, str], rows: Iterable[Row], of_seeds: bool = True) -> str:
-    """Return a table.
-
-    Args:
-        columns: Titles by the rows' columns; `interval`, `signed` and the like are computed from other columns.
-        rows: Lines; lines of single seeds are hidden.
-        of_seeds: Whether a filter for the seed chooses among the lines.
-    """
-    kinds = {column: ' class="text"' if column in _TEXTS else "" for column in columns}
-    head = "".join(f"<th{kinds[column]}>{escape(title)}</th>" for column, title in columns.items())
-    bodies = []
-    for attributes, group in groupby(rows, lambda row: _row_marks(row, of_seeds)):  # once for lines filtered alike
-        cells = ("".join(f"<td{kinds[c]}>{escape(_cell(row, c))}</td>" for c in columns) for row in group)
-        bodies.append(f"<tbody {attributes}>" + "".join(f"<tr>{line}</tr>" for line in cells) + "</tbody>")
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead>{"".join(bodies)}</table></div>'
-
-
-def _row_marks(row: Row, of_seeds: bool) -> str:
-    """Return the attributes by which filters find a line; single seeds are shown by filters alone."""
-    hidden = " hidden" if of_seeds and row.get("seed", ALL_SEEDS) != ALL_SEEDS else ""
-    return f'data-row="{marks(row, without=() if of_seeds else ("seed", "probe"))}"{hidden}'
-
-
-def marks(row: Row, without: Sequence[str] = ()) -> str:
-    """Return the facts on a line or a part of the page for the filters, as the value of an attribute."""
-    names = [name for name in row if (name not in COLUMNS or name in _FILTERS) and name not in without]
-    return escape(json.dumps({name: row[name] for name in names if isinstance(row[name], str)}))
-
-
-def _cell(row: Row, column: str) -> str:
-    if column in ("interval", "signed_interval"):
-        write = signed if column == "signed_interval" else number
-        return NOTHING if row["low"] is None else f"[{write(row['low'])}, {write(row['high'])}]"
-    if column in ("signed", "signed_paper"):
-        value = row["mean" if column == "signed" else "paper"]
-        return NOTHING if value is None else signed(value)
-    value = row.get(column)
-    if column in ("x", "variant", "at") and value is not None:
-        return text_of(value)
-    if value in (None, ""):
-        return NOTHING
-    return number(value) if isinstance(value, float) else str(value)
-
-
-def number(value: float) -> str:
-    """Return a figure with four decimals, or with five digits if four decimals say too little."""
-    return f"{value:.4f}" if value == 0 or 0.001 <= abs(value) < 10 else f"{value:.5g}"
-
-
-def signed(value: float) -> str:
-    """Return a difference of accuracies."""
-    return f"{value:+.4f}"
-
-
-def facts(title: str, facts: Mapping[str, Any]) -> str:
-    """Return a table of names and their values."""
-    lines = "".join(
-        f'<tr><th class="text">{escape(name)}</th><td class="wide">{escape(text)}</td></tr>'
-        for name, text in ((name, f"{v:.6g}" if isinstance(v, float) else str(v)) for name, v in facts.items())
+def table(rows: Sequence[Mapping[str, str]]) -> str:
+    """Return a table of texts; each row may lack columns."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    head = "".join(f'<th scope="col">{escape(column)}</th>' for column in columns)
+    body = "".join(
+        "<tr>" + "".join(_cell(column, row.get(column, "-")) for column in columns) + "</tr>" for row in rows
     )
-    heading = f"<h3>{escape(title)}</h3>" if title else ""
-    return f'{heading}<div class="scroll"><table>{lines}</table></div>'
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+_SHORT_CELL = 24
+"""Letters of a cell that stay on one line."""
+
+
+def _cell(column: str, text: str) -> str:
+    kind = ' class="short"' if len(text) <= _SHORT_CELL else ""
+    return f'<td data-title="{escape(column)}"{kind}>{escape(text)}</td>'
+
+
+def status(found: FoundRuns) -> str:
+    """Return the state of the sweeps and of single runs: finished, running, failed, and to come."""
+    lines = []
+    for sweep in dict.fromkeys(trial["sweep"] for trial in found.trials):
+        own = [trial for trial in found.trials if trial["sweep"] == sweep]
+        counts = Counter(trial["status"] for trial in own)
+        total = (found.sweeps.get(sweep) or {}).get("total") or len(own)
+        done = f"{counts['finished'] + counts['stopped']} of {total} trials"
+        more = [f"{counts[state]} {words}" for state, words in _OTHER_STATES.items() if counts[state]]
+        more += [f"{total - len(own)} to come"] if total > len(own) else []
+        failed = [trial for trial in own if trial["status"] in ("failed", "killed")]
+        errors = "".join(
+            f"<li>trial {trial['index']}, {escape(json.dumps(trial['parameters'], ensure_ascii=False))}: "
+            f"{escape(str(trial['error'] or trial['status']))}</li>"
+            for trial in failed
+        )
+        line = f"<b>{escape(sweep)}</b>: {', '.join([done, *more])}"
+        lines.append(f"<details><summary>{line}</summary><ul>{errors}</ul></details>" if errors else f"<p>{line}</p>")
+    single = Counter(run.status for run in found.unmeasured if not run.sweep)
+    if single:
+        words = ", ".join(f"{count} {state}" for state, count in sorted(single.items()))
+        lines.append(f"<p>Single runs without figures: {escape(words)}</p>")
+    return f'<section id="status" class="notice">{"".join(lines)}</section>' if lines else ""
+
+
+def notices(title: str, kind: str, lines: Iterable[str]) -> str:
+    """Return a closed list of remarks; nothing for no remark."""
+    items = "".join(f"<li>{line}</li>" for line in lines)
+    return (
+        f'<details class="notice" id="{kind}"><summary>{escape(title)}</summary><ul>{items}</ul></details>'
+        if items
+        else ""
+    )
+
+
+def left_out(found: FoundRuns) -> str:
+    """List the folders that were not drawn, with the reasons."""
+    count = len(found.left_out)
+    title = f"{count} {'folder was' if count == 1 else 'folders were'} left out"
+    return notices(title, "left-out", (f"<b>{escape(out.name)}</b>: {escape(out.reason)}" for out in found.left_out))

@@ -1,18 +1,17 @@
 """Reads run folders in any state: finished, failed, cut off in the middle, or of another version."""
 
-import csv
 import json
 import math
 import os
-import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import NoneType
 from typing import Any
 
+from gan_lightning.dashboard.run_files import logged_of
 from gan_lightning.errors import DataError
 from gan_lightning.figures import FILE, PLUMBING, Figure, RunFigures, final_figures, read_figures
 from gan_lightning.system.files import SCHEMA_VERSION, read_json
@@ -20,15 +19,11 @@ from gan_lightning.system.files import SCHEMA_VERSION, read_json
 TRAINING_EPOCH = "training epoch"
 """The axis of a figure that was measured several times while training."""
 
-COLUMNS = {
-    "x", "variant", "seed", "mean", "low", "high", "n", "paper", "source", "extractor", "probe", "epoch", "run",
-    "measurement", "figure", "series", "subject", "protocol", "weights", "condition", "metric", "split", "axis", "at",
-    "value",
-}  # fmt: skip
-"""Names of the columns of the dashboard's tables."""
+SEED, SWEEP = "seed", "sweep"
 
-_OTHER_NAMES = COLUMNS | {"method", "data", "epochs", "batches", "precision", "processes"}
-"""Names that a setting of the model's cannot have beside these."""
+_OTHER_NAMES = {"x", "variant", SEED, SWEEP, "run", "protocol", "method", "data", "epochs", "batches", "precision",
+                "processes"}  # fmt: skip
+"""Names with a meaning of their own on the page; a setting of the model's with such a name has `model.` before it."""
 
 _WHEN = {"enabled", "every_n_epochs"}
 """Settings of a measurement that decide its time, without influence on its figures."""
@@ -42,11 +37,10 @@ _STATED_AS = {"trainer.max_epochs", "trainer.precision", "trainer.devices"}
 _ABOUT = {"command": list, "wandb": dict}
 """Types of further entries of `run.json`, which may be missing."""
 
-_POINTS = 120
-"""Most points of a logged curve of a run; longer curves are drawn as means of this many stretches."""
-
-_OF_AN_EPOCH = re.compile(r"(.+)-epoch-(\d+)")
-"""The name of a picture that was drawn while training."""
+_SHORT = {"trainer.max_epochs": "epochs", "trainer.precision": "precision", "trainer.devices": "processes",
+          "seed_everything": SEED, "model": "method", "model.class_path": "method", "data": "data",
+          "data.class_path": "data"}  # fmt: skip
+"""Names on the page of some keys of the command line."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +58,7 @@ class Run:
         measured: `figures.json`.
         published: The papers' figures for it, by our figures' names: `value` and `source`.
         about: `run.json`.
+        sweep: Name of its sweep; empty without one.
     """
 
     folder: Path
@@ -76,6 +71,7 @@ class Run:
     measured: RunFigures = field(repr=False)
     published: Mapping[str, Mapping[str, Any]] = field(repr=False)
     about: Mapping[str, Any] = field(repr=False)
+    sweep: str = ""
 
     @cached_property
     def final(self) -> Sequence[Figure]:
@@ -95,34 +91,32 @@ class Run:
     @cached_property
     def logged(self) -> Mapping[str, Sequence[tuple[float, float]]]:
         """The values logged while training: (step, value) by name."""
-        path = self.folder / "metrics.csv"
-        if not path.is_file():
-            return {}
-        curves: dict[str, list[tuple[float, float]]] = {}
-        with path.open(newline="", encoding="utf-8", errors="replace") as file, suppress(csv.Error):
-            for row in csv.DictReader(file):
-                for name, text in row.items():
-                    if name not in (None, "step", "epoch") and text:
-                        try:
-                            point = float(row["step"]), float(text)
-                        except (TypeError, ValueError, KeyError):
-                            continue  # a row that was cut off
-                        if all(map(math.isfinite, point)):
-                            curves.setdefault(name, []).append(point)
-        return {name: _shortened(points) for name, points in curves.items()}
+        return logged_of(self.folder)
 
-    @property
-    def pictures(self) -> Sequence[Path]:
-        """The pictures of the finished model, and the newest of each picture drawn while training."""
-        found: dict[str, Path] = {}
-        newest: dict[str, tuple[int, Path]] = {}
-        for path in sorted(self.folder.glob("pictures/*.png")):
-            if (match := _OF_AN_EPOCH.fullmatch(path.stem)) is None:
-                found[path.stem] = path
-            elif (epoch := int(match[2])) >= newest.get(match[1], (0, path))[0]:
-                newest[match[1]] = epoch, path
-        found |= {f"{name}-epoch": path for name, (_, path) in newest.items()}
-        return [path for _, path in sorted(found.items())]
+
+@dataclass(frozen=True)
+class UnmeasuredRun:
+    """A fit without figures: it runs, failed, was stopped early, or nothing was measured.
+
+    Attributes:
+        folder: The run folder.
+        name: Its path below the read folder.
+        status: Of its trial or of itself.
+        reason: Why it has no figures.
+        seed: Of weights and latents.
+        settings: Its sweep's choices, under short names.
+        sweep: Name of its sweep; empty without one.
+        command: That it was started with.
+    """
+
+    folder: Path
+    name: str
+    status: str
+    reason: str
+    seed: int | None
+    settings: Mapping[str, Any]
+    sweep: str
+    command: Sequence[Any]
 
 
 @dataclass(frozen=True)
@@ -141,11 +135,15 @@ class FoundRuns:
         runs: Finished fits, by name.
         left_out: Other folders that looked like a run.
         trials: Records of sweeps' trials, with `sweep` for the folder's name.
+        unmeasured: Fits without figures; these are among those left out.
+        sweeps: Facts on the sweeps by their names: `total` and `metric`, each None if it is not known.
     """
 
     runs: Sequence[Run]
     left_out: Sequence[LeftOut]
     trials: Sequence[Mapping[str, Any]]
+    unmeasured: Sequence[UnmeasuredRun] = ()
+    sweeps: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 class _UnusableError(Exception):
@@ -155,27 +153,34 @@ class _UnusableError(Exception):
 def read_folder(root: Path) -> FoundRuns:
     """Read all runs and trials below a folder.
 
-    The newest of several runs with the same settings and seed counts. A repetition is no further seed: it would make
-    the interval too small.
+    The newest of several runs with the same settings and seed counts; a sweep's trial counts before a single run. A
+    repetition is no further seed: it would make the interval too small. Earlier attempts of an ended trial are dropped.
     """
     left_out: list[LeftOut] = []
+    unmeasured: list[UnmeasuredRun] = []
     run_folders, trial_folders = folders_of(root)
     trials = dict(_read_trials(root, trial_folders, left_out))
     kept: dict[tuple[Any, ...], list[Run]] = {}
-    for folder in sorted(run_folders, key=lambda folder: folder.name):
-        name = str(folder.relative_to(root))
+    for folder in sorted(run_folders, key=lambda folder: (folder.parent in trials, folder.name)):
+        name, trial = str(folder.relative_to(root)), trials.get(folder.parent, {})
+        if trial.get("status") in ("finished", "stopped") and trial.get("run_folder") not in (None, folder.name):
+            continue
         try:
-            run = _read_run(folder, name, trials.get(folder.parent, {}).get("parameters", {}))
+            run = _read_run(folder, name, trial)
         except _UnusableError as reason:
             left_out.append(LeftOut(name, str(reason)))
+            unmeasured += _unmeasured(folder, name, trial, str(reason))
             continue
         same = kept.setdefault((run.model, run.data, run.seed, tuple(sorted(run.settings.items()))), [])
         for earlier in [each for each in same if _are_measured_alike(each, run)]:
-            left_out.append(LeftOut(earlier.name, f"the same settings and seed as the newer {name}"))
+            which = "newer " if run.folder.name >= earlier.folder.name else "sweep's trial "
+            left_out.append(LeftOut(earlier.name, f"the same settings and seed as the {which}{name}"))
             same.remove(earlier)
         same.append(run)
     runs = sorted((run for same in kept.values() for run in same), key=lambda run: run.name)
-    return FoundRuns(runs, sorted(left_out, key=lambda out: out.name), list(trials.values()))
+    records = list(trials.values())
+    sweeps = {trial["sweep"]: _sweep_facts(folder.parent) for folder, trial in trials.items()}
+    return FoundRuns(runs, sorted(left_out, key=lambda out: out.name), records, unmeasured, sweeps)
 
 
 def _are_measured_alike(first: Run, second: Run) -> bool:
@@ -185,9 +190,14 @@ def _are_measured_alike(first: Run, second: Run) -> bool:
 
 
 def folders_of(root: Path) -> tuple[list[Path], list[Path]]:
-    """Return the folders of runs and of trials; temporary folders of writing runs are passed over."""
+    """Return the folders of runs and of trials, also behind links; folders of writing runs are passed over."""
     runs, trials = [], []
-    for name, below, files in os.walk(root):
+    seen: set[str] = set()
+    for name, below, files in os.walk(root, followlinks=True):
+        if (real := os.path.realpath(name)) in seen:
+            below.clear()  # a link to what was read already
+            continue
+        seen.add(real)
         if "trial.json" in files:
             trials.append(Path(name))
         if "run.json" in files:
@@ -197,7 +207,7 @@ def folders_of(root: Path) -> tuple[list[Path], list[Path]]:
     return runs, sorted(trials)
 
 
-def _read_run(folder: Path, name: str, parameters: Mapping[str, Any]) -> Run:
+def _read_run(folder: Path, name: str, trial: Mapping[str, Any]) -> Run:
     about = _read_json(folder / "run.json")
     _check_version(about, "run.json")
     if about.get("stage", "fit") != "fit":
@@ -220,7 +230,7 @@ def _read_run(folder: Path, name: str, parameters: Mapping[str, Any]) -> Run:
             model=_typed(measured.about, "model", str),
             data=_typed(measured.about, "data", str),
             seed=_typed(measured.about, "seed", int, NoneType),
-            settings=dict(_settings(measured.about, about)) | dict(_swept(parameters, measured)),
+            settings=dict(_settings(measured.about, about)) | dict(_swept(trial.get("parameters", {}), measured)),
             measuring=dict(_measuring(measured)),
             measured=measured,
             published={
@@ -228,11 +238,53 @@ def _read_run(folder: Path, name: str, parameters: Mapping[str, Any]) -> Run:
                 for figure, printed in measured.published.items()
             },
             about={**about, **{name: _typed(about, name, kind, NoneType) for name, kind in _ABOUT.items()}},
+            sweep=trial.get("sweep", ""),
         )
     except KeyError as error:
         raise _UnusableError(f"{FILE} lacks {error}") from error
     except (TypeError, ValueError, AttributeError) as error:
         raise _UnusableError(f"{FILE} is garbled: {error}") from error
+
+
+def _unmeasured(folder: Path, name: str, trial: Mapping[str, Any], reason: str) -> Iterator[UnmeasuredRun]:
+    """Yield a fit without figures, if it is one that the page can show."""
+    try:
+        about = _read_json(folder / "run.json")
+    except _UnusableError:
+        return
+    if about.get("stage", "fit") != "fit" or about.get("schema_version") != SCHEMA_VERSION:
+        return
+    settings = {short_name(key): value for key, value in _flat(trial.get("parameters", {}))}
+    seed = about.get("seed")
+    status = "stopped" if trial.get("status") == "stopped" else str(about.get("status"))
+    command = about.get("command")
+    yield UnmeasuredRun(
+        folder, name, status, reason, seed if isinstance(seed, int) else None,
+        {own: value for own, value in settings.items() if own != SEED}, trial.get("sweep", ""),
+        command if isinstance(command, list) else [],
+    )  # fmt: skip
+
+
+def _sweep_facts(folder: Path) -> Mapping[str, Any]:
+    """Return the number of a sweep's trials and its metric, each None if `sweep.json` does not tell."""
+    try:
+        record = _read_json(folder / "sweep.json")
+    except _UnusableError:
+        record = {}
+    total, metric = record.get("total"), record.get("metric")
+    return {
+        "total": total if isinstance(total, int) else None,
+        "metric": metric if isinstance(metric, dict) and isinstance(metric.get("name"), str) else None,
+    }
+
+
+def short_name(key: str) -> str:
+    """Return the name on the page of a setting from its key on the command line."""
+    if key in _SHORT:
+        return _SHORT[key]
+    plain = key.replace(".init_args.", ".").replace(".class_path", ".class")
+    own = plain.removeprefix("model.")
+    return plain if own in _OTHER_NAMES else own
 
 
 def _typed(content: Mapping[str, Any], name: str, *types: type) -> Any:
@@ -299,24 +351,21 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield prefix + name, value if isinstance(value, str | int | float) or value is None else json.dumps(value)
 
 
-def _shortened(points: Sequence[tuple[float, float]]) -> Sequence[tuple[float, float]]:
-    """Return a curve of at most `_POINTS` points, each the mean of a stretch."""
-    size = -(-len(points) // _POINTS)
-    stretches = [points[i : i + size] for i in range(0, len(points), size)]
-    return [(stretch[-1][0], sum(value for _, value in stretch) / len(stretch)) for stretch in stretches]
-
-
 def _read_trials(
     root: Path, folders: Sequence[Path], left_out: list[LeftOut]
 ) -> Iterator[tuple[Path, Mapping[str, Any]]]:
-    """Yield the record of each trial by its folder."""
+    """Yield the record of each trial by its folder. Sweeps of one name are told apart by their paths."""
+    sweeps = {folder: Path(os.path.abspath(folder)).parent for folder in folders}  # noqa: PTH100 (a link or not)
+    names = Counter(sweep.name for sweep in set(sweeps.values()))
     for folder in folders:
         try:
             trial = _read_json(folder / "trial.json")
             _check_version(trial, "trial.json")
             kinds = {"id": str, "index": int, "parameters": dict, "status": str}
             known = {name: _typed(trial, name, kind) for name, kind in kinds.items()}
-            sweep = Path(os.path.abspath(folder)).parent.name  # noqa: PTH100 (the user's name of it, link or not)
-            yield folder, {"sweep": sweep, **known, "error": trial["error"], "seconds": trial["seconds"]}
+            alone = names[sweeps[folder].name] == 1
+            sweep = sweeps[folder].name if alone else folder.relative_to(root).parent.as_posix()
+            yield folder, {"sweep": sweep, **known, "error": trial["error"], "seconds": trial["seconds"],
+                           "run_folder": trial.get("run_folder")}  # fmt: skip
         except (_UnusableError, KeyError) as error:
             left_out.append(LeftOut(str(folder.relative_to(root)), f"its trial's record is of no use: {error}"))

@@ -2,7 +2,9 @@
 
 import functools
 import hashlib
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,6 +16,9 @@ from gan_lightning.errors import SettingError, UserError
 from gan_lightning.figures import FILE
 
 HOST = "127.0.0.1"
+_REST = 10
+"""Times that a page took to be made for which it stays, so that a large one does not keep a core busy."""
+
 _PORTS = 65535
 
 
@@ -28,14 +33,15 @@ class Pages:
     def __init__(self, runs: Path, make_page: Callable[[str], str]) -> None:
         self.runs, self.make_page = runs, make_page
         self._lock = Lock()
-        self._page, self._version = "", ""
+        self._page, self._version, self._until = "", "", 0.0
 
     def version(self) -> str:
-        """Return the present version mark, from the times and sizes of the page's source files."""
+        """Return the version mark: the last page's while it rests, else of the times and sizes of the source files."""
+        if time.monotonic() < self._until:
+            return self._version
         runs, trials = folders_of(self.runs)
-        finished = [run for run in runs if (run / FILE).is_file()]  # unfinished runs' logs are not drawn yet
-        files = [run / "run.json" for run in runs] + [trial / "trial.json" for trial in trials]
-        files += [run / name for run in finished for name in (FILE, "metrics.csv")]
+        files = [run / name for run in runs for name in ("run.json", FILE, "metrics.csv")]
+        files += [trial / "trial.json" for trial in trials]
         state = [(str(path), *_time_and_size(path)) for path in files]
         return hashlib.sha256(str(sorted(state)).encode()).hexdigest()[:16]
 
@@ -47,7 +53,9 @@ class Pages:
         """
         with self._lock:
             if (version := self.version()) != self._version:
+                began = time.monotonic()
                 self._page, self._version = self.make_page(version), version
+                self._until = time.monotonic() + _REST * (time.monotonic() - began)
             return self._page
 
 
@@ -67,7 +75,15 @@ class Handler(SimpleHTTPRequestHandler):
         super().__init__(*args, directory=str(pages.runs), **kwargs)  # type: ignore[arg-type]
 
     def do_GET(self) -> None:
-        """Answer."""
+        """Answer; a browser may leave before the end."""
+        with suppress(BrokenPipeError, ConnectionResetError):
+            self._answer_path()
+
+    def do_HEAD(self) -> None:
+        """Answer without a body."""
+        self.do_GET()
+
+    def _answer_path(self) -> None:
         path = urlsplit(self.path).path
         if path == "/version":
             self._answer(HTTPStatus.OK, "plain", self.pages.version())
@@ -76,6 +92,8 @@ class Handler(SimpleHTTPRequestHandler):
                 self._answer(HTTPStatus.OK, "html", self.pages.page())
             except UserError as error:
                 self._answer(HTTPStatus.INTERNAL_SERVER_ERROR, "plain", str(error))
+        elif self.command == "HEAD":
+            super().do_HEAD()
         else:
             super().do_GET()
 
@@ -86,7 +104,8 @@ class Handler(SimpleHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Cache-Control", "no-store")
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
         """Log no requests."""

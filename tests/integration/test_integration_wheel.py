@@ -58,7 +58,8 @@ def test_the_wheel_has_the_package_and_what_is_shipped_and_nothing_else(wheel):
     for kind in ("configs", "sweeps"):
         expected |= {f"gan_lightning/shipped/{path.relative_to(ROOT)}" for path in (ROOT / kind).rglob("*.yaml")}
     assert held == expected
-    assert {"gan_lightning/py.typed", *(f"gan_lightning/dashboard/page.{kind}" for kind in ("css", "js"))} <= held
+    shown = (f"gan_lightning/dashboard/{name}" for name in ("page.css", "page.js", "panels.js", "drawing.js"))
+    assert {"gan_lightning/py.typed", *shown} <= held
 
 
 def test_the_wheel_has_its_licence_and_its_version(wheel):

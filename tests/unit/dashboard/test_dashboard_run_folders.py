@@ -7,19 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from gan_lightning.dashboard.run_folders import read_folder
-from gan_lightning.system.files import SCHEMA_VERSION, write_json
+from gan_lightning.dashboard.run_files import pasted, pictures_of
+from gan_lightning.dashboard.run_folders import FoundRuns, read_folder, short_name
+from gan_lightning.system.files import write_json
 
 
 def reasons(found) -> dict[str, str]:
     return {out.name: out.reason for out in found.left_out}
-
-
-def write_trial(folder, **more) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    record = {"schema_version": SCHEMA_VERSION, "id": folder.name, "index": 0, "parameters": {}, "status": "running",
-              "error": None, "seconds": None}  # fmt: skip
-    (folder / "trial.json").write_text(json.dumps(record | more))
 
 
 def test_finished_runs_are_read_with_their_settings_and_final_accuracies(ablation):
@@ -46,7 +40,7 @@ def test_finished_runs_are_read_with_their_settings_and_final_accuracies(ablatio
 
 
 def test_an_empty_folder_holds_nothing(tmp_path):
-    assert read_folder(tmp_path) == type(read_folder(tmp_path))([], [], [])
+    assert read_folder(tmp_path) == FoundRuns([], [], [], [], {})
 
 
 def changed(**more):
@@ -147,7 +141,7 @@ def test_long_curves_are_drawn_as_means_of_stretches_and_a_row_that_was_cut_off_
     assert run.logged["val/loss"] == [(499.0, 0.25)]
 
 
-def test_trials_of_sweeps_are_read_and_a_damaged_one_is_named(tmp_path):
+def test_trials_of_sweeps_are_read_and_a_damaged_one_is_named(tmp_path, write_trial):
     write_trial(tmp_path / "digits/a1", status="failed", error="boom")
     write_trial(tmp_path / "digits/b2")
     (tmp_path / "digits/b2/trial.json").write_text("{")
@@ -158,7 +152,7 @@ def test_trials_of_sweeps_are_read_and_a_damaged_one_is_named(tmp_path):
     assert "its trial's record is of no use" in reasons(found)["digits/b2"]
 
 
-def test_what_a_trial_was_told_and_no_other_file_says_is_a_setting(tmp_path, write_run):
+def test_what_a_trial_was_told_and_no_other_file_says_is_a_setting(tmp_path, write_run, write_trial):
     for name, clip in (("a1", 0.5), ("b2", 1.0)):
         write_run(tmp_path, f"digits/{name}/run", {"discriminator": 0.5})
         parameters = {"model.init_args.shares_removed": 3, "seed_everything": 0, "trainer.max_epochs": 5,
@@ -180,22 +174,21 @@ def test_settings_have_names_of_their_own(tmp_path, write_run):
     (folder / "figures.json").write_text(json.dumps(content))
     (run,) = read_folder(tmp_path).runs
     assert run.settings["base_width"] == 8, "whichever part of the model has it"
-    assert (run.settings["model.seed"], run.settings["model.condition"]) == (3, "a"), "a column has this name"
+    assert (run.settings["model.seed"], run.settings["condition"]) == (3, "a"), "a seed means something else"
     assert (run.settings["model.epochs"], run.settings["epochs"]) == (7, 5)
     assert (run.measuring["transfer.probes.Mine.steps"], run.measuring["transfer.probes.1.steps"]) == (3, 4)
 
 
-def test_pictures_are_those_of_the_finished_model_and_the_newest_of_each_while_training(tmp_path, write_run):
+def test_pictures_are_in_the_order_of_their_epochs_and_the_finished_models_comes_last(tmp_path, write_run):
     folder = write_run(tmp_path, "a", {"discriminator": 0.5})
     for name in ("samples-epoch-0004", "samples-epoch-10000", "samples-epoch-9999", "anatomy", "codes-epoch-0001"):
         (folder / f"pictures/{name}.png").touch()
-    (run,) = read_folder(tmp_path).runs
-    assert [path.stem for path in run.pictures] == [
-        "anatomy", "codes-epoch-0001", "samples", "samples-epoch-10000",
-    ]  # fmt: skip
+    found = {name: [epoch for epoch, _ in own] for name, own in pictures_of(folder).items()}
+    assert found == {"anatomy": [None], "codes": [1], "samples": [4, 9999, 10000, None]}
+    assert pictures_of(folder)["samples"][0] == (4, "pictures/samples-epoch-0004.png")
 
 
-def test_what_a_writer_leaves_behind_when_it_is_killed_is_passed_over(ablation):
+def test_what_a_writer_leaves_behind_when_it_is_killed_is_passed_over(ablation, write_trial):
     (ablation / "0/seed0/.writing-a").mkdir()
     shutil.copy(ablation / "0/seed0/run.json", ablation / "0/seed0/.writing-a/run.json")
     write_trial(ablation / "digits/a1/.writing-b")
@@ -224,7 +217,7 @@ def test_runs_that_are_written_meanwhile_are_read(ablation):
     assert errors == []
 
 
-def test_a_sweep_has_its_folders_name_wherever_the_dashboard_is_started(tmp_path, monkeypatch):
+def test_a_sweep_has_its_folders_name_wherever_the_dashboard_is_started(tmp_path, monkeypatch, write_trial):
     write_trial(tmp_path / "digits/a1")
     for folder, root in (
         (tmp_path, "."),
@@ -240,8 +233,65 @@ def test_a_sweep_has_its_folders_name_wherever_the_dashboard_is_started(tmp_path
     ("change", "reason"),
     [({"index": "<b>"}, "'<b>' for index"), ({"status": ["a"]}, "['a'] for status"), ({"parameters": 3}, "3 for par")],
 )
-def test_a_trial_whose_record_is_of_no_use_is_named(tmp_path, change, reason):
+def test_a_trial_whose_record_is_of_no_use_is_named(tmp_path, change, reason, write_trial):
     write_trial(tmp_path / "digits/a1", **change)
     found = read_folder(tmp_path)
     assert found.trials == []
     assert reason in reasons(found)["digits/a1"]
+
+
+def test_runs_behind_links_are_read_once_and_a_circle_of_links_ends(tmp_path, write_run):
+    write_run(tmp_path / "elsewhere", "a", {"discriminator": 0.5})
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs/linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "runs/again").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere/circle").symlink_to(tmp_path / "runs")
+    found = read_folder(tmp_path / "runs")
+    assert (len(found.runs), found.left_out) == (1, [])
+
+
+def test_earlier_attempts_of_an_ended_trial_are_dropped_and_its_run_counts_before_a_single_one(
+    tmp_path, write_run, write_trial
+):
+    for name in ("20260101-a", "20260102-b"):
+        write_run(
+            tmp_path / "digits/a1", name, {"discriminator": 0.5}, about={"status": "failed"} if name[7] == "1" else {}
+        )
+    write_run(tmp_path, "20260103-c", {"discriminator": 0.6})
+    write_trial(tmp_path / "digits/a1", status="finished", run_folder="20260102-b")
+    found = read_folder(tmp_path)
+    assert [(run.name, run.sweep) for run in found.runs] == [("digits/a1/20260102-b", "digits")]
+    assert reasons(found) == {"20260103-c": "the same settings and seed as the sweep's trial digits/a1/20260102-b"}
+
+
+def test_runs_without_figures_are_known_with_their_state_and_their_sweeps_choices(tmp_path, write_trial, open_run):
+    parameters = {"model.init_args.class_weight": 0.5, "seed_everything": 3, "trainer.max_epochs": 7}
+    for name, status in (("a1", "running"), ("b2", "stopped")):
+        write_trial(tmp_path / "digits" / name, status=status, parameters=parameters, run_folder="run")
+        open_run(tmp_path / "digits" / name / "run", "running", 3)
+    (tmp_path / "digits/sweep.json").write_text('{"total": 9, "metric": {"name": "a", "goal": "minimize"}}')
+    found = read_folder(tmp_path)
+    assert [(run.status, run.seed, run.sweep, run.settings) for run in found.unmeasured] == [
+        (status, 3, "digits", {"class_weight": 0.5, "epochs": 7}) for status in ("running", "stopped")
+    ]
+    assert found.sweeps == {"digits": {"total": 9, "metric": {"name": "a", "goal": "minimize"}}}
+    (tmp_path / "digits/sweep.json").write_text("[")
+    assert read_folder(tmp_path).sweeps == {"digits": {"total": None, "metric": None}}
+
+
+def test_two_sweeps_of_one_name_are_told_apart(tmp_path, write_trial):
+    for where in ("one/digits", "two/digits", "mnist"):
+        write_trial(tmp_path / where / "a1")
+    assert {trial["sweep"] for trial in read_folder(tmp_path).trials} == {"one/digits", "two/digits", "mnist"}
+
+
+def test_keys_of_the_command_line_have_short_names():
+    assert short_name("model.init_args.networks.init_args.width") == "networks.width"
+    assert short_name("model.init_args.seed") == "model.seed"
+    assert short_name("transfer.paper.class_path") == "transfer.paper.class"
+
+
+def test_a_recorded_command_can_be_pasted():
+    assert pasted(["/a/gan_lightning/__main__.py", "fit", 3]) == ["gan-lightning", "fit", "3"]
+    assert pasted(["gan-lightning", "fit"]) == ["gan-lightning", "fit"]
+    assert pasted(None) == pasted("fit") == []

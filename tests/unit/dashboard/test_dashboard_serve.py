@@ -2,9 +2,10 @@
 
 import shutil
 import socket
+import struct
 import threading
 from urllib.error import HTTPError
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -32,6 +33,7 @@ def served(ablation):
             with urlopen(f"http://127.0.0.1:{server.server_port}{path}") as answer:
                 return answer.read().decode()
 
+        get.port = server.server_port
         yield get, made
         server.shutdown()
         thread.join()
@@ -55,14 +57,48 @@ def test_a_page_is_made_anew_when_runs_have_changed_and_at_no_other_time(served,
     assert get("/") == f"page {get('/version')}", "and goes on"
 
 
-def test_what_a_run_logs_before_it_is_drawn_is_no_news(served, ablation):
+def test_what_a_running_run_logs_is_news(served, ablation):
     get, _ = served
     (ablation / "0/seed0/figures.json").unlink()
     before = get("/version")
     (ablation / "0/seed0/metrics.csv").write_text("step\n0\n")
-    assert get("/version") == before
+    now = get("/version")
+    assert now != before
     shutil.rmtree(ablation / "0/seed0")
-    assert get("/version") != before
+    assert get("/version") != now
+
+
+def test_a_page_that_took_long_rests_before_it_is_made_again(ablation, write_run, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("gan_lightning.dashboard.serve.time.monotonic", lambda: clock[0])
+
+    def make_page(version: str) -> str:
+        clock[0] += 1
+        return version
+
+    pages = Pages(ablation, make_page)
+    first = pages.page()
+    write_run(ablation, "new", {"discriminator": 0.9}, seed=9)
+    clock[0] = 10.9
+    assert pages.page() == pages.version() == first
+    clock[0] = 11.0
+    assert pages.page() == pages.version() != first
+
+
+def test_a_question_for_the_head_has_no_body_and_a_browser_that_leaves_ends_nothing(served, capfd):
+    get, _ = served
+    page = get("/")
+    port = get.port
+    for path, length in (("/", len(page)), ("/0/seed0/run.json", None)):
+        with urlopen(Request(f"http://127.0.0.1:{port}{path}", method="HEAD")) as answer:
+            assert length is None or int(answer.headers["Content-Length"]) == length
+            assert answer.read() == b""
+    for _ in range(3):
+        with socket.create_connection(("127.0.0.1", port)) as browser:
+            browser.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            browser.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # it resets
+    assert get("/") == page
+    assert "Traceback" not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,68 @@
+"""The accuracies on frozen features of all groups of runs, beside their controls."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from gan_lightning.dashboard.rows import BySeed, GroupFigure, is_accuracy, protocol_order
+from gan_lightning.dashboard.statistics import Estimate, estimate
+from gan_lightning.figures import CHANCE, PIXELS
+
+RANDOM_WEIGHTS, RAW_PIXELS = "random weights", "raw pixels"
+
+
+@dataclass(frozen=True)
+class Accuracies:
+    """Final accuracies of all groups.
+
+    Attributes:
+        of: By place of the group, extractor, probe, and kind of weights.
+    """
+
+    of: Mapping[tuple[int, str, str, str], GroupFigure]
+
+    @classmethod
+    def among(cls, figures: Iterable[GroupFigure]) -> "Accuracies":
+        """Return the accuracies among all figures."""
+        single = [found for found in figures if is_accuracy(found.figure) and not found.figure.axis]
+        return cls({(f.place, f.figure.subject, f.figure.protocol, f.figure.weights): f for f in single})
+
+    @property
+    def protocols(self) -> list[str]:
+        """The probes of trained extractors, the papers' first."""
+        return sorted({probe for _, _, probe, weights in self.of if weights == "trained"}, key=protocol_order)
+
+    def subjects(self, probe: str) -> list[str]:
+        """Return the trained extractors with a probe, by name."""
+        return sorted({subject for _, subject, own, weights in self.of if (own, weights) == (probe, "trained")})
+
+    def values(self, place: int, subject: str, probe: str) -> BySeed:
+        """Return a trained extractor's accuracies by seed."""
+        found = self.of.get((place, subject, probe, "trained"))
+        return found.values if found else {}
+
+    def controls(self, place: int, subject: str, probe: str) -> dict[str, GroupFigure]:
+        """Return the measured controls of an extractor, by their names for people."""
+        keys = {
+            RANDOM_WEIGHTS: (place, subject, probe, "random"),
+            RAW_PIXELS: (place, PIXELS, probe, "none"),
+            CHANCE: (place, CHANCE, "", "none"),
+        }
+        return {name: self.of[key] for name, key in keys.items() if key in self.of}
+
+    def over_controls(self, places: Iterable[int], subject: str, probe: str) -> dict[str, Estimate]:
+        """Return an extractor's accuracy minus each of its controls: the mean over groups, over the seeds of all."""
+        by_control: dict[str, list[dict[int | None, float]]] = {}
+        for place in places:
+            own = self.values(place, subject, probe)
+            for name, control in self.controls(place, subject, probe).items():
+                differences = {seed: own[seed] - control.values[seed] for seed in own if seed in control.values}
+                if differences:
+                    by_control.setdefault(name, []).append(differences)
+        found = {}
+        for name, groups in by_control.items():
+            seeds = [seed for seed in groups[0] if all(seed in group for group in groups)]
+            if seeds:
+                found[f"{subject} over {name}"] = estimate(
+                    [sum(group[seed] for group in groups) / len(groups) for seed in seeds]
+                )
+        return found
