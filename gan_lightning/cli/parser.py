@@ -50,6 +50,7 @@ from gan_lightning.runs.trainer import Trainer
 from gan_lightning.runs.wandb_run import go_on_in_wandb
 from gan_lightning.system.private_names import cluster_environment
 from gan_lightning.training.acceleration import Acceleration
+from gan_lightning.training.frozen_networks import FrozenNetworks
 
 KNOWN = [getattr(package, name) for package in (data, papers) for name in package.__all__]
 """Imported so that `--model` and `--data` know the classes by their short names."""
@@ -337,6 +338,8 @@ class GanCLI(LightningCLI):
                 check_not_past_the_end(self.trainer, content)
                 go_on_in_wandb(self.trainer.loggers, content)
                 self.trainer.num_sanity_val_steps = 0  # it would leave traces in the progress of the validation
+        elif isinstance(self.model, FrozenNetworks):
+            self.model.load_weights()
         elif not asked_for_last and subcommand not in ("fit", "None"):
             raise SettingError(
                 f"ckpt_path must be given to {subcommand}, got none: without it the network would be untrained. "

@@ -10,6 +10,7 @@ from gan_lightning.measurements.embedding import Embedding
 from gan_lightning.measurements.feeding import IterativeFeeding
 from gan_lightning.measurements.filters import Filters
 from gan_lightning.measurements.kept_class import KeptClass
+from gan_lightning.measurements.layer_accuracy import LayerAccuracy
 from gan_lightning.measurements.measurement import Measurement, Outcome
 from gan_lightning.measurements.neighbours import Neighbours
 from gan_lightning.measurements.quality import Quality
@@ -27,6 +28,7 @@ MEASUREMENTS: tuple[type[Measurement], ...] = (
     Together,
     Robustness,
     FrozenDepth,
+    LayerAccuracy,
     Quality,
     Reconstruction,
     KeptClass,
@@ -50,6 +52,7 @@ __all__ = [
     "FrozenDepth",
     "IterativeFeeding",
     "KeptClass",
+    "LayerAccuracy",
     "Measurement",
     "Neighbours",
     "Outcome",

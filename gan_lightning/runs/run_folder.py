@@ -99,7 +99,8 @@ class RunFolder(Callback):
 
     def folder_of_runs(self, pl_module: LightningModule, data: object) -> Path:
         """Return the folder that holds the folders of this model's and data set's runs."""
-        parts = [type(pl_module).__name__, getattr(data, "name", None) or (type(data).__name__ if data else None)]
+        model = getattr(pl_module, "run_name", type(pl_module).__name__)
+        parts = [model, getattr(data, "name", None) or (type(data).__name__ if data else None)]
         return Path(self.root, self.name or "-".join(part.lower() for part in parts if part))
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

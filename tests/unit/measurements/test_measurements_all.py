@@ -326,7 +326,7 @@ def test_networks_alone_are_measured_without_a_model(folder, measured):
     asked = "anatomy"  # by its setting `probes`, so that it is refused instead of passed over
     chosen = [each for each in quick(folder) if each.passes_over(bench) is None and each.name != asked]
     made = {each.name: bench.measure(each) for each in chosen}
-    assert set(made) == {"transfer", "together", "robustness", "imagenet_frozen", "filters", "neighbours"}
+    assert set(made) == {"transfer", "together", "robustness", "imagenet_frozen", "layers", "filters", "neighbours"}
     for name in ("transfer", "together", "robustness", "imagenet_frozen", "neighbours"):
         trained = [figure for figure in timeless(made[name]) if figure.weights == "trained"]
         assert trained == [figure for figure in timeless(measured[name]) if figure.weights == "trained"]
