@@ -18,7 +18,7 @@ def main(arguments: list[str] | None = None) -> None:
 def _main(arguments: list[str]) -> None:
     if arguments == ["--version"]:
         print(f"gan-lightning {__version__}")
-    elif arguments[:1] in (["sweep"], ["dashboard"], ["configs"]):
+    elif arguments[:1] in (["sweep"], ["dashboard"], ["configs"], ["export"]):
         try:
             raise SystemExit(_light_command(arguments[0])(arguments[1:]))
         except UserError as error:
@@ -32,6 +32,8 @@ def _main(arguments: list[str]) -> None:
 def _light_command(name: str) -> Callable[[list[str]], int]:
     if name == "sweep":
         from gan_lightning.sweeps.sweep_command import main
+    elif name == "export":
+        from gan_lightning.export.export_command import main
     elif name == "configs":
         from gan_lightning.cli.configs_command import main
     else:
