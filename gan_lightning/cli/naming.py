@@ -129,7 +129,10 @@ def measure_arguments(arguments: Sequence[str]) -> tuple[list[str], Path]:
         SettingError: There is no folder, or no run that can be measured in it.
     """
     if len(arguments) < 2 or arguments[1].startswith("-"):
-        raise SettingError("measure must be given a run's folder: gan-lightning measure RUN [--transfer.seed=1 ...]")
+        raise SettingError(
+            "measure must be given a run's folder: gan-lightning measure RUN [--transfer.seed=1 ...], or all runs of a "
+            "folder by --runs, or networks by --network."
+        )
     run, options = Path(arguments[1]), list(arguments[2:])
     if not run.is_dir():
         raise SettingError(f"measure must be given a run's folder, got '{run}', which is none.")

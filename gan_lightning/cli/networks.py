@@ -123,7 +123,7 @@ def _named(sources: Any) -> dict[str, dict[str, Any]]:
             settings["arguments"] = {**settings.get("arguments", {}), **arguments}
         for setting, value in settings.items():
             _check_type(setting, value)
-        plain = NetworkSource(settings["network"], settings.get("arguments", {})).short_name
+        plain = NetworkSource(settings["network"], arguments=settings.get("arguments", {})).short_name
         name = name or (plain if plain not in found else f"{plain}-{len(found) + 1}")
         if not isinstance(name, str) or not name or "/" in name or name in found:
             raise SettingError(f"network.name must be a name of its own without a slash, got {name!r}. Choose another.")

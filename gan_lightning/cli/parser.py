@@ -155,7 +155,8 @@ class GanCLI(LightningCLI):
                 "version": f"gan-lightning {__version__}",
                 "description": "Train, evaluate and use a model. Also: `gan-lightning configs` (what is shipped), "
                 "`gan-lightning sweep --help` (many runs from a file) and `gan-lightning dashboard --help` (runs "
-                "compared on one page), `gan-lightning export --help` (a run's extractors for other projects).",
+                "compared on one page), `gan-lightning export --help` (a run's extractors for other projects) and "
+                "`gan-lightning measure --network` (networks that somebody else has trained: docs/networks.md).",
             },
             subclass_mode_model=True,
             subclass_mode_data=True,

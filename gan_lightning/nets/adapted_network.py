@@ -60,7 +60,7 @@ class Preprocessing(nn.Module):
         if self.size is not None and images.shape[-2:] != (self.size, self.size):
             images = resized(images, self.size, self.interpolation).clamp(-1, 1)
         if self.normalises:
-            images = ((images + 1) / 2 - self.mean) / self.std
+            images = ((images + 1) / 2 - self.mean.to(images)) / self.std.to(images)
         return images
 
 
@@ -102,10 +102,14 @@ class AdaptedNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Any:
         """Return the layer's output; maps are averaged as `pool` says."""
-        output = self.network(self.preprocessing(images))
-        if self.pool is not None and isinstance(output, Tensor) and output.ndim == 4:
-            output = F.adaptive_avg_pool2d(output, self.pool)
+        return pooled(self.network(self.preprocessing(images)), self.pool)
+
+
+def pooled(output: Any, edge: int | None) -> Any:
+    """Return maps (batch, channels, height, width) averaged to edge x edge; anything else stays as it is."""
+    if edge is None or not isinstance(output, Tensor) or output.ndim != 4:
         return output
+    return F.adaptive_avg_pool2d(output, edge)
 
 
 @dataclass(frozen=True)
@@ -115,11 +119,11 @@ class NetworkSource:
     Args:
         network: Import path of a class or function that makes it, such as `torchvision.models.resnet18`, or a file of
             `torch.export` that ends in `.pt2`.
-        arguments: The maker's arguments, by name.
         weights: File of its state dict: `.safetensors`, or one of `torch.save`. Without it the network has the weights
             that its maker gives it.
         layers: Names of the modules whose outputs are the features, an extractor each; by default the network's own
             output.
+        arguments: The maker's arguments, by name.
         pool: Edge to which maps are averaged before they become features; by default they are taken whole.
         input_size: Height and width of the images that it sees, pixels; by default the data's.
         mean: Mean of the images that it was trained on, in [0, 1], for each channel or one for all. The default is for
@@ -132,9 +136,9 @@ class NetworkSource:
     """
 
     network: str
-    arguments: Mapping[str, Any] = field(default_factory=dict)
     weights: str | None = None
     layers: Sequence[str] = ()
+    arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
     pool: int | None = None
     input_size: int | None = None
     mean: Sequence[float] = HALF
@@ -190,6 +194,17 @@ class NetworkSource:
         if self.weights is not None:
             load_weights(network, read_weights(self.weights, self), self.weights, self)
 
+    def preprocessing(self, network: nn.Module) -> Preprocessing:
+        """Return what makes the network's images.
+
+        Args:
+            network: As `built` returns it.
+        """
+        wanted = taken_channels(network)
+        if len(self.mean) == 3 or len(self.std) == 3:
+            wanted = wanted or 3
+        return Preprocessing(wanted, self.input_size, self.mean, self.std, self.interpolation)
+
     def extractors(self, network: nn.Module, name: str) -> dict[str, AdaptedNetwork]:
         """Return the extractors of the network, under the network's name and the layers' names.
 
@@ -197,10 +212,7 @@ class NetworkSource:
             network: As `built` returns it.
             name: The network's.
         """
-        wanted = taken_channels(network)
-        if len(self.mean) == 3 or len(self.std) == 3:
-            wanted = wanted or 3
-        images = Preprocessing(wanted, self.input_size, self.mean, self.std, self.interpolation)
+        images = self.preprocessing(network)
         fixed = "It comes from an exported program, whose layers cannot be reset." if self.is_program else None
         return {
             f"{name}.{layer}" if layer else name: AdaptedNetwork(network, images, layer, self.pool, fixed)

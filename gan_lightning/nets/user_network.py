@@ -98,8 +98,7 @@ def _check_arguments(make: Callable[..., Any], network: str, arguments: Mapping[
     lacking = [name for name in named if known[name].default is Parameter.empty and name not in arguments]
     if lacking:
         raise SettingError(
-            f"arguments must have what '{network}' needs, got none for {', '.join(lacking)}. Give each, as with "
-            f"--network.{lacking[0]}=... on the command line.",
+            f"arguments must have what '{network}' needs, got none for {', '.join(lacking)}. Give each a value.",
             owner,
             arguments,
         )

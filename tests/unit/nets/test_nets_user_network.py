@@ -229,6 +229,10 @@ def test_images_become_those_that_the_network_was_trained_on():
     assert_close(found, functional.normalize((wanted.expand(-1, 3, -1, -1) + 1) / 2, mean, std), rtol=0, atol=1e-6)
 
 
+def test_images_keep_their_precision():
+    assert Preprocessing(3, None, (0.4,), (0.2,))(images().bfloat16()).dtype == torch.bfloat16
+
+
 def test_maps_are_averaged_and_the_layer_is_chosen():
     network, x = small(), images()
     whole = AdaptedNetwork(network, Preprocessing(3), pool=2)
@@ -261,6 +265,6 @@ def test_settings_out_of_range_are_refused(settings, message):
     ],
 )  # fmt: skip
 def test_a_network_that_does_not_take_the_images_is_refused(arguments, channels, size, message):
-    source = NetworkSource("makers.Small", arguments)
+    source = NetworkSource("makers.Small", arguments=arguments)
     with pytest.raises(SettingError, match=message):
         source.check_images(source.built(), "small", channels, size)
