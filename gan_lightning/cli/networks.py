@@ -60,6 +60,8 @@ def network_arguments(arguments: Sequence[str]) -> list[str]:
             others += [f"{name}={words[0]}"] if len(words) == 1 else [name, *words]
         else:
             raise SettingError(f"measure must be given a run or --network, got both ({words[0]!r}). Leave one out.")
+    if not any(option.partition("=")[0] in ("--data", "--config", "-c") for option in others):
+        raise SettingError("data must be named with --network, got none: --data=CIFAR10, or a --config that names it.")
     networks = _named({**of_all, **source} for source in sources)
     layers = any(source.get("layers") for source in networks.values())
     named = named_measurements(others)

@@ -86,7 +86,7 @@ def test_several_networks_and_layers_stand_in_one_table_and_on_the_dashboard(gan
     found = {figure.name for figure in read_figures(run / "figures.json").figures}
     assert {f"layers/{name}/tuned/conv1/accuracy" for name in ("small", "shufflenet_v2_x0_5")} <= found
     drawn = read_folder(tmp_path / "kept")
-    assert [each.model for each in drawn.runs] == ["FrozenNetworks"]
+    assert [each.model for each in drawn.runs] == ["small+shufflenet_v2_x0_5"]
 
 
 def test_a_maker_that_fixes_its_weights_has_no_network_like_itself_as_its_control(
@@ -117,6 +117,7 @@ def test_a_maker_that_fixes_its_weights_has_no_network_like_itself_as_its_contro
         (["--network", SHUFFLENET, "--network.weights=no.pt"], "network.weights must be a file with a state dict, got"),
         (["--network=torchvision.models.alexnet"], "network.input_size must be one that alexnet takes, got 32 pixels"),
         (["--network=nothing.there"], "network must be the import path of what makes a network, got 'nothing.there'"),
+        (["--data.limit=3", "--network", SHUFFLENET], "data must be named with --network, got none: --data=CIFAR10"),
         (["--network.pool=2"], "network.pool must stand after the --network that it is of"),
         (["--network", SHUFFLENET, "--runs=runs"], "runs must not be given with --network"),
         (["run", "--network", SHUFFLENET], "measure must be given a run or --network, got both ('run')"),
