@@ -18,7 +18,7 @@ def main(arguments: list[str] | None = None) -> None:
 def _main(arguments: list[str]) -> None:
     if arguments == ["--version"]:
         print(f"gan-lightning {__version__}")
-    elif arguments[:1] in (["sweep"], ["dashboard"], ["configs"], ["generate"]):
+    elif arguments[:1] in (["sweep"], ["dashboard"], ["configs"], ["export"], ["generate"]):
         try:
             raise SystemExit(_light_command(arguments[0])(arguments[1:]))
         except UserError as error:
@@ -35,10 +35,12 @@ def _main(arguments: list[str]) -> None:
 def _light_command(name: str) -> Callable[[list[str]], int]:
     if name == "sweep":
         from gan_lightning.sweeps.sweep_command import main
+    elif name == "export":
+        from gan_lightning.export.export_command import main
     elif name == "configs":
         from gan_lightning.cli.configs_command import main
     elif name == "generate":
-        from gan_lightning.cli.generate_command import main
+        from gan_lightning.export.generate_command import main
     else:
         from gan_lightning.dashboard.dashboard_command import main
     return main

@@ -34,6 +34,7 @@ from gan_lightning.measurements import (
     FrozenDepth,
     IterativeFeeding,
     KeptClass,
+    LayerAccuracy,
     LayerLikeness,
     Measurement,
     Neighbours,
@@ -88,6 +89,7 @@ def quick(folder: Path) -> list[Measurement]:
             enabled=True, voc=voc, protocol=DETECTION, proposals=DenseWindows(scales=(0.5,)), controls=("random",)
         ),
         VocSegmentation(enabled=True, voc=voc, protocol=SegmentationProtocol(schedule=1e-9, width=4, batch_size=2)),
+        LayerAccuracy(enabled=True, tuned=TUNED),
         Quality(enabled=True, network=network, images=16, neighbours=2),
         Reconstruction(images=3),
         KeptClass(enabled=True, images=6),

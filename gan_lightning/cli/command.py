@@ -11,8 +11,9 @@ from pathlib import Path
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from gan_lightning.cli.measuring import measure
 from gan_lightning.cli.messages import user_error
-from gan_lightning.cli.naming import classes_first, measure_arguments, with_files, with_named
+from gan_lightning.cli.naming import classes_first, with_files, with_named
 from gan_lightning.cli.parser import GanCLI
 from gan_lightning.errors import exit_with
 from gan_lightning.runs.interruption import Interrupted, ends_when_told
@@ -72,8 +73,6 @@ def _run(arguments: Sequence[str]) -> None:
     check_arguments(arguments)
     asks_for_help = not arguments or {"-h", "--help"} & set(arguments)
     if arguments[:1] == ["measure"] and not asks_for_help:
-        options, folder = measure_arguments(arguments)
-        check_arguments(options)
-        GanCLI([options[0], *classes_first(options[1:])], finished=folder)
+        measure(arguments)
     else:
         GanCLI([*arguments[:1], *classes_first(with_named(arguments)[1:])] or None)

@@ -63,7 +63,8 @@ def with_named(arguments: Sequence[str]) -> list[str]:
     """
     if not arguments:
         return []
-    named = [name for name in _named(arguments[1:]) if name in GROUPS and not default_of(GROUPS[name], "enabled")]
+    groups = [name for name in named_measurements(arguments[1:]) if name in GROUPS]
+    named = [name for name in groups if not default_of(GROUPS[name], "enabled")]
     return [arguments[0], *_switches(named, arguments[1:], on=True), *arguments[1:]]
 
 
@@ -144,7 +145,10 @@ def measure_arguments(arguments: Sequence[str]) -> tuple[list[str], Path]:
         SettingError: There is no folder, or no run that can be measured in it.
     """
     if len(arguments) < 2 or arguments[1].startswith("-"):
-        raise SettingError("measure must be given a run's folder: gan-lightning measure RUN [--transfer.seed=1 ...]")
+        raise SettingError(
+            "measure must be given a run's folder: gan-lightning measure RUN [--transfer.seed=1 ...], or all runs of a "
+            "folder by --runs, or networks by --network."
+        )
     run, options = Path(arguments[1]), list(arguments[2:])
     if not run.is_dir():
         raise SettingError(f"measure must be given a run's folder, got '{run}', which is none.")
@@ -163,7 +167,7 @@ def measure_arguments(arguments: Sequence[str]) -> tuple[list[str], Path]:
         options += [f"--ckpt_path={checkpoint}"]
     here = ["logger=false", "devices=1", "num_nodes=1", "strategy=auto", "accelerator=auto", "callbacks=null"]
     before = ["--config", str(config), *(f"--trainer.{setting}" for setting in here)]
-    if named := _named(options):
+    if named := named_measurements(options):
         others = [name for name in GROUPS if name not in named]
         before += [*_switches(named, options, on=True), *(f"--{name}.enabled=false" for name in others)]
         own = [option for option in options if option.startswith(f"--{OWN}")]
@@ -172,7 +176,7 @@ def measure_arguments(arguments: Sequence[str]) -> tuple[list[str], Path]:
     return ["measure", *before, *options], run
 
 
-def _named(options: Sequence[str]) -> list[str]:
+def named_measurements(options: Sequence[str]) -> list[str]:
     """Return the groups of measurements with settings in the options, or in configurations among them."""
     found: dict[str, None] = {}
     for option, following in zip(options, [*options[1:], ""], strict=True):

@@ -51,6 +51,7 @@ from gan_lightning.runs.trainer import Trainer
 from gan_lightning.runs.wandb_run import go_on_in_wandb
 from gan_lightning.system.private_names import cluster_environment
 from gan_lightning.training.acceleration import Acceleration
+from gan_lightning.training.frozen_networks import FrozenNetworks
 
 KNOWN = [getattr(package, name) for package in (data, papers) for name in package.__all__]
 """Imported so that `--model` and `--data` know the classes by their short names."""
@@ -157,7 +158,8 @@ class GanCLI(LightningCLI):
                 "version": f"gan-lightning {__version__}",
                 "description": "Train, evaluate and use a model. Also: `gan-lightning configs` (what is shipped), "
                 "`gan-lightning sweep --help` (many runs from a file) and `gan-lightning dashboard --help` (runs "
-                "compared on one page).",
+                "compared on one page), `gan-lightning export --help` (a run's extractors for other projects) and "
+                "`gan-lightning measure --network` (networks that somebody else has trained: docs/networks.md).",
             },
             subclass_mode_model=True,
             subclass_mode_data=True,
@@ -343,6 +345,8 @@ class GanCLI(LightningCLI):
                 check_not_past_the_end(self.trainer, content)
                 go_on_in_wandb(self.trainer.loggers, content)
                 self.trainer.num_sanity_val_steps = 0  # it would leave traces in the progress of the validation
+        elif isinstance(self.model, FrozenNetworks):
+            self.model.load_weights()
         elif not asked_for_last and subcommand not in ("fit", "None"):
             raise SettingError(
                 f"ckpt_path must be given to {subcommand}, got none: without it the network would be untrained. "

@@ -210,7 +210,7 @@ def folders_of(root: Path) -> tuple[list[Path], list[Path]]:
 def _read_run(folder: Path, name: str, trial: Mapping[str, Any]) -> Run:
     about = _read_json(folder / "run.json")
     _check_version(about, "run.json")
-    if about.get("stage", "fit") != "fit":
+    if about.get("stage", "fit") not in ("fit", "measure"):  # measured networks have folders, too
         raise _UnusableError(f"it is no training but a run of `{about['stage']}`")
     if (status := about.get("status")) != "finished":
         reasons = {"running": "it is still running, or was killed", "failed": f"it failed: {about.get('error')}"}

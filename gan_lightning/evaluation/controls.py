@@ -52,16 +52,19 @@ def control_of(
         SettingError: A layer of a copy cannot reset itself, or an extractor cannot be copied.
     """
     remarks: list[str] = []
+    reasons: list[str] = []
     found: dict[str, nn.Module] = {}
     found_heads: dict[str, LinearHead] = {}
     if model is not None:
         pair, reason = rebuilt(model, seed)
-        reasons = [] if reason is None else [reason]
+        reasons += [] if reason is None else [reason]
         if pair is not None:
             one, other = (_extractors(each) for each in pair)
             fixes = f"{type(model).__name__}.__init__ loads or fixes them."
             for name in (each for each in networks if each in one):
                 if not has_weights(one[name]) and not isinstance(one[name], FunctionExtractor):
+                    continue
+                if getattr(networks[name], "no_control", None) is not None:
                     continue
                 if has_weights(one[name]) and same_weights(one[name], other[name]):
                     reasons.append(f"The weights of {name!r} do not depend on the seed: {fixes}")
@@ -75,6 +78,7 @@ def control_of(
             found = {name: here[name] for name in found}
             if isinstance(pair[0], HasHeads):
                 found_heads = {name: head for name, head in pair[0].heads().items() if name in heads and name in found}
+    if any(name not in found and getattr(each, "no_control", None) is None for name, each in networks.items()):
         copied = "The random-weights control is a copy whose layers are reset to torch's defaults."
         remarks += [f"{each} {copied}" for each in reasons]
     for name, network in networks.items():
@@ -82,6 +86,9 @@ def control_of(
             continue
         if not has_weights(network):
             remarks.append(f"The extractor {name!r} has no weights, and so no random-weights control.")
+            continue
+        if (reason := getattr(network, "no_control", None)) is not None:
+            remarks.append(f"The extractor {name!r} has no random-weights control. {reason}")
             continue
         copies = [_reset_copy(network, each, name) for each in (seed, seed + 1)]
         if (fixed := fixed_weights(*copies)) or same_weights(*copies):

@@ -23,7 +23,8 @@ from gan_lightning.errors import DataError, SettingError, above, at_least, setti
 from gan_lightning.evaluation.chosen import ChosenImages, choose
 from gan_lightning.evaluation.probes.probe import Progress
 from gan_lightning.interfaces import Images, LabelledImages
-from gan_lightning.nets.user_network import imported_network, layer_outputs, tried_on_images
+from gan_lightning.nets.adapted_network import NetworkSource, Preprocessing, pooled
+from gan_lightning.nets.user_network import layer_outputs, tried_on_images
 from gan_lightning.system.files import user_cache, whole_file
 from gan_lightning.system.processes import gather_objects, gather_rows, on_first_process
 
@@ -81,26 +82,33 @@ class FeatureNetwork(ABC):
 
 
 @dataclass(frozen=True)
-class ImportedNetwork(FeatureNetwork):
-    """A network of the user's own; its outputs for images in [-1, 1] are the features.
+class ImportedNetwork(NetworkSource, FeatureNetwork):
+    """A network of the user's own; its outputs for the images are the features.
 
     Args:
-        network: Import path of a class or function that makes it, without arguments: `torchvision.models.resnet18`.
+        network: Import path of a class or function that makes it, such as `torchvision.models.resnet18`, or a `.pt2`
+            file of `torch.export`.
         weights: File of its state dict; by default it keeps its initial weights.
         layers: Names of the submodules whose outputs are taken; if empty, the network's own output is.
+        arguments: The maker's arguments, by name.
+        pool: Edge to which maps are averaged; by default they are taken whole. FID needs more images than features.
+        input_size: Height and width of the images that it sees, pixels; by default the data's.
+        mean: Mean of the images that it was trained on, in [0, 1], for each channel or one for all.
+        std: Their standard deviation.
+        interpolation: How images are resized: `bilinear` or `bicubic`, with antialiasing.
     """
 
-    network: str
-    weights: str | None = None
-    layers: Sequence[str] = ()
-
     def name(self, data: LabelledImages) -> str:
-        """Return the last part of the import path, and the layers."""
-        return "+".join([self.network.rpartition(".")[2], *self.layers])
+        """Return the network's short name, and the layers."""
+        return "+".join([self.short_name, *self.layers])
 
     def judge(self, data: LabelledImages, device: torch.device, report: Progress = untold) -> Judge:
-        """Return the network."""
-        features = _Layers(imported_network(self.network, self.weights, self.layers, self), self.layers)
+        """Return the network. Without a file its weights are the same in each run."""
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(0)
+            network = self.built()
+        self.load(network)
+        features = _Layers(network, self.layers, self.preprocessing(network), self.pool)
         shape = tried_on_images(features, self.network, self, data.channels, data.image_size).shape
         if shape[0] != 2:
             raise SettingError(
@@ -115,13 +123,16 @@ class ImportedNetwork(FeatureNetwork):
 class _Layers(nn.Module):
     """The outputs of a network's layers, or its own, as one row per image."""
 
-    def __init__(self, network: nn.Module, layers: Sequence[str]) -> None:
+    def __init__(
+        self, network: nn.Module, layers: Sequence[str], preprocessing: Preprocessing, pool: int | None
+    ) -> None:
         super().__init__()
-        self.network, self.layers = network, layers
+        self.network, self.layers, self.preprocessing, self.pool = network, layers, preprocessing, pool
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the features."""
-        return torch.cat([output.flatten(1) for output in layer_outputs(self.network, self.layers, images)], dim=1)
+        outputs = layer_outputs(self.network, self.layers, self.preprocessing(images))
+        return torch.cat([pooled(output, self.pool).flatten(1) for output in outputs], dim=1)
 
 
 @dataclass(frozen=True)

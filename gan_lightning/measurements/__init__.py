@@ -11,6 +11,7 @@ from gan_lightning.measurements.embedding import Embedding
 from gan_lightning.measurements.feeding import IterativeFeeding
 from gan_lightning.measurements.filters import Filters
 from gan_lightning.measurements.kept_class import KeptClass
+from gan_lightning.measurements.layer_accuracy import LayerAccuracy
 from gan_lightning.measurements.layer_likeness import LayerLikeness
 from gan_lightning.measurements.measurement import Measurement, Outcome
 from gan_lightning.measurements.neighbours import Neighbours
@@ -39,6 +40,7 @@ MEASUREMENTS: tuple[type[Measurement], ...] = (
     VocClassification,
     VocDetection,
     VocSegmentation,
+    LayerAccuracy,
     Quality,
     Reconstruction,
     KeptClass,
@@ -64,6 +66,7 @@ __all__ = [
     "FrozenDepth",
     "IterativeFeeding",
     "KeptClass",
+    "LayerAccuracy",
     "LayerLikeness",
     "Measurement",
     "Neighbours",

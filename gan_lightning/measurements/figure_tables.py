@@ -1,10 +1,11 @@
 """A table for the terminal, of any figures."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from rich.table import Table
 
-from gan_lightning.figures import Figure
+from gan_lightning.figures import CHANCE, PIXELS, Figure
 
 
 def figures_table(title: str, figures: Sequence[Figure]) -> Table:
@@ -31,4 +32,36 @@ def figures_table(title: str, figures: Sequence[Figure]) -> Table:
     for row, values in rows.items():
         cells = [cell or "-" for key, cell in zip(keys, row, strict=True) if key in shown]
         table.add_row(*cells, *(f"{values[column]:.4g}" if column in values else "-" for column in columns))
+    return table
+
+
+def runs_table(title: str, runs: Mapping[str, Sequence[Figure]]) -> Table:
+    """Return a table with a row per run and figure of its trained networks; their controls stand beside them.
+
+    The points of curves are left out.
+
+    Args:
+        title: Heading.
+        runs: The newest figures of each run, under the run's name.
+    """
+    table = Table(title=title)
+    for column in ("Run", "Figure"):
+        table.add_column(column, overflow="fold")
+    for column in ("Value", "Random", "Pixels", "Chance"):
+        table.add_column(column, justify="right")
+    for run, figures in runs.items():
+        values = {each.name: each.value for each in figures if not each.is_point}
+        own = [each for each in figures if each.weights == "trained" and not each.is_point]
+        for number, each in enumerate(own):
+            pixels = replace(each, subject=PIXELS, weights="none")
+            alone = replace(pixels, condition="")
+            chance = replace(alone, subject=CHANCE, protocol="")
+            beside = [[replace(each, weights="random")], [pixels, alone], [chance]] if each.subject else [[], [], []]
+            found = [next((values[one.name] for one in kind if one.name in values), None) for kind in beside]
+            table.add_row(
+                "" if number else run,
+                each.name,
+                f"{each.value:.4g}",
+                *("-" if v is None else f"{v:.4g}" for v in found),
+            )
     return table

@@ -30,7 +30,7 @@ from gan_lightning.measurements.figure_tables import figures_table
 from gan_lightning.measurements.measurement import ClassImages, Outcome
 from gan_lightning.runs.counting import batches_done
 from gan_lightning.runs.loggers import log_curves
-from gan_lightning.runs.run_folder import git_commit, run_folder, write_picture
+from gan_lightning.runs.run_folder import git_commit, run_folder, subject_of, write_picture
 from gan_lightning.system.files import whole_file, writing_folder
 from gan_lightning.system.seeds import run_seed
 from gan_lightning.system.terminal import show
@@ -183,7 +183,7 @@ def about_run(trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
     data = getattr(trainer, "datamodule", None)
     fitted = trainer.state.fn == "fit"
     return {
-        "model": type(pl_module).__name__,
+        "model": subject_of(pl_module),
         "model_settings": dict(pl_module.hparams),
         "data": data_name(data),
         "data_settings": data_settings(data),

@@ -100,7 +100,7 @@ class RunFolder(Callback):
 
     def folder_of_runs(self, pl_module: LightningModule, data: object) -> Path:
         """Return the folder that holds the folders of this model's and data set's runs."""
-        parts = [type(pl_module).__name__, getattr(data, "name", None) or (type(data).__name__ if data else None)]
+        parts = [subject_of(pl_module), getattr(data, "name", None) or (type(data).__name__ if data else None)]
         return Path(self.root, self.name or "-".join(part.lower() for part in parts if part))
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -347,6 +347,11 @@ def _bring(source: Path, target: Path) -> None:
 
 def _checkpoints(path: Path | None) -> str | None:
     return None if path is None else str(path / "checkpoints")
+
+
+def subject_of(pl_module: LightningModule) -> str:
+    """Return the name of what a run trains or measures: the model's class, or the names that the model gives itself."""
+    return str(getattr(pl_module, "run_name", type(pl_module).__name__))
 
 
 def run_folder(trainer: Trainer) -> Path | None:

@@ -3,12 +3,13 @@
 from typing import Any
 
 import lightning.pytorch as pl
-from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch import Callback, LightningDataModule, LightningModule
 
 from gan_lightning.errors import SettingError
 from gan_lightning.runs.contract import complete
 from gan_lightning.runs.interruption import Interruption
 from gan_lightning.runs.measure import Measure
+from gan_lightning.runs.run_folder import RunFolder
 
 
 class Trainer(pl.Trainer):
@@ -30,6 +31,7 @@ class Trainer(pl.Trainer):
         """Make measurements of a finished run: the ones named on the command line, else the ones in its settings.
 
         Outcomes are added to the run's folder. They replace earlier outcomes of the same measurements and epoch.
+        Networks that somebody else has trained have no run; their outcomes get a folder of their own.
 
         Args:
             model: The trained model.
@@ -68,10 +70,13 @@ class Trainer(pl.Trainer):
     def _run_stage(self) -> Any:
         """Measure at the place of Lightning's test, when weights and devices are in place."""
         if self._measures:
-            callbacks = [each for each in self.callbacks if isinstance(each, Interruption | Measure)]  # type: ignore[attr-defined]
+            kinds = Interruption | RunFolder | Measure  # in this order: the folder is there before the figures
+            listed: list[Callback] = self.callbacks  # type: ignore[attr-defined]
+            callbacks = [each for each in listed if isinstance(each, kinds)]
             for callback in callbacks:
                 if isinstance(callback, Measure):
                     callback.check_any(self)
+            for callback in callbacks:
                 callback.on_test_start(self, self.lightning_module)
             for callback in callbacks:
                 callback.on_test_end(self, self.lightning_module)

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -76,17 +77,23 @@ COMMANDS = {command: page for page, text in TEXTS.items() for command in command
 
 OURS = [command for command in COMMANDS if command.startswith("gan-lightning")]
 OF_MANY_RUNS = [command for command in OURS if command.split()[1] in ("sweep", "dashboard")]
+EXPORTS = [command for command in OURS if command.split()[1] == "export"]
+OF_NETWORKS = [command for command in OURS if " --network " in command or "measure --runs" in command]
 GOING_ON = " --ckpt_path=last"
 RUN = [
     command
     for command in OURS
-    if command not in OF_MANY_RUNS and COMMANDS[command] != "docs/processes.md" and command + GOING_ON not in OURS
+    if command not in OF_MANY_RUNS + OF_NETWORKS + EXPORTS
+    and COMMANDS[command] != "docs/processes.md"
+    and command + GOING_ON not in OURS
 ]
 
 
 def named(command: str) -> set[str]:
     """Return the groups of settings that a command says something of."""
-    return set(re.findall(r" --([a-z_]+)[.+]", command)) | set(re.findall(r"monitor=([a-z_]+)/", command))
+    return set(re.findall(r" --([a-z_]+)(?:[.+]|(?<=layers)=)", command)) | set(
+        re.findall(r"monitor=([a-z_]+)/", command)
+    )
 
 
 def test_nothing_is_left_to_fill_in_and_every_link_leads_somewhere():
@@ -273,6 +280,56 @@ def test_a_command_of_the_pages_runs(gan_lightning, earlier_run, data_root, tmp_
         assert {name.replace("measurements", "diversity") for name in groups} <= measured.keys()
 
 
+@pytest.fixture
+def copied_run(earlier_run, tmp_path) -> Path:
+    """Return a copy of a finished run, which a command may write into."""
+    return Path(shutil.copytree(earlier_run("quickstart"), tmp_path / "runs/copied", symlinks=True))
+
+
+def test_a_run_is_exported_and_used_as_the_page_says(gan_lightning, copied_run, tmp_path):
+    pytest.importorskip("safetensors", reason="needs the extra `export`")
+    for command in EXPORTS:
+        status, _, errors = gan_lightning(*(word.replace("RUN", "copied") for word in words_of(command)))
+        assert status == 0, errors
+    assert (tmp_path / "exported/discriminator/README.md").read_text().startswith("---\nlicense: apache-2.0")
+    used: dict[str, object] = {}
+    for code in blocks("python", TEXTS["docs/export.md"]):
+        exec(compile(code.replace("RUN", "copied"), "docs/export.md", "exec"), used)
+        if "features" in used:
+            assert used.pop("features").shape[0] == 5
+    assert used["images"].shape[1:] == (4, 1, 32, 32)
+
+
+@pytest.mark.parametrize("whole", [pytest.param(True, marks=pytest.mark.slow), False])
+@pytest.mark.parametrize("command", OF_NETWORKS)
+def test_a_command_that_measures_networks_or_all_runs_is_understood(
+    gan_lightning, earlier_run, data_root, tmp_path, command, whole
+):
+    if "timm" in command:
+        pytest.importorskip("timm", reason="timm is not installed")
+    if "safetensors" in command:
+        save_file = pytest.importorskip("safetensors.torch", reason="needs the extra `export`").save_file
+        from torchvision.models import resnet18
+
+        save_file(resnet18().state_dict(), tmp_path / "file.safetensors")
+    (tmp_path / "runs").symlink_to(earlier_run("quickstart").parents[1])
+    words = [*words_of(command), *QUIET, "--layers.tuned.strengths=[0.1]"]
+    if " --network " in command:
+        small = [f"--data.root={data_root}", "--data.verify=false"] if "CIFAR" in command else ["--data.limit=40"]
+        words += [*small, *SMALL["transfer"], "--run.root=measured"]
+    if not whole:
+        words.append("--print_config")
+    status, printed, errors = gan_lightning(*words)
+    assert status == 0, errors
+    if not whole:
+        assert "measurements:" in printed
+    elif " --network " in command:
+        (run,) = tmp_path.glob("measured/*/*")
+        assert read_figures(run / "figures.json").figures
+    else:
+        assert "1 runs" in printed
+
+
 @pytest.mark.parametrize("command", [command for command, page in COMMANDS.items() if page == "docs/processes.md"])
 def test_a_command_for_several_processes_has_settings_that_there_are(gan_lightning, command):
     words = words_of(re.search(r"gan[-_]lightning fit [^']+", command)[0])
@@ -328,7 +385,7 @@ PYTHON = [
     pytest.param(page, code, id=f"{page} {number}")
     for page, text in TEXTS.items()
     for number, code in enumerate(blocks("python", text))
-    if code not in FILES  # those are what the commands of docs/extending run
+    if code not in FILES and page != "docs/export.md"  # those are what the commands of docs/extending run
 ]
 
 

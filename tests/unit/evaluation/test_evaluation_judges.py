@@ -183,6 +183,17 @@ def test_a_network_of_the_users_gives_its_output_or_its_layers(user_module):
     assert_close(layers.features(images), torch.cat([own[0](images).flatten(1), own(images)], dim=1))
 
 
+def test_a_network_of_the_users_gets_arguments_and_its_own_images_and_its_maps_are_averaged():
+    settings = {"arguments": {"in_channels": 3, "out_channels": 2, "kernel_size": 3}, "pool": 2, "input_size": 8}
+    judge = ImportedNetwork("torch.nn.Conv2d", mean=(0.4, 0.5, 0.6), std=(0.2,), **settings).judge(stripes(), CPU)
+    assert (judge.name, judge.feature_count) == ("Conv2d", 8)
+    images, _ = stripes()._splits["test"]
+    small = nn.functional.interpolate(images, (8, 8), mode="bilinear", antialias=True).clamp(-1, 1)
+    colour = ((small.expand(-1, 3, -1, -1) + 1) / 2 - torch.tensor([0.4, 0.5, 0.6])[:, None, None]) / 0.2
+    maps = judge.features.network(colour)
+    assert_close(judge.features(images), nn.functional.adaptive_avg_pool2d(maps, 2).flatten(1))
+
+
 def test_a_network_of_the_users_that_cannot_judge_the_data_is_refused(user_module):
     colour = torch.zeros(4, 3, 16, 16), torch.zeros(4, dtype=torch.int64)
     data = TensorImages("colour", train=colour, test=colour, num_classes=2)
@@ -190,7 +201,7 @@ def test_a_network_of_the_users_that_cannot_judge_the_data_is_refused(user_modul
         ImportedNetwork("my_network.network").judge(data, CPU)
     with pytest.raises(SettingError, match=r"network must be the import path .* got 'my_network\.no'"):
         ImportedNetwork("my_network.no").judge(data, CPU)
-    with pytest.raises(SettingError, match=r"layers must be modules of 'my_network\.network', got 'conv'"):
+    with pytest.raises(SettingError, match=r"layers must be modules of 'network', got 'conv'"):
         ImportedNetwork("my_network.network", layers=["conv"]).judge(data, CPU)
 
 

@@ -330,8 +330,8 @@ def test_networks_alone_are_measured_without_a_model(folder, measured):
     chosen = [each for each in quick(folder) if each.passes_over(bench) is None and each.name != asked]
     made = {each.name: bench.measure(each) for each in chosen}
     assert set(made) == {
-        "transfer", "together", "robustness", "imagenet_frozen", "attentive", "spectrum", "cka", "filters",
-        "neighbours", *ON_VOC,
+        "transfer", "together", "robustness", "imagenet_frozen", "attentive", "spectrum", "cka", "layers",
+        "filters", "neighbours", *ON_VOC,
     }  # fmt: skip
     for name in ("transfer", "together", "robustness", "imagenet_frozen", "attentive", "spectrum", "cka", "neighbours"):
         trained = [figure for figure in timeless(made[name]) if figure.weights == "trained"]

@@ -357,9 +357,9 @@ def test_layers_may_be_a_list():
         ({"network": "judges.large"}, r"network must be the import path .* got 'judges\.large'"),
         ({"network": "nowhere.small"}, r"got 'nowhere\.small' \(No module named 'nowhere'\)"),
         ({"network": "small"}, r"network must be the import path"),
-        ({"network": "judges.number"}, r"it gives a int, not a torch\.nn\.Module"),
-        ({"network": "judges.small", "weights": "no.pt"}, r"weights must be a file with the state .* got 'no\.pt'"),
-        ({"network": "judges.small", "layers": ("7",)}, r"layers must be modules of .* got '7'. It has 0, 1, 2, 3"),
+        ({"network": "judges.number"}, r"what makes a torch\.nn\.Module, got 'judges\.number', which makes a int"),
+        ({"network": "judges.small", "weights": "no.pt"}, r"weights must be a file with a state dict, got 'no\.pt'"),
+        ({"network": "judges.small", "layers": ("7",)}, r"layers must be modules of .* got '7'. There are 0, 1, 2, 3"),
     ],
 )  # fmt: skip
 def test_a_perceptual_network_that_cannot_be_had_is_refused(judge_module, settings, message):
@@ -374,7 +374,7 @@ def test_a_perceptual_network_for_other_images_is_refused(judge_module):
 
 def test_weights_of_another_network_are_refused(judge_module):
     torch.save({"other": torch.zeros(1)}, judge_module / "weights.pt")
-    with pytest.raises(SettingError, match=r"weights must be a file with the state dict of 'judges\.small'"):
+    with pytest.raises(SettingError, match=r"weights must fit .*missing there: .*1 too much there: other"):
         PerceptualNetwork("judges.small", str(judge_module / "weights.pt")).check(1, 8)
 
 

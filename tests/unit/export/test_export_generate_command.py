@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import pytest
+from torch import nn
 
-from gan_lightning.cli.generate_command import check_which, main, parser
 from gan_lightning.errors import SettingError
+from gan_lightning.export.generate_command import check_which, main, on_device, parser
 
 
 @pytest.mark.parametrize(
@@ -25,18 +26,16 @@ def test_settings_that_do_not_go_together_are_refused(arguments, message):
 
 
 def test_a_folder_that_is_no_run_and_a_place_that_is_taken_are_refused_and_nothing_is_written(tmp_path):
-    with pytest.raises(SettingError, match=r"run must be the folder of a run .*, without config\.yaml"):
+    with pytest.raises(SettingError, match=r"folder must be a run's folder, got .* which has no run\.json"):
         main([str(tmp_path), "--out", str(tmp_path / "out"), "--count", "3"])
-    (tmp_path / "config.yaml").write_text("model:\n  class_path: my_package.NotThere\n")
-    with pytest.raises(SettingError, match=r"checkpoint must be a file of the run, got '.*last\.ckpt', which"):
-        main([str(tmp_path), "--out", str(tmp_path / "out"), "--count", "3"])
-    (tmp_path / "some.ckpt").write_bytes(b"")
-    with pytest.raises(SettingError, match=r"the run's model 'my_package\.NotThere' cannot be imported"):
-        main(
-            [str(tmp_path), "--out", str(tmp_path / "out"), "--count", "3", "--checkpoint", str(tmp_path / "some.ckpt")]
-        )
     with pytest.raises(SettingError, match=r"out must be a \.png, \.gif or \.mp4 file for a path, got '.*a\.jpg'"):
         main([str(tmp_path), "--out", str(tmp_path / "a.jpg"), "--path", "line"])
+    (tmp_path / "mine.txt").touch()
     with pytest.raises(SettingError, match="out must not exist or be an empty folder, got"):
         main([str(tmp_path), "--out", str(tmp_path), "--count", "3"])
-    assert sorted(path.name for path in Path(tmp_path).iterdir()) == ["config.yaml", "some.ckpt"]
+    assert [path.name for path in Path(tmp_path).iterdir()] == ["mine.txt"]
+
+
+def test_a_device_that_is_not_there_is_refused():
+    with pytest.raises(SettingError, match="device must be one of this machine, got 'mars'"):
+        on_device(nn.Linear(1, 1), "mars")

@@ -3,9 +3,13 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gan_lightning.errors import SettingError
 from gan_lightning.system.terminal import show
+
+if TYPE_CHECKING:
+    from lightning.pytorch import LightningModule
 
 POINTS, STEPS = 8, 10
 
@@ -43,13 +47,13 @@ def main(arguments: Sequence[str]) -> int:
     """
     settings = parser().parse_args(arguments)
     check_which(settings)
+    from gan_lightning.export.trained_run import load_run
     from gan_lightning.runs.generated_files import VIDEOS, check_free, write_images, write_paths
-    from gan_lightning.runs.loading import load_run
 
     check_free(settings.out)
     if settings.path is not None and settings.out.suffix not in (".png", *VIDEOS):
         raise SettingError(f"out must be a .png, .gif or .mp4 file for a path, got '{settings.out}'.")
-    model = load_run(settings.run, settings.checkpoint, device=settings.device)
+    model = on_device(load_run(settings.run, settings.checkpoint), settings.device)
     about = {"seed": settings.seed, "generator": settings.generator}
     if settings.path is None:
         from rich.progress import Progress
@@ -70,6 +74,23 @@ def main(arguments: Sequence[str]) -> int:
         write_paths(model, settings.out, points, steps, path=settings.path, **about)
     show(f"Written: {settings.out}", soft_wrap=True)
     return 0
+
+
+def on_device(model: "LightningModule", name: str) -> "LightningModule":
+    """Return a model on a device; "auto" is a CUDA card if there is one.
+
+    Raises:
+        SettingError: There is no such device.
+    """
+    import torch
+
+    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+    try:
+        return model.to(chosen)
+    except (RuntimeError, AssertionError) as error:  # torch asserts that it was built for CUDA
+        raise SettingError(
+            f"device must be one of this machine, got {name!r} ({str(error).splitlines()[0]})."
+        ) from error
 
 
 def check_which(settings: argparse.Namespace) -> None:
