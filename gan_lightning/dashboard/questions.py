@@ -175,6 +175,7 @@ def _slopes(
             f"every setting. {more}In the table, intervals of all rows hold together. {CONTROLS_RULE}",
             rows=rows,
             beats_controls=not not_above(above),
+            protocol=probe,
         )  # fmt: skip
 
 
@@ -213,6 +214,7 @@ def _differences(comparison: Comparison, found: Accuracies, probe: str, quantity
         f"(Bonferroni). {CONTROLS_RULE}",
         rows=_difference_rows(comparison, found, probe, quantity, places),
         beats_controls=not any(map(not_above, above.values())),
+        protocol=probe,
     )
 
 
@@ -282,6 +284,7 @@ def _ranking(comparison: Comparison, found: Accuracies, probe: str) -> Iterable[
             for (i, own), mean in zip(entries, means, strict=True)
         ],
         beats_controls=not gate,
+        protocol=probe,
     )  # fmt: skip
 
 

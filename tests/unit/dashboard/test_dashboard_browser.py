@@ -119,6 +119,14 @@ def test_marks_say_the_means_intervals_and_n_that_were_worked_out(page, shared_l
     assert page.locator("#figure-0 path.line").count() == 5, "numbers are joined"
 
 
+def test_the_difference_is_drawn_about_a_line_at_zero(page):
+    drawn = texts(page, "figure-1")
+    assert page.locator("#figure-1 figcaption").inner_text() == "difference: tuned"
+    assert len(drawn) == 5
+    assert all(text.startswith("classifier - discriminator: ") for text in drawn)
+    assert page.locator("#figure-1 line.zero").count() == 1
+
+
 def test_accuracies_stay_between_0_and_1_and_values_are_dodged_about_their_tick(page):
     texts(page, "figure-0")
     ticks = [float(text) for text in page.locator("#figure-0 text.ytick").all_text_contents()]
@@ -155,9 +163,9 @@ def test_an_address_brings_back_the_state_and_a_chosen_seed_stands_alone(page):
     values = [float(text) for text in page.locator(f"#runs tbody td:nth-child({column + 1})").all_inner_texts()]
     assert len(values) == 5
     assert values == sorted(values, reverse=True)
-    page.locator("#figure-1").scroll_into_view_if_needed()
+    page.locator("#figure-2").scroll_into_view_if_needed()
     settle(page)
-    assert page.locator("#figure-1").get_attribute("class").split() == ["chart", "empty"], "another probe"
+    assert page.locator("#figure-2").get_attribute("class").split() == ["chart", "empty"], "another probe"
 
 
 def test_two_runs_are_compared_by_their_differences_curves_and_pictures_by_epoch(page):
