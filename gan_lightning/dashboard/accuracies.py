@@ -3,10 +3,12 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from gan_lightning.dashboard.rows import BySeed, GroupFigure, is_accuracy, protocol_order
+from gan_lightning.dashboard.comparison import Comparison
+from gan_lightning.dashboard.rows import TRANSFER, BySeed, GroupFigure, is_accuracy, pair_of, protocol_order
 from gan_lightning.dashboard.statistics import Estimate, estimate
-from gan_lightning.figures import CHANCE, PIXELS
+from gan_lightning.figures import CHANCE, PIXELS, Figure
 
+DIFFERENCE = "difference"
 RANDOM_WEIGHTS, RAW_PIXELS = "random weights", "raw pixels"
 
 
@@ -66,3 +68,26 @@ class Accuracies:
                     [sum(group[seed] for group in groups) / len(groups) for seed in seeds]
                 )
         return found
+
+
+def pair_differences(comparison: Comparison, figures: Iterable[GroupFigure]) -> list[GroupFigure]:
+    """Return the differences of a pair of extractors as figures of their own: paired over seeds, in accuracy.
+
+    Their names are `transfer/<first> - <second>/<probe>/difference`. Empty if the runs have no pair.
+    """
+    if (pair := pair_of(comparison.runs)) is None:
+        return []
+    found, made = Accuracies.among(figures), []
+    for probe in found.protocols:
+        for place, group in enumerate(comparison.groups):
+            first, second = (found.values(place, subject, probe) for subject in pair)
+            values = {seed: first[seed] - second[seed] for seed in first if seed in second}
+            if values:
+                mean = estimate(list(values.values()))
+                one, other = (found.of[place, subject, probe, "trained"].paper for subject in pair)
+                paper = None if one is None or other is None else one - other
+                named = Figure(
+                    measurement=TRANSFER, metric=DIFFERENCE, value=mean.mean, subject=" - ".join(pair), protocol=probe
+                )
+                made.append(GroupFigure(group, place, named, values, mean, paper))
+    return made

@@ -77,6 +77,7 @@ function draw(box, chart) {
   const marks = [...chart.marks].filter((mark) => isNumber(mark.y));
   const points = chart.lines.flatMap((line) => line.points);
   const ends = [...marks, ...points].flatMap((each) => [each.y, each.low, each.high, each.paper].filter(isNumber));
+  if (chart.zero) ends.push(0);
   const x = scaleOf(chart.x.of, left, right, chart.hover === "all" ? 0 : 1);
   const widest = Math.max(...x.ticks.map(([, label]) => Math.min(label.length, 26)), 1) * LETTER;
   const steep = x.ticks.length > 1 && widest > (right - left) / x.ticks.length - 4;
@@ -91,7 +92,7 @@ function draw(box, chart) {
     root.append(svg("text", { x: left - 6, y: at + 4, "text-anchor": "end", fill: "currentColor", class: "ytick" }, label));
   }
   if (chart.zero && y.place(0) > top && y.place(0) < bottom) {
-    root.append(svg("line", { x1: left, x2: right, y1: y.place(0), y2: y.place(0), stroke: "currentColor", "stroke-dasharray": "4 4" }));
+    root.append(svg("line", { x1: left, x2: right, y1: y.place(0), y2: y.place(0), stroke: "currentColor", "stroke-dasharray": "4 4", class: "zero" }));
   }
   const every = steep ? Math.ceil((x.ticks.length * 15) / (right - left)) : 1;
   x.ticks.forEach(([at, label], i) => {

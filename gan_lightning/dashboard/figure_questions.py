@@ -7,7 +7,7 @@ from typing import Any
 from gan_lightning.dashboard.comparison import Comparison
 from gan_lightning.dashboard.rows import GroupFigure
 from gan_lightning.dashboard.sentences import Question, counted, listed, settings_of
-from gan_lightning.dashboard.statistics import Estimate, best_of_paired, estimate, paired_slope, simultaneous, verdict
+from gan_lightning.dashboard.statistics import Estimate, best_of_paired, paired_slope, simultaneous, verdict
 
 _LARGEST = {"fid": False, "kid": False, "accuracy": True, "precision": True}
 """Metrics to ask for if no sweep names one, the first that was measured, and whether the largest is the best."""
@@ -121,7 +121,7 @@ def _slope(
 
 def _best(own: Sequence[GroupFigure], largest: bool) -> tuple[str, str, str, str]:
     best, rivals = best_of_paired([found.values for found in own], largest)
-    mean = estimate(list(own[best].values.values()))
+    mean = simultaneous([found.estimate for found in own])[best]
     names = [" ".join(filter(None, [str(found.group.fields["x"]), found.group.fields["variant"]])) for found in own]
     runs = f"{sum(found.estimate.n for found in own)} runs, {counted(mean.n, 'seed')}"
     answer = (
@@ -130,7 +130,7 @@ def _best(own: Sequence[GroupFigure], largest: bool) -> tuple[str, str, str, str
     doubt = f"not told apart from {listed([names[i] for i in rivals])}" if rivals else ""
     made = (
         "Differences are paired over seeds; Student's 95% intervals of all pairs hold together (Bonferroni), so also "
-        "for the chosen one. In the table, intervals of all rows hold together."
+        "for the chosen one. The intervals of all means hold together, too."
     )
     return answer, "" if doubt else f"{names[best]} is best", doubt, made
 

@@ -10,6 +10,7 @@ from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Any
 
+from gan_lightning.dashboard.accuracies import pair_differences
 from gan_lightning.dashboard.comparison import compare
 from gan_lightning.dashboard.markup import answers, left_out, notices, status
 from gan_lightning.dashboard.page_data import page_data
@@ -58,7 +59,9 @@ def build_page(
         '<form id="filters" class="script" aria-label="Filters"></form><div id="charts" class="script"></div>',
         left_out(found),
     ]
-    data = page_data(found, comparison, figures, page_folder, inline)
+    differences = pair_differences(comparison, figures) if comparison else []
+    protocols = [question.protocol for question in asked]
+    data = page_data(found, comparison, [*figures, *differences], page_folder, inline, protocols)
     data |= {"follow": int(1000 * follow_seconds), "version": version}
     data["figure"] = next((question.figure for question in asked if question.figure), "")
     return _document(title, parts, data, follow=follow_seconds > 0)

@@ -27,7 +27,12 @@ _MANY_RUNS, _FEWER_POINTS = 50, 3
 
 
 def page_data(
-    found: FoundRuns, comparison: Comparison | None, figures: Sequence[GroupFigure], page_folder: Path, inline: bool
+    found: FoundRuns,
+    comparison: Comparison | None,
+    figures: Sequence[GroupFigure],
+    page_folder: Path,
+    inline: bool,
+    protocols: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return the data.
 
@@ -37,6 +42,7 @@ def page_data(
         figures: Of the comparison.
         page_folder: Folder of the page; pictures are addressed from there.
         inline: Whether the pictures themselves are in the data.
+        protocols: In the order of their charts; others come last.
     """
     groups = comparison.groups if comparison else []
     place = {run.name: i for i, group in enumerate(groups) for run in group.runs}
@@ -60,7 +66,7 @@ def page_data(
         "runs": [
             _run(run, place.get(run.name), described.get(run.name), differing, page_folder, inline) for run in runs
         ],
-        **_figures(figures),
+        **_figures(figures, protocols),
         "logged": logged,
         "curves": curves,
     }
@@ -122,7 +128,7 @@ def _picture(run_folder: Path, path: str, folder: str, inline: bool) -> str:
     return f"data:image/png;base64,{base64.b64encode((run_folder / path).read_bytes()).decode()}"
 
 
-def _figures(figures: Sequence[GroupFigure]) -> dict[str, Any]:
+def _figures(figures: Sequence[GroupFigure], protocols: Sequence[str]) -> dict[str, Any]:
     """Return names of figures, their means, the curves over axes of their own, and the charts that share figures."""
     index: dict[tuple[str, str], int] = {}
     names: list[dict[str, Any]] = []
@@ -147,11 +153,18 @@ def _figures(figures: Sequence[GroupFigure]) -> dict[str, Any]:
             means.append([index[key], found.place, *numbers, _short(found.paper), seeds])
     for name in names:
         name["share"] = inside[name["measurement"], name["metric"]]
+
+    def place(panel: tuple[str, list[int]]) -> tuple[bool, bool, int]:
+        """Return the order of the charts: curves come last, and details of other figures before them."""
+        first = names[panel[1][0]]
+        known = protocols.index(first["protocol"]) if first["protocol"] in protocols else len(protocols)
+        return first["axis"] != "", first["condition"] != "", known
+
     return {
         "figures": names,
         "means": means,
         "points": [[*key, sorted(own, key=lambda point: point[0])] for key, own in points.items()],
-        "panels": [{"title": title, "figures": own} for title, own in panels(names)],
+        "panels": [{"title": title, "figures": own} for title, own in sorted(panels(names), key=place)],
     }
 
 
@@ -168,7 +181,7 @@ def panels(names: Sequence[Mapping[str, Any]]) -> Iterable[tuple[str, list[int]]
     """
     chance = [i for i, name in enumerate(names) if name["subject"] == "chance"]
     by_metric = _grouped(names, range(len(names)), lambda name: (name["measurement"], name["metric"], name["axis"]))
-    for key, own in sorted(by_metric.items(), key=lambda item: item[0][2] != ""):  # curves come last
+    for key, own in by_metric.items():
         title = " ".join(filter(None, [key[1], f"over {key[2]}" if key[2] else ""]))
         for part, group in _spread(names, own):
             beside = [i for i in chance if key == ("transfer", "accuracy", "") and i not in group]

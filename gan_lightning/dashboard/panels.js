@@ -56,7 +56,7 @@ function againstSetting(panel) {
   const distinct = new Set(all), ordered = [...distinct].every(isNumber), few = distinct.size <= 12;
   const joined = ordered && few && byLine.size <= 3 * COLOURS && !seeds?.size ? [...byLine.values()].filter((line) => new Set(line.points.map((p) => p.x)).size > 1) : [];
   for (const line of joined) line.points.sort((a, b) => a.x - b.x);
-  return { title: panel.title, note, marks, rows, lines: joined, series: entries.filter((entry) => present.includes(entry.figure)),
+  return { title: panel.title, note, zero: data.figures[panel.figures[0]].metric === "difference", marks, rows, lines: joined, series: entries.filter((entry) => present.includes(entry.figure)),
     x: { of: all, label: state.x, dodged: few }, y: { label: data.figures[panel.figures[0]].metric, share: panelIsShare(panel) } };
 }
 // Returns controls so far below the other figures that these would be a line on one scale, with their lowest values.

@@ -175,6 +175,7 @@ def _slopes(
             f"every setting. {more}In the table, intervals of all rows hold together. {CONTROLS_RULE}",
             rows=rows,
             beats_controls=not not_above(above),
+            protocol=probe,
         )  # fmt: skip
 
 
@@ -213,6 +214,7 @@ def _differences(comparison: Comparison, found: Accuracies, probe: str, quantity
         f"(Bonferroni). {CONTROLS_RULE}",
         rows=_difference_rows(comparison, found, probe, quantity, places),
         beats_controls=not any(map(not_above, above.values())),
+        protocol=probe,
     )
 
 
@@ -259,27 +261,30 @@ def _ranking(comparison: Comparison, found: Accuracies, probe: str) -> Iterable[
     place, subject = entries[best]
     names = [_entry(comparison, i, own, found.subjects(probe)) for i, own in entries]
     above = found.over_controls([place], subject, probe)
+    means = simultaneous(means)
     seeds = counted(means[best].n, "seed")
+    interval = "" if means[best].low is None else f" {ends(means[best], signed=False)}"
     rest = len(entries) - 1
     gate = not_above(above)
     doubt = gate or (f"not told apart from {listed([names[i] for i in rivals])}" if rivals else "")
     yield Question(
         title=f"Which features are best? Probe {probe}",
-        answer=f"{names[best]} has {points(means[best].mean, signed=False)}%"
+        answer=f"{names[best]} has {points(means[best].mean, signed=False)}%{interval}"
         f"{f', the highest accuracy of {len(entries)}' if rest else ''}; {seeds}",
         verdict="" if doubt or not rest else f"{names[best]} is best",
         doubt=doubt if rest else gate,
         made="Differences are paired over seeds; Student's 95% intervals of all pairs hold together (Bonferroni), so "
-        f"also for the chosen one. {CONTROLS_RULE}",
+        f"also for the chosen one; so do those of all means. {CONTROLS_RULE}",
         rows=[
             settings_of(comparison, i)
             | ({"Extractor": own} if len(found.subjects(probe)) > 1 else {})
             | {"Accuracy, %": points(mean.mean, signed=False), "95% interval": ends(mean, signed=False)}
             | {"Seeds": str(mean.n)}
             | controls_of(found, i, probe, [own])
-            for (i, own), mean in zip(entries, simultaneous(means), strict=True)
+            for (i, own), mean in zip(entries, means, strict=True)
         ],
         beats_controls=not gate,
+        protocol=probe,
     )  # fmt: skip
 
 

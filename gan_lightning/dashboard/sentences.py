@@ -28,6 +28,7 @@ class Question:
         beats_controls: Whether all of its figures are above their controls.
         command: Of the best trial of a search.
         figure: Name of the figure that it is about; empty for several.
+        protocol: That its accuracies have; empty for several or none.
     """
 
     title: str
@@ -39,6 +40,7 @@ class Question:
     beats_controls: bool = True
     command: str = ""
     figure: str = ""
+    protocol: str = ""
 
 
 def points(value: float, signed: bool = True) -> str:

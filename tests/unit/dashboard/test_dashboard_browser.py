@@ -81,12 +81,19 @@ def _at_first(request):
         at(request.getfixturevalue("page"), "")
 
 
+def in_sight(page, chart: str) -> None:
+    """Bring a chart into sight, and wait until it shows the page's present state."""
+    page.locator(f"#{chart}").scroll_into_view_if_needed()
+    deadline = time.monotonic() + 30
+    while not page.evaluate("id => boxes.get(document.getElementById(id)).stamp === stamp", chart):
+        assert time.monotonic() < deadline, f"{chart} is not drawn"
+        time.sleep(0.01)
+
+
 def texts(page, chart: str) -> list[str]:
     """Return what the marks of a chart say; the chart is brought into sight first."""
-    box = page.locator(f"#{chart}")
-    box.scroll_into_view_if_needed()
-    page.wait_for_selector(f"#{chart} svg")
-    return box.locator("path.mark").evaluate_all("all => all.map(mark => mark.dataset.text)")
+    in_sight(page, chart)
+    return page.locator(f"#{chart} path.mark").evaluate_all("all => all.map(mark => mark.dataset.text)")
 
 
 def four_digits(value: float) -> str:
@@ -117,6 +124,14 @@ def test_marks_say_the_means_intervals_and_n_that_were_worked_out(page, shared_l
         assert any(text.startswith(said) for text in drawn), (said, drawn)
     assert "Below the scale: chance 0.1" in page.locator("#figure-0 .note").inner_text()
     assert page.locator("#figure-0 path.line").count() == 5, "numbers are joined"
+
+
+def test_the_difference_is_drawn_about_a_line_at_zero(page):
+    drawn = texts(page, "figure-1")
+    assert page.locator("#figure-1 figcaption").inner_text() == "difference: tuned"
+    assert len(drawn) == 5
+    assert all(text.startswith("classifier - discriminator: ") for text in drawn)
+    assert page.locator("#figure-1 line.zero").count() == 1
 
 
 def test_accuracies_stay_between_0_and_1_and_values_are_dodged_about_their_tick(page):
@@ -155,17 +170,15 @@ def test_an_address_brings_back_the_state_and_a_chosen_seed_stands_alone(page):
     values = [float(text) for text in page.locator(f"#runs tbody td:nth-child({column + 1})").all_inner_texts()]
     assert len(values) == 5
     assert values == sorted(values, reverse=True)
-    page.locator("#figure-1").scroll_into_view_if_needed()
-    settle(page)
-    assert page.locator("#figure-1").get_attribute("class").split() == ["chart", "empty"], "another probe"
+    in_sight(page, "figure-2")
+    assert page.locator("#figure-2").get_attribute("class").split() == ["chart", "empty"], "another probe"
 
 
 def test_two_runs_are_compared_by_their_differences_curves_and_pictures_by_epoch(page):
     at(page, "run=shared%2F00ab%2Frun&run=shared%2F31ab%2Frun")
     rows = [line.split("\t") for line in page.locator("#diff tbody tr").all_inner_texts()]
     assert rows == [["shares_removed", "0", "3"], ["seed", "0", "1"]]
-    page.locator("#logged").scroll_into_view_if_needed()
-    page.wait_for_selector("#logged svg path.line")
+    in_sight(page, "logged")
     names = page.locator("#logged path.line").evaluate_all("all => all.map(line => line.dataset.name)")
     assert names == ["shares_removed = 0, seed 0", "shares_removed = 3, seed 1"]
     shown = []
@@ -198,8 +211,7 @@ def test_the_keyboard_reads_a_chart_figure_by_figure(page):
 
 
 def test_a_curve_says_all_lines_at_the_pointer(page):
-    page.locator("#logged").scroll_into_view_if_needed()
-    page.wait_for_selector("#logged svg path.line")
+    in_sight(page, "logged")
     box = page.locator("#logged svg").bounding_box()
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 100)
     said = page.locator("#tip").inner_text().splitlines()
@@ -284,8 +296,7 @@ def test_texts_are_not_joined_and_have_room_on_a_phone(open_folder, tmp_path, wr
 def test_a_search_has_parallel_coordinates_and_ranges_as_filters(open_folder, search):
     page = open_folder(search)
     assert page.locator("pre.command").inner_text().startswith("gan-lightning fit --i=")
-    page.locator("#parallel").scroll_into_view_if_needed()
-    page.wait_for_selector("#parallel path.line")
+    in_sight(page, "parallel")
     assert page.locator("#parallel path.line").count() == 40
     page.locator("details.filter[data-name=class_weight] summary").click()
     page.locator("input[aria-label='class_weight from']").fill("0.01")
@@ -325,8 +336,7 @@ def test_an_open_page_follows_a_running_sweep_and_keeps_its_state(browser, tmp_p
         page.goto(f"http://127.0.0.1:{server.server_port}/#f.status=running")
         page.wait_for_selector(READY)
         assert page.locator("#runs tbody tr").count() == 3
-        page.locator("#logged").scroll_into_view_if_needed()
-        page.wait_for_selector("#logged path.line")
+        in_sight(page, "logged")
         assert page.locator("#logged path.line").count() == 3, "the curves of running trials"
         log = root / "shared/42ab/run/metrics.csv"
         with page.expect_event("load", timeout=30_000):

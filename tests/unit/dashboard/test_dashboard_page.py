@@ -48,9 +48,15 @@ def test_every_figure_is_in_the_page_once_with_its_mean_interval_and_seeds(ablat
     expected = estimate([0.92, 0.94, 0.945])
     assert row[2:5] == pytest.approx([expected.mean, expected.low, expected.high], rel=1e-4)
     assert row[5:] == [3, 0.9578, [0.92, 0.94, 0.945]]
+    index = names.index(("transfer/classifier - discriminator/paper/difference", ""))
+    (row,) = [
+        row for row in data["means"] if row[0] == index and data["groups"][row[1]]["values"] == {"shares_removed": 4}
+    ]
+    expected = estimate([0.02, 0.01, 0.03])
+    assert row[2:7] == pytest.approx([expected.mean, expected.low, expected.high, 3, 0.0269], rel=1e-4)
     assert {"anatomy", "quality", "feeding", "transfer"} == {figure["measurement"] for figure in data["figures"]}
     share = {figure["metric"]: figure["share"] for figure in data["figures"]}
-    assert share == {"accuracy": True, "row_share": True, "fid": False, "moved": False}
+    assert share == {"accuracy": True, "row_share": True, "fid": False, "moved": False, "difference": False}
     over = names.index(("anatomy/discriminator/real/row_share", "training epoch"))
     assert [point[0] for point in next(own[2] for own in data["points"] if own[0] == over)] == [2, 5]
 
@@ -205,3 +211,13 @@ def test_a_page_of_200_runs_has_at_most_5_megabytes_and_is_written_in_10_seconds
     page = (tmp_path / "dashboard.html").read_text()
     assert len(page.encode()) < 5_000_000
     assert len(data_of(page)["runs"]) == 200
+
+
+def test_the_charts_of_the_probe_above_its_controls_come_first_and_curves_last(shared_layers):
+    data = data_of(page_of(shared_layers))
+    first = [data["figures"][panel["figures"][0]] for panel in data["panels"]]
+    assert [(figure["metric"], figure["protocol"]) for figure in first[:4]] == [
+        ("accuracy", "tuned"), ("difference", "tuned"), ("accuracy", "paper"), ("difference", "paper"),
+    ]  # fmt: skip
+    axes = [figure["axis"] != "" for figure in first]
+    assert axes == sorted(axes)

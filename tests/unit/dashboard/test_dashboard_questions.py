@@ -120,11 +120,13 @@ def test_methods_are_ranked_and_the_best_is_named_only_if_it_is_told_apart_from_
             write_run(tmp_path, f"{model}{seed}", {"encoder": value + noise * (model == "GAN")}, seed=seed, model=model)
     (question,) = asked(tmp_path)
     assert (question.verdict, question.doubt) == ("BiGAN is best", "")
-    assert question.answer == "BiGAN has 95.00%, the highest accuracy of 2; 3 seeds"
+    assert question.answer == "BiGAN has 95.00%, the highest accuracy of 2; 3 seeds", "equal values have no interval"
     for seed, value in enumerate((0.949, 0.952, 0.946)):
         write_run(tmp_path, f"close{seed}", {"encoder": value}, seed=seed, model="Close")
     (question,) = asked(tmp_path)
     assert (question.verdict, question.doubt) == ("", "not told apart from Close")
+    write_run(tmp_path, "BiGAN9", {"encoder": 0.99}, seed=9, model="BiGAN")
+    assert re.match(r"BiGAN has 96.00% \[\d\d.\d\d, 1\d\d.\d\d\], the highest", asked(tmp_path)[0].answer)
 
 
 def test_a_search_names_its_best_trial_what_mattered_and_how_sure_that_is(search, monkeypatch):
