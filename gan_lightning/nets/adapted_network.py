@@ -23,6 +23,10 @@ HALF = (0.5,)
 """Mean and standard deviation with which images in [0, 1] become images in [-1, 1]."""
 
 
+AT_ONCE = 128 * 224**2
+"""Most pixels that a network sees at once: the data's batches may be made for much smaller images."""
+
+
 class Preprocessing(nn.Module):
     """Images in [-1, 1] -> images as a network wants them: grey to colour, resized, normalised.
 
@@ -102,6 +106,14 @@ class AdaptedNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Any:
         """Return the layer's output; maps are averaged as `pool` says."""
+        if torch.compiler.is_exporting():  # to count the images would fix their number
+            return self._of_all(images)
+        size = self.preprocessing.size or images.shape[-1]
+        parts = -(-len(images) * size**2 // AT_ONCE)
+        outputs = [self._of_all(part) for part in images.tensor_split(max(parts, 1))]
+        return torch.cat(outputs) if len(outputs) > 1 and isinstance(outputs[0], Tensor) else outputs[0]
+
+    def _of_all(self, images: Tensor) -> Any:
         return pooled(self.network(self.preprocessing(images)), self.pool)
 
 

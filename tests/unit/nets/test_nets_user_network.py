@@ -11,6 +11,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from gan_lightning.errors import SettingError
+from gan_lightning.evaluation.features import features_of
 from gan_lightning.nets.adapted_network import AdaptedNetwork, NetworkSource, Preprocessing, taken_channels
 from gan_lightning.nets.layer_tap import LayerTap, stage_or_layer
 from gan_lightning.nets.user_network import built_network
@@ -33,6 +34,11 @@ class Small(nn.Module):
         maps = self.body(self.conv1(images))
         self.head_runs += 1
         return maps.mean((2, 3))
+
+
+class Pair(nn.Module):
+    def forward(self, images):
+        return images, images
 
 
 @pytest.fixture(autouse=True)
@@ -227,6 +233,26 @@ def test_images_become_those_that_the_network_was_trained_on():
     found = Preprocessing(3, 16, mean, std, "bicubic")(x)
     wanted = functional.resize(x, [16, 16], functional.InterpolationMode.BICUBIC, antialias=True).clamp(-1, 1)
     assert_close(found, functional.normalize((wanted.expand(-1, 3, -1, -1) + 1) / 2, mean, std), rtol=0, atol=1e-6)
+
+
+def test_many_large_images_are_seen_in_parts(monkeypatch):
+    monkeypatch.setattr("gan_lightning.nets.adapted_network.AT_ONCE", 3 * 16**2)
+    network, seen = small(), []
+    network.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    x = images().repeat(4, 1, 1, 1)
+    whole = AdaptedNetwork(network, Preprocessing(3, 16))
+    assert_close(whole(x), network(Preprocessing(3, 16)(x)))
+    assert seen == [3, 3, 2, 8]
+    with pytest.raises(SettingError, match="must give a tensor of features"):
+        features_of("pair", AdaptedNetwork(Pair(), Preprocessing(3, 16)), x)
+
+
+def test_a_layer_with_its_images_can_be_exported_for_any_number_of_them():
+    extractor = AdaptedNetwork(small(), Preprocessing(3, 16, (0.4,), (0.2,)), "conv1", 1)
+    shapes = ({0: torch.export.Dim("batch")},)
+    program = torch.export.export(extractor, (images(1),), dynamic_shapes=shapes)
+    x = images(1).repeat(3, 1, 1, 1)
+    assert_close(program.module()(x), extractor(x), rtol=0, atol=0)
 
 
 def test_images_keep_their_precision():
