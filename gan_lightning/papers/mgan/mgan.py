@@ -216,7 +216,7 @@ class MGAN(AdversarialModule):
     ) -> tuple[Images, Int64[Tensor, " batch"]]:
         """Return images in [-1, 1], ordered by generator, and the index of each image's generator."""
         drawn = 1 if self.shared_latents else self.generators
-        latents = self.sample_latents(drawn * per_generator, rng).unflatten(0, (drawn, per_generator))
+        latents = torch.randn(drawn, per_generator, self.latent_dim, device=self.device, generator=rng)
         fake = self.generator_trunk(self.generator_heads(latents.expand(self.generators, -1, -1)))
         made_by = torch.arange(self.generators, device=self.device)[:, None].expand(-1, per_generator).flatten()
         return fake, made_by
