@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from gan_lightning.errors import above, at_least, below_one, refused
 
 STEPS = 40_000
-"""Steps of the authors' schedule."""
+"""Steps of the author's schedule."""
 
 
 @dataclass(frozen=True)
 class DetectionProtocol:
-    """Training and test of Fast R-CNN with AlexNet, as its authors' code has it.
+    """Training and test of Fast R-CNN with AlexNet, as its author's code has it; the BiGAN paper prints no settings.
 
     Attributes:
         frozen_stages: The first convolutions, which are not trained. The code freezes conv1.
@@ -62,7 +62,7 @@ class DetectionProtocol:
         at_least(self, self.batch_size, "128 is usual; each image needs one.", regions=self.regions)
         if not 0 < self.object_share <= 1:
             raise refused(self, "object_share", "be above 0 and at most 1", self.object_share, "0.25 is usual.")
-        above(self, 0, "1 is the authors', 0.01 has 400 steps.", schedule=self.schedule)
+        above(self, 0, "1 is the author's, 0.01 has 400 steps.", schedule=self.schedule)
         above(self, 0, "0.001 is usual.", learning_rate=self.learning_rate)
         at_least(self, 0, "0.0005 is usual.", weight_decay=self.weight_decay)
         below_one(self, "0.3 is usual.", overlap=self.overlap)

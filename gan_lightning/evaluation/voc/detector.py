@@ -1,7 +1,15 @@
 """Fast R-CNN on the convolutions of any network, of torchvision's parts: proposals come from outside.
 
 Source:
-    Girshick 2015, *Fast R-CNN*, and its authors' code with CaffeNet, which is AlexNet.
+    Girshick 2015, *Fast R-CNN*, and its author's code with CaffeNet, which is AlexNet.
+
+Deviations from that code:
+    - fc6 and fc7 end in leaky ReLUs, as those of `nets.fully_connected_head` do.
+    - An image has at most 100 detections of all classes together, above a least probability. The code has 100 of each
+      class, and no least probability.
+
+As in that code, a place of the maps is taken to lie at its number times the stride. Without padding it lies further
+right and down, by the same few pixels for all boxes.
 """
 
 from collections import OrderedDict
