@@ -70,6 +70,7 @@ def test_a_network_of_torchvision_has_the_figures_of_the_python_route(gan_lightn
     assert len(by_hand) == 6
 
 
+@pytest.mark.slow
 def test_several_networks_and_layers_stand_in_one_table_and_on_the_dashboard(gan_lightning, tmp_path):
     pytest.importorskip("timm", reason="timm is not installed")
     status, printed, errors = gan_lightning(
