@@ -24,6 +24,9 @@ def _main(arguments: list[str]) -> None:
         except UserError as error:
             exit_with(error)
     else:
+        from gan_lightning.system.lean_imports import without_unused_metrics
+
+        without_unused_metrics()
         from gan_lightning.cli.command import run
 
         run(arguments)

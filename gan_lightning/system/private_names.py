@@ -1,15 +1,17 @@
 """The private names of other packages that we rely on, each with its reason; no other file uses one.
 
 An upgrade may change any of them without a word; `tests/unit/system/test_system_private_names.py` has a test for each,
-and one that finds those that stand elsewhere. There are 33: 8 of torch, 3 of pickled arrays, 22 of Lightning, of which
-10 are methods and attributes of classes that ours derive from (`INHERITED`).
+and one that finds those that stand elsewhere. There are 34: 8 of torch, 3 of pickled arrays, one of torchmetrics, 22 of
+Lightning, of which 10 are methods and attributes of classes that ours derive from (`INHERITED`).
 
 Lightning is imported by whoever hands its objects over: evaluation and measurements start without it.
 """
 
+import logging
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -124,6 +126,14 @@ def raised_by_compiling(error: BaseException) -> bool:
     There is no public class for them.
     """
     return type(error).__module__.startswith(("torch._dynamo", "torch._inductor"))
+
+
+def give_torchmetrics_logger(package: ModuleType) -> None:
+    """Give torchmetrics' package its `_logger`, which its own modules import from it.
+
+    The package's `__init__` would set it; see `gan_lightning.system.lean_imports`.
+    """
+    package._logger = logging.getLogger("torchmetrics")  # type: ignore[attr-defined]
 
 
 def replace_layer_sync(

@@ -21,7 +21,6 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Float64, Integer
-from scipy.linalg import helmert
 from torch import Tensor
 
 from gan_lightning.errors import DataError, SettingError
@@ -118,6 +117,8 @@ def head_matrix(head: LinearHead) -> Float64[Tensor, "outputs feature"]:
         raise DataError("The weights of a head must be finite, got NaN or infinity; look for a diverged training run.")
     if not head.softmax:
         return weight
+    from scipy.linalg import helmert  # takes a tenth of a second, which only a measurement should wait for
+
     return torch.from_numpy(helmert(len(weight))).to(weight) @ weight
 
 

@@ -15,11 +15,13 @@ import sys
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
+import torchmetrics
 import wandb
 from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
@@ -50,6 +52,7 @@ from gan_lightning.system.private_names import (
     data_fetcher,
     end_batch,
     find_cpp_compiler,
+    give_torchmetrics_logger,
     logged_batch,
     logger_connector,
     look_at_epoch_end,
@@ -289,6 +292,13 @@ class Recorded(LayerSync):
     def revert(self, model):
         self.calls.append("revert")
         return model
+
+
+def test_torchmetrics_modules_import_its_logger_from_it():
+    package = ModuleType("torchmetrics")
+    give_torchmetrics_logger(package)
+    assert package._logger is torchmetrics._logger
+    assert torchmetrics.utilities.prints.log is torchmetrics._logger, "what they import it for"
 
 
 @pytest.mark.parametrize(("synchronises", "calls"), [(True, ["apply", "revert"]), (False, [])])
