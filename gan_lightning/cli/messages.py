@@ -11,10 +11,15 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from gan_lightning.errors import SettingError, UserError, WriteError
 from gan_lightning.runs.checkpoint_files import DISK_ERRORS, remedy
+from gan_lightning.runs.loggers import OURS, RUN_FOLDER, run_logger
 from gan_lightning.system.private_names import raised_by_compiling
 
 LOGGERS = {"wandb": "WandbLogger", "mlflow": "MLFlowLogger", "comet_ml": "CometLogger", "neptune": "NeptuneLogger"}
 """Lightning's loggers that speak to a server, by the package that does it for them."""
+
+
+EXTRAS = ("mlflow", "tensorboard")
+"""The packages of loggers that an extra of the same name installs."""
 
 
 def made(kind: type, *arguments: Any, **settings: Any) -> Any:
@@ -26,6 +31,10 @@ def made(kind: type, *arguments: Any, **settings: Any) -> Any:
         Exception: That of a user's own class, which may have to be mended.
     """
     try:
+        if kind in OURS:
+            return run_logger(kind, settings)
+        if issubclass(kind, Logger) and settings.get("save_dir") == RUN_FOLDER:
+            del settings["save_dir"]  # an earlier configuration has named another logger
         return kind(*arguments, **settings)
     except Exception as error:
         ours = kind.__module__.startswith(("gan_lightning.", "torch", "lightning."))
@@ -76,9 +85,10 @@ def _of_logger(kind: type, _: Mapping[str, Any], error: Exception) -> SettingErr
     if isinstance(error, ImportError):
         known = re.findall(r"Requirement '([\w-]+)", why)  # the last of several is the best known
         package = known[-1] if known else str(error.name or "its package").partition(".")[0]
+        to_install = f"'gan-lightning[{package}]'" if package in EXTRAS else package.replace("_", "-")
         return SettingError(
             f"trainer.logger must be one whose package is installed, got {kind.__name__}, which needs {package}. "
-            f"Install it with: pip install {package.replace('_', '-')}"
+            f"Install it with: pip install {to_install}"
         )
     return SettingError(
         f"trainer.logger must be one that can be used, got {kind.__name__}: {why.rstrip('.')}. Correct its settings."

@@ -58,10 +58,10 @@ def classes_first(arguments: Sequence[str]) -> list[str]:
     A setting after a class or a configuration keeps its place; so do configurations. Later settings thus still override
     earlier ones.
     """
-    options = _with_classes_of_configurations(_options(arguments))
+    options = _with_classes_of_configurations(options_of(arguments))
     for place in range(len(options)):
-        name, value = _name_and_value(options[place])
-        earlier = [_name_and_value(option)[0] for option in options[:place]]
+        name, value = name_and_value(options[place])
+        earlier = [name_and_value(option)[0] for option in options[:place]]
         if not _is_class(name, value) or name in earlier:
             continue
         first = next((i for i, other in enumerate(earlier) if other.startswith(f"{name}.")), place)
@@ -75,13 +75,13 @@ def classes_first(arguments: Sequence[str]) -> list[str]:
 def _with_classes_of_configurations(options: list[list[str]]) -> list[list[str]]:
     """Return options with the classes of model and data before their settings, if only a later file names them."""
     for group in ("model", "data"):
-        names = [_name_and_value(option)[0] for option in options]
+        names = [name_and_value(option)[0] for option in options]
         first = next((i for i, name in enumerate(names) if name.startswith(f"--{group}.")), None)
         if first is None or f"--{group}" in names or set(CONFIG_OPTIONS) & set(names[:first]):
             continue
-        files = [file for name, file in map(_name_and_value, options[first:]) if name in CONFIG_OPTIONS]
+        files = [file for name, file in map(name_and_value, options[first:]) if name in CONFIG_OPTIONS]
         for file in files:
-            named = _content(Path(file)).get(group)
+            named = content_of(Path(file)).get(group)
             named = named.get("class_path") if isinstance(named, dict) else named
             if isinstance(named, str):
                 options = [*options[:first], [f"--{group}={named}"], *options[first:]]
@@ -89,7 +89,7 @@ def _with_classes_of_configurations(options: list[list[str]]) -> list[list[str]]
     return options
 
 
-def _options(arguments: Sequence[str]) -> list[list[str]]:
+def options_of(arguments: Sequence[str]) -> list[list[str]]:
     """Return arguments, each option together with its following value."""
     options: list[list[str]] = []
     for word in arguments:
@@ -101,7 +101,8 @@ def _options(arguments: Sequence[str]) -> list[list[str]]:
     return options
 
 
-def _name_and_value(option: Sequence[str]) -> tuple[str, str]:
+def name_and_value(option: Sequence[str]) -> tuple[str, str]:
+    """Return an option's name, such as `--data`, and its value."""
     name, _, value = option[0].partition("=")
     return name, option[1] if len(option) > 1 else value
 
@@ -169,10 +170,11 @@ def _named(options: Sequence[str]) -> list[str]:
 
 
 def _in_file(config: Path) -> Iterator[str]:
-    yield from map(str, _content(config))
+    yield from map(str, content_of(config))
 
 
-def _content(config: Path) -> dict[Any, Any]:
+def content_of(config: Path) -> dict[Any, Any]:
+    """Return the content of a configuration; nothing if it cannot be read."""
     try:
         content = yaml.safe_load(config.read_text(encoding="utf-8"))
     except Exception:

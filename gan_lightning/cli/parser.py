@@ -25,6 +25,7 @@ from gan_lightning.cli.checks import (
     expect_weights_of,
     parameters_of,
 )
+from gan_lightning.cli.logger_places import with_places
 from gan_lightning.cli.messages import cannot_be_made, made, user_error
 from gan_lightning.cli.mount import LINKED, at_its_path
 from gan_lightning.cli.naming import GROUPS, OWN
@@ -127,6 +128,8 @@ class GanCLI(LightningCLI):
         self.parsers: list[LightningArgumentParser] = []
         """The parser of each subcommand, in the order of `subcommands`; one parser if there are none."""
         given = sys.argv[1:] if args is None else args
+        if isinstance(given, list):
+            args = given = with_places(given)
         asked = given[0] if isinstance(given, list) and given else None
         if asked in (known := self.subcommands()):
             # Each subcommand's parser takes a tenth of a second or more, and only one is needed.

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.loggers import WandbLogger
 from rich.table import Table
 
 from gan_lightning.errors import SettingError
@@ -30,8 +29,8 @@ from gan_lightning.interfaces import HasPublishedFigures, LabelledImages
 from gan_lightning.measurements.figure_tables import figures_table
 from gan_lightning.measurements.measurement import ClassImages, Outcome
 from gan_lightning.runs.counting import batches_done
+from gan_lightning.runs.loggers import log_curves
 from gan_lightning.runs.run_folder import git_commit, run_folder, write_picture
-from gan_lightning.runs.wandb_run import log_curves
 from gan_lightning.system.files import whole_file, writing_folder
 from gan_lightning.system.seeds import run_seed
 from gan_lightning.system.terminal import show
@@ -113,8 +112,7 @@ def _is_earlier(run: RunFigures, epoch: int | None) -> bool:
 def log_figures(trainer: Trainer, figures: Sequence[Figure]) -> None:
     """Give figures to the loggers at once, because programs that stop runs early read them from outside."""
     for logger in trainer.loggers if trainer.is_global_zero else []:
-        if isinstance(logger, WandbLogger):
-            log_curves(logger, figures)
+        log_curves(logger, figures)
         if found := metrics(figures):
             logger.log_metrics(found, step=batches_done(trainer))
         logger.save()

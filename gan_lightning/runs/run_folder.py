@@ -26,6 +26,7 @@ from torch import Tensor
 from gan_lightning.errors import MeasurementError, SettingError
 from gan_lightning.runs.checkpoints import link, saved_files
 from gan_lightning.runs.interruption import Interrupted
+from gan_lightning.runs.loggers import begin, log_earlier_rows, log_hp_metric, log_picture, placed
 from gan_lightning.runs.metrics_file import MetricsFile, first_rows, pending_rows
 from gan_lightning.runs.wandb_run import RUN, describe_to_wandb
 from gan_lightning.system.files import SCHEMA_VERSION, remove_abandoned, whole_file, write_json, write_text
@@ -95,7 +96,7 @@ class RunFolder(Callback):
                 callback.dirpath = _checkpoints(self.path)
         others = [logger for logger in trainer.loggers if logger is not self._logger]
         self._logger = MetricsFile(self.path)
-        trainer.loggers = [*others, self._logger]
+        trainer.loggers = [*placed(others, self.path, Path(self.root)), self._logger]
 
     def folder_of_runs(self, pl_module: LightningModule, data: object) -> Path:
         """Return the folder that holds the folders of this model's and data set's runs."""
@@ -156,6 +157,7 @@ class RunFolder(Callback):
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Note that the run finished, and name its folder."""
         if not trainer.interrupted and self.end(trainer, "finished"):
+            log_hp_metric(trainer.loggers, self._rows())
             show(f"Run folder: {self.path}", soft_wrap=True)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
@@ -218,6 +220,7 @@ class RunFolder(Callback):
             "wandb": None,
         }
         self._started = time.monotonic()
+        begin(trainer.loggers)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 self._record["wandb"] = describe_to_wandb(logger, self.path, self.config)
@@ -243,6 +246,7 @@ class RunFolder(Callback):
                 len(rows),
             )
         self._logger.begin_with(rows)
+        log_earlier_rows(trainer.loggers, rows)
         self._pending = list(earlier["pending"])
         written = checkpoint.stat().st_mtime_ns if checkpoint.exists() else None
         for picture in folder.glob("[!.]*/*.png"):  # without half-written pictures of a killed run, and later ones
@@ -280,6 +284,12 @@ class RunFolder(Callback):
             write_json(self.path / "run.json", self._record)
             self._unlock()
             return True
+
+    def _rows(self) -> list[dict[str, str]]:
+        """Return the rows of `metrics.csv`."""
+        if self._logger is None or self.path is None or self.finished is not None:
+            return []
+        return first_rows(self.path / "metrics.csv", self._logger.written_rows())
 
     def _unlock(self) -> None:
         if self._lock is not None and self.path is not None:
@@ -368,8 +378,7 @@ def write_picture(trainer: Trainer, name: str, picture: Float[Tensor, "3 height 
         with whole_file(folder / f"{name}.png") as path:
             image.save(path)
     for logger in trainer.loggers:
-        if hasattr(logger, "log_image"):
-            logger.log_image(key, [image], step=trainer.global_step)
+        log_picture(logger, key, image, trainer.global_step)
 
 
 def git_commit() -> str | None:

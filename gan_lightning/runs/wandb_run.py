@@ -54,7 +54,7 @@ def go_on_in_wandb(loggers: Sequence[Logger], checkpoint: Checkpoint) -> None:
                 set_wandb_run(logger, about["wandb"])
 
 
-def log_curves(logger: WandbLogger, figures: Sequence[Figure]) -> None:
+def log_wandb_curves(logger: WandbLogger, figures: Sequence[Figure]) -> None:
     """Send the points of curves: `curve/<figure>` over `curve/<axis>`, an x axis other than step and epoch."""
     rows: dict[tuple[str, float], dict[str, float]] = {}
     for figure in figures:

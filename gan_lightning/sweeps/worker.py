@@ -12,6 +12,7 @@ from typing import Protocol, runtime_checkable
 
 from gan_lightning.cli.sweep_point import SWEEP_POINT
 from gan_lightning.sweeps.spec import Point, Sweep
+from gan_lightning.system.sweep_metric import SWEEP_METRIC
 
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 20.0
@@ -88,7 +89,11 @@ def trial_environment(sweep: Sweep, point: Point, folder: Path, workers: int) ->
         "WANDB_RUN_GROUP": sweep.name,
     }
     own = {name: value for name, value in os.environ.items() if name not in _SHARED}
-    named = {"WANDB_PROJECT": sweep.project, "WANDB_ENTITY": sweep.entity}
+    named = {
+        "WANDB_PROJECT": sweep.project,
+        "WANDB_ENTITY": sweep.entity,
+        SWEEP_METRIC: (sweep.metric or {}).get("name"),
+    }
     asked = {name: value for name, value in named.items() if value is not None}
     return defaults | own | asked | {SWEEP_POINT: json.dumps(point.parameters)}
 

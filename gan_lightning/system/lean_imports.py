@@ -8,11 +8,11 @@ loaded alone. The first use of anything else runs that `__init__`, unchanged.
 import importlib
 import sys
 import threading
-from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec, module_from_spec
 from types import ModuleType
+from typing import Any
 
 from gan_lightning.system.private_names import give_torchmetrics_logger
 
@@ -75,7 +75,7 @@ def _load_whole(package: ModuleType) -> None:
     with _loading:
         if isinstance(package, _Part):
             sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _WholeFirst)]
-            package.__class__ = ModuleType
+            package.__class__ = ModuleType  # type: ignore[assignment]
             spec = package.__spec__
             assert spec is not None
             assert spec.loader is not None
@@ -85,7 +85,7 @@ def _load_whole(package: ModuleType) -> None:
 class _WholeFirst(MetaPathFinder):
     """Has the package's `__init__` run before any further module of it is imported, as Python would."""
 
-    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+    def find_spec(self, name: str, path: Any, target: ModuleType | None = None) -> ModuleSpec | None:
         """Load the whole package for one of its modules, and hand over what came of it."""
         if not name.startswith(f"{PACKAGE}."):
             return None

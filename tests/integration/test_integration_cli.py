@@ -264,6 +264,23 @@ def test_a_printed_configuration_gives_itself_again(gan_lightning, tmp_path):
     assert not {"channels", "image_size", "num_classes"} & set(model), "what the data set gives is not stated twice"
 
 
+def test_a_logger_that_a_configuration_names_alone_has_the_run_folder(gan_lightning, tmp_path):
+    (tmp_path / "own.yaml").write_text("trainer:\n  logger: [CSVLogger]\n")
+    _, printed, errors = gan_lightning("fit", *QUICK, "--config=own.yaml", "--print_config")
+    (logger,) = yaml.safe_load(printed)["trainer"]["logger"]
+    assert logger["init_args"]["save_dir"] == "RUN_FOLDER", errors
+
+
+@pytest.mark.slow
+def test_a_logger_that_is_typed_alone_writes_into_the_run_folder(gan_lightning, tmp_path):
+    status, _, errors = gan_lightning("fit", *QUICK, *TINY, *UNMEASURED, "--trainer.logger=CSVLogger")
+    assert status == 0, errors
+    run = only_run(tmp_path)
+    assert "train/generator_loss" in (run / "csv/metrics.csv").read_text()
+    settings = yaml.safe_load((run / "csv/hparams.yaml").read_text())
+    assert settings["generator_update"] == {"class": "Direct"}, "an object among the settings is written in plain words"
+
+
 def test_configurations_compose_and_the_later_one_wins(gan_lightning):
     parts = ("configs/mgan/base.yaml", "configs/data/mnist.yaml", "configs/overrides/width32.yaml")
     flags = [argument for part in parts for argument in ("--config", ROOT / part)]

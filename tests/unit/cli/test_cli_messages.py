@@ -6,12 +6,13 @@ import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
-from lightning.pytorch.loggers import CometLogger, MLFlowLogger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers import CometLogger, CSVLogger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.trainer.states import TrainerFn
 
 from gan_lightning.cli.checks import check_manual_optimization
 from gan_lightning.cli.messages import made, user_error
 from gan_lightning.errors import SettingError
+from gan_lightning.runs.loggers import RUN_FOLDER, AwaitsRunFolder
 
 
 def caught(do) -> SettingError | None:
@@ -40,7 +41,14 @@ def test_a_logger_whose_package_is_missing_says_what_to_install(monkeypatch, tmp
     message = (
         rf"^trainer\.logger must be one whose package is installed, got {logger.__name__}, which needs .*pip install "
     )
-    assert re.search(message + packages[0].replace("_", "-"), str(error)), error
+    to_install = {CometLogger: "comet-ml"}.get(logger, rf"'gan-lightning\[{packages[0]}\]'")
+    assert re.search(message + to_install, str(error)), error
+
+
+def test_a_logger_with_the_place_of_another_one_goes_without_it(tmp_path, monkeypatch):
+    assert made(WandbLogger, save_dir=RUN_FOLDER, offline=True).save_dir == "."
+    assert isinstance(made(CSVLogger, save_dir=RUN_FOLDER), AwaitsRunFolder)
+    assert made(CSVLogger, save_dir=str(tmp_path)).save_dir == str(tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["UsageError", "CommError", "AuthenticationError"])
