@@ -14,6 +14,7 @@ from pathlib import Path
 from gan_lightning.errors import SettingError
 from gan_lightning.sweeps.distributions import did_you_mean
 from gan_lightning.sweeps.engine import next_point, random_points, target_reached, trials_to_stop
+from gan_lightning.sweeps.forked_worker import end_warm_parents
 from gan_lightning.sweeps.spec import Point, Sweep
 from gan_lightning.sweeps.trials import RECORD, Status, Trial, read_trial, read_trials, sweep_lock, trial_lock
 from gan_lightning.sweeps.worker import POLL_SECONDS, Worker, end_group, start_worker, stop_workers, trial_environment
@@ -83,9 +84,12 @@ class Runner:
         At the end it looks again: a trial that ran elsewhere may have been killed since.
         """
         begun = -1
-        while len(self._begun) > begun:
-            begun = len(self._begun)
-            self._run_through(self._points() if points is None else self._unless_reached(points))
+        try:
+            while len(self._begun) > begun:
+                begun = len(self._begun)
+                self._run_through(self._points() if points is None else self._unless_reached(points))
+        finally:
+            end_warm_parents()
 
     def _run_through(self, source: Iterator[Point]) -> None:
         checked = 0.0

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from gan_lightning.cli.sweep_point import SWEEP_POINT
+from gan_lightning.sweeps.forked_worker import forked_worker
 from gan_lightning.sweeps.spec import Point, Sweep
 from gan_lightning.system.sweep_metric import SWEEP_METRIC
 
@@ -38,7 +39,7 @@ class Worker(Protocol):
 
 
 def start_worker(command: Sequence[str], environment: Mapping[str, str], log: Path, lock: int) -> Worker:
-    """Start a trial's process.
+    """Start a trial's process: forked from a parent that has imported already, or fresh where that is not possible.
 
     The trial has a session of its own. An interrupt of the sweep then does not reach its trials at the same moment, and
     a trial ends together with the processes that it has started.
@@ -50,6 +51,8 @@ def start_worker(command: Sequence[str], environment: Mapping[str, str], log: Pa
         lock: Descriptor of the trial's lock. The process holds it as long as it lives.
     """
     with log.open("ab") as output:
+        if (forked := forked_worker(command, environment, output.fileno(), lock)) is not None:
+            return forked
         return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -66,7 +69,8 @@ def stop_workers(workers: Sequence[Worker]) -> None:
     for number, seconds in ((signal.SIGTERM, GRACE_SECONDS), (signal.SIGKILL, GRACE_SECONDS)):
         left = [worker for worker in workers if worker.poll() is None]
         for worker in left:
-            os.killpg(worker.pid, number)
+            with suppress(ProcessLookupError):  # it has ended since
+                os.killpg(worker.pid, number)
         deadline = time.monotonic() + seconds
         while any(worker.poll() is None for worker in left) and time.monotonic() < deadline:
             time.sleep(POLL_SECONDS)
