@@ -20,6 +20,9 @@ FRESH = "GAN_LIGHTNING_FRESH_TRIALS"
 OF_A_TRIAL = (SWEEP_POINT, "WANDB_DIR")
 """Environment variables that differ between trials. They are read long after the start of a process."""
 
+LEAVES_CUDA_ALONE = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
+"""Environment of a parent, in which torch looks for cards without starting CUDA."""
+
 PROGRAM = ["-m", "gan_lightning"]
 """What a warm parent can be forked for; it has imported this alone."""
 
@@ -46,7 +49,7 @@ class WarmParent:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                env=environment,
+                env={**environment, **LEAVES_CUDA_ALONE},
                 start_new_session=True,
                 pass_fds=(theirs.fileno(),),
             )

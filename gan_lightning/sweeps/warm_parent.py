@@ -98,6 +98,15 @@ def cuda_has_started() -> bool:
     return torch is not None and torch.cuda.is_initialized()
 
 
+def cuda_is_out_of_reach() -> bool:
+    """Return whether this forked process cannot use CUDA, and has to become a fresh one."""
+    if "torch" not in sys.modules:
+        return False
+    from gan_lightning.system.private_names import cuda_is_lost_by_forking
+
+    return cuda_is_lost_by_forking()
+
+
 def _forked() -> int:
     """Fork; return the new process's id once it leads a session of its own, and 0 in the new process."""
     told, tells = os.pipe()
@@ -117,13 +126,16 @@ def _forked() -> int:
 
 def _become(request: Mapping[str, Any], descriptors: list[int]) -> None:
     """Give this process what a fresh one would have been started with."""
-    output, _ = descriptors  # the lock stays open; the input is empty already
+    output, lock = descriptors  # the input is empty already
     for target in (1, 2):
         os.dup2(output, target)
     os.close(output)
     os.environ.clear()
     os.environ.update(request["environment"])
     os.chdir(request["folder"])
+    if cuda_is_out_of_reach():
+        os.set_inheritable(lock, True)
+        os.execv(sys.executable, [sys.executable, "-m", "gan_lightning", *request["arguments"]])
     sys.path[0] = request["folder"]
     sys.argv = [sys.argv[0], *request["arguments"]]
     if (numbers := sys.modules.get("numpy.random")) is not None:

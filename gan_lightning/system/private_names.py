@@ -1,7 +1,7 @@
 """The private names of other packages that we rely on, each with its reason; no other file uses one.
 
 An upgrade may change any of them without a word; `tests/unit/system/test_system_private_names.py` has a test for each,
-and one that finds those that stand elsewhere. There are 34: 8 of torch, 3 of pickled arrays, one of torchmetrics, 22 of
+and one that finds those that stand elsewhere. There are 35: 9 of torch, 3 of pickled arrays, one of torchmetrics, 22 of
 Lightning, of which 10 are methods and attributes of classes that ours derive from (`INHERITED`).
 
 Lightning is imported by whoever hands its objects over: evaluation and measurements start without it.
@@ -126,6 +126,14 @@ def raised_by_compiling(error: BaseException) -> bool:
     There is no public class for them.
     """
     return type(error).__module__.startswith(("torch._dynamo", "torch._inductor"))
+
+
+def cuda_is_lost_by_forking() -> bool:
+    """Return whether this process was forked from one that had started CUDA, and can therefore not use it.
+
+    Torch's `_is_in_bad_fork`; publicly, the first use of CUDA raises an error.
+    """
+    return torch.cuda._is_in_bad_fork()
 
 
 def give_torchmetrics_logger(package: ModuleType) -> None:

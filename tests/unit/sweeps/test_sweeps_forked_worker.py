@@ -221,6 +221,15 @@ def test_a_parent_that_has_started_cuda_is_not_forked(monkeypatch):
     assert ended.value.code == warm_parent.UNFIT
 
 
+def test_a_trial_that_could_not_use_cuda_becomes_a_fresh_process(tmp_path, monkeypatch):
+    out_of_reach = PARENT.replace("= lambda: None", "= lambda: None; warm_parent.cuda_is_out_of_reach = lambda: True")
+    monkeypatch.setattr(forked_worker, "PARENT", ["-c", out_of_reach])
+    with started(tmp_path, "--version") as worker:
+        assert isinstance(worker, forked_worker.ForkedWorker)
+        assert worker.wait() == 0
+    assert said(tmp_path).startswith("gan-lightning ")
+
+
 def test_a_request_that_is_too_long_is_left_to_a_fresh_process(tmp_path):
     with started(tmp_path, "--version", LONG="x" * 100_000, LONGER="y" * 120_000, LONGEST="z" * 100_000) as worker:
         assert worker.wait() == 0

@@ -49,6 +49,7 @@ from gan_lightning.system.private_names import (
     cluster_environment,
     compiling_for_shared_graphs,
     copy_all,
+    cuda_is_lost_by_forking,
     data_fetcher,
     end_batch,
     find_cpp_compiler,
@@ -292,6 +293,13 @@ class Recorded(LayerSync):
     def revert(self, model):
         self.calls.append("revert")
         return model
+
+
+def test_a_process_that_nobody_has_forked_can_use_cuda(monkeypatch):
+    assert cuda_is_lost_by_forking() is False
+    assert "_is_in_bad_fork()" in inspect.getsource(torch.cuda._lazy_init), "what torch itself asks"
+    monkeypatch.setattr(torch.cuda, "_is_in_bad_fork", lambda: True)
+    assert cuda_is_lost_by_forking() is True
 
 
 def test_torchmetrics_modules_import_its_logger_from_it():
