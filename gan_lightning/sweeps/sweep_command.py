@@ -6,7 +6,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -14,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gan_lightning.errors import SettingError
+from gan_lightning.sweeps.cluster import ClusterRunner, executor, split_options
 from gan_lightning.sweeps.engine import best_trial, engine_of, random_points, target_reached
 from gan_lightning.sweeps.runner import Runner, all_points, trial_command
 from gan_lightning.sweeps.spec import Point, Sweep, load_sweep
@@ -42,6 +44,11 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--index", type=int, metavar="N", help="run only point N, counted from 0, as in a SLURM array")
     parser.add_argument("--dir", type=Path, metavar="FOLDER", help="folder of the trials (default: runs/<its name>)")
     parser.add_argument("--retry-failed", action="store_true", help="run trials again that failed")
+    parser.add_argument(
+        "--slurm.NAME",
+        metavar="VALUE",
+        help="submit the trials as jobs of a SLURM cluster, and follow them: --slurm.partition=gpu --slurm.time=60",
+    )
     parser.add_argument("--list", action="store_true", help="list the points and how they stand; run nothing")
     parser.add_argument(
         "--study", type=Path, metavar="FILE", help="write the trials as an SQLite study of Optuna's; run nothing"
@@ -61,6 +68,7 @@ def main(arguments: Sequence[str]) -> int:
     own, more = list(arguments), []
     if "--" in own:
         own, more = own[: own.index("--")], own[own.index("--") + 1 :]
+    own, slurm = split_options(own)
     settings = parser().parse_args(own)
     if settings.workers < 1:
         raise SettingError(f"--workers must be at least 1, got {settings.workers}.")
@@ -87,11 +95,14 @@ def main(arguments: Sequence[str]) -> int:
         console.print(f"Study of {len(read_trials(folder))} trials: {settings.study}", soft_wrap=True)
         return 0
     check_trials(sweep, folder)
+    if slurm:
+        executor(slurm, sweep.name, folder / "jobs")  # what it refuses, it refuses before the long check
     chosen = points if settings.index is None or points is None else [points[settings.index]]
     if chosen is None or _unfinished(chosen, read_trials(folder)):
         check_keys(sweep, folder, more, chosen if settings.index is not None else None)
     claim_folder(folder, sweep.name, fingerprint, sweep.run_cap if points is None else len(points))
-    return _run(sweep, folder, chosen, settings.workers, more, settings.retry_failed, console)
+    kind = partial(ClusterRunner, file=settings.file, settings=slurm) if slurm else Runner
+    return _run(kind, sweep, folder, chosen, settings.workers, more, settings.retry_failed, console)
 
 
 def refuse_run_folder(sweep: Sweep, more: Sequence[str]) -> None:
@@ -153,6 +164,7 @@ def points_to_check(sweep: Sweep) -> list[Point]:
 
 
 def _run(
+    kind: Callable[..., Runner | ClusterRunner],
     sweep: Sweep,
     folder: Path,
     points: Sequence[Point] | None,
@@ -181,17 +193,20 @@ def _run(
             progress.update()
 
         progress.update()
-        runner = Runner(
+        runner = kind(
             sweep, folder, workers=workers, more=more, retry_failed=retry_failed, on_event=update, on_wait=progress.look
         )  # fmt: skip
         try:
             runner.run(points)
         except KeyboardInterrupt:
-            console.print("Interrupted; start it again to go on.")
+            goes_on = f" {runner.what_goes_on()}" if isinstance(runner, ClusterRunner) else ""
+            console.print(f"Interrupted; start it again to go on.{goes_on}")
             return BY_SIGNAL + (told or [signal.SIGINT])[0]
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+    for line in runner.without_record() if isinstance(runner, ClusterRunner) else ():
+        console.print(line, soft_wrap=True)
     trials, reached = progress.trials(), target_reached(sweep, read_trials(folder))
     stands = in_words([state_of(trial) for trial in trials], total)
     console.print(f"{sweep.name}: {stands}, in {folder}", soft_wrap=True)
