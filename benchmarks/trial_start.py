@@ -4,7 +4,8 @@
 
 Each round runs the same small sweep over seeds of M-GAN on the digits twice, once with each kind of process. Processor
 time is that of the whole sweep, with its check and its warm parent. Memory is the largest sum over all of its
-processes of the proportional set size: a page that n processes share counts 1/n in each. It needs Linux.
+processes of the proportional set size: a page that n processes share counts 1/n in each. A trial's own memory is what
+it shares with no other process. It needs Linux.
 """
 
 import argparse
@@ -42,12 +43,14 @@ class Cost:
         cpu_seconds: Processor time of all of its processes.
         wall_seconds: From its start to its end.
         bytes: Largest sum of its processes' proportional set sizes.
+        own_bytes: Largest memory of a trial that no other process shares.
         figures: The figures of its trials, without times.
     """
 
     cpu_seconds: float
     wall_seconds: float
     bytes: int
+    own_bytes: int
     figures: list[list[dict[str, object]]]
 
 
@@ -69,16 +72,19 @@ def cost(kind: str, trials: int, workers: int) -> Cost:
             env=os.environ | {FRESH: "1" if kind == "fresh" else ""},
             stdout=subprocess.DEVNULL,
         )
-        largest = 0
+        largest = own = 0
         while (ended := os.wait4(process.pid, os.WNOHANG))[0] == 0:
-            largest = max(largest, sum(map(shared_out, (process.pid, *descendants(process.pid)))))
+            members = [process.pid, *descendants(process.pid)]
+            largest = max(largest, sum(memory(pid, "Pss") for pid in members))
+            trials_now = [pid for pid in members if is_trial(pid)]
+            own = max([own, *(memory(pid, "Private_Clean", "Private_Dirty") for pid in trials_now)])
             time.sleep(0.5)
         if ended[1]:
             raise SystemExit(f"the sweep ended with status {os.waitstatus_to_exitcode(ended[1])}")
         files = sorted(Path(scratch, "trials").glob(f"*/*/{FILE}"))
         figures = [[without_seconds(figure_row(each)) for each in read_figures(file).figures] for file in files]
         used = ended[2]
-    return Cost(used.ru_utime + used.ru_stime, time.monotonic() - started, largest, figures)
+    return Cost(used.ru_utime + used.ru_stime, time.monotonic() - started, largest, own, figures)
 
 
 def without_seconds(row: dict[str, object]) -> dict[str, object]:
@@ -95,13 +101,23 @@ def descendants(pid: int) -> Iterator[int]:
                 yield from descendants(int(child))
 
 
-def shared_out(pid: int) -> int:
-    """Return a process's proportional set size in bytes."""
+def memory(pid: int, *names: str) -> int:
+    """Return the sum of some of a process's sizes in bytes, as Linux names them in `smaps_rollup`."""
+    found = 0
     with suppress(OSError):
         for line in Path("/proc", str(pid), "smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) << 10
-    return 0
+            if line.partition(":")[0] in names:
+                found += int(line.split()[1]) << 10
+    return found
+
+
+def is_trial(pid: int) -> bool:
+    """Return whether a process is a trial: one that was told to fit, or that a warm parent has forked."""
+    with suppress(OSError, IndexError):
+        parent = Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()[1]
+        told, above = (Path("/proc", each, "cmdline").read_bytes() for each in (str(pid), parent))
+        return b"\0fit\0" in told or (b"warm_parent" in told and b"warm_parent" in above)
+    return False
 
 
 def main() -> None:
@@ -116,13 +132,14 @@ def main() -> None:
         for kind in KINDS:
             found[kind].append(cost(kind, asked.trials, asked.workers))
     table = Table(title=f"{asked.trials} trials, {asked.workers} at a time, median of {asked.rounds} (from - to)")
-    for column in ("Trials", "CPU s a trial", "Wall s a sweep", "Memory GB a sweep"):
+    for column in ("Trials", "CPU s a trial", "Wall s a sweep", "GB a sweep", "Own GB a trial"):
         table.add_column(column)
     for kind, costs in found.items():
         columns = (
             [each.cpu_seconds / asked.trials for each in costs],
             [each.wall_seconds for each in costs],
             [each.bytes / 1e9 for each in costs],
+            [each.own_bytes / 1e9 for each in costs],
         )
         spans = [f"{statistics.median(numbers):.2f} ({min(numbers):.2f} - {max(numbers):.2f})" for numbers in columns]
         table.add_row(kind, *spans)
