@@ -340,7 +340,7 @@ def test_a_command_for_several_processes_has_settings_that_there_are(gan_lightni
 def recorded() -> list[str]:
     """Return the trainings that the records name, with a value for each of their placeholders."""
     joined = {page: TEXTS[page].replace("\\\n", " ") for page in RECORDS}
-    found = [line for text in joined.values() for line in re.findall(r"`?(gan-lightning fit [^`\n]+)", text)]
+    found = [line for text in joined.values() for line in re.findall(r"`?(gan-lightning fit (?!--help)[^`\n]+)", text)]
     plain = [re.sub(r" \[([^\],]*)[^\]]*\](?= |$)", r" \1", line) for line in found]
     for placeholder, value in {r"(?<==)[RS]\b": "0", r" [RS]\b": " 0", "METHOD": "autoencoder_l1"}.items():
         plain = [re.sub(placeholder, value, line) for line in plain]
