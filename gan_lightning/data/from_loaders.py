@@ -17,6 +17,9 @@ from gan_lightning.system.processes import process_count, process_rank
 Key = int | str
 """Place of a part in a batch: an index into a sequence, or a key of a mapping."""
 
+HOOKS = ("transfer_batch_to_device", "on_after_batch_transfer")
+"""Hooks whose work would be missing in measurements."""
+
 TOLERANCE = 1e-3
 """How far values may lie outside of the range, as a share of it: rounding of a resized image."""
 
@@ -24,10 +27,11 @@ TOLERANCE = 1e-3
 class FromLoaders(LightningDataModule):
     """A LightningDataModule of your own with ordinary data loaders, with all that a measurement has to know of it.
 
-    Batches become images in [-1, 1] and labels. The number of channels and the size are those of the first training
-    batch. For measurements the loaders' data sets are read in stored order, in one process without workers; the test
-    split is that of `test_dataloader`, or of `val_dataloader` if there is no other. Random changes of training images
-    stay: for figures without them, give a module whose training set has none.
+    Batches become images in [-1, 1] and labels, after the module's `on_before_batch_transfer`. The number of channels
+    and the size are those of the first training batch. For measurements the loaders' data sets are read in stored
+    order, in one process without workers; the test split is that of `test_dataloader`, or of `val_dataloader` if there
+    is no other. Random changes of training images stay: for figures without them, give a module whose training set has
+    none.
 
     Args:
         module: The data module.
@@ -55,6 +59,10 @@ class FromLoaders(LightningDataModule):
         super().__init__()
         if not value_range[0] < value_range[1]:
             raise refused(self, "value_range", "be black and white, the smaller first", value_range)
+        own = [name for name in HOOKS if getattr(type(module), name) is not getattr(LightningDataModule, name)]
+        if own:
+            remedy = "Do its work in the data set or in on_before_batch_transfer()."
+            raise refused(self, "module", f"leave {own[0]}() as it is", type(module).__name__, remedy)
         declared = getattr(module, "num_classes", None) if num_classes is None else num_classes
         if labels is None:
             declared = 0
@@ -64,8 +72,10 @@ class FromLoaders(LightningDataModule):
         self.module, self.value_range, self.keys = module, value_range, (images, labels)
         self.num_classes: int = declared
         self.name = name or type(module).__name__.lower()
-        self._ready = False
+        self._stages: set[str] = set()
         self.classes = list(class_names or getattr(module, "classes", None) or [])
+        if self.classes and len(self.classes) != declared:
+            raise refused(self, "class_names", f"name each of {declared} classes", self.classes)
 
     @property
     def channels(self) -> int:
@@ -99,11 +109,12 @@ class FromLoaders(LightningDataModule):
         """Let the module read what a stage needs."""
         self.module.trainer = self.trainer
         self.module.setup(stage)
-        self._ready = True
+        self._stages.add(stage)
 
     def teardown(self, stage: str) -> None:
         """Let the module free what it holds."""
         self.module.teardown(stage)
+        self._stages.discard(stage)
 
     def train_dataloader(self) -> Any:
         """Return the module's loader."""
@@ -163,10 +174,10 @@ class FromLoaders(LightningDataModule):
         Raises:
             DataError: The module's loader has no data set with an order.
         """
-        if not self._ready:  # no Trainer has asked for anything yet
+        if not self._stages:  # no Trainer has asked for anything yet
             self.prepare_data()
-            for stage in ("fit", "test"):
-                self.setup(stage)
+        if (stage := "fit" if split == "train" else "test") not in self._stages:
+            self.setup(stage)
         loader = self.train_dataloader() if split == "train" else self.test_dataloader()
         dataset = getattr(loader, "dataset", None)
         if dataset is None or isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
@@ -174,7 +185,10 @@ class FromLoaders(LightningDataModule):
                               type(loader).__name__)  # fmt: skip
         places = torch.arange(len(dataset)).tensor_split(process_count())[process_rank()].tolist()
         ordered = DataLoader(
-            Subset(dataset, places), loader.batch_size or 1, shuffle=False, collate_fn=loader.collate_fn
+            Subset(dataset, places),
+            loader.batch_size or (1 if loader.batch_sampler else None),
+            shuffle=False,
+            collate_fn=loader.collate_fn,
         )
         return _LoaderBatches(self, ordered, device)
 
@@ -230,5 +244,5 @@ class _LoaderBatches:
 
     def __iter__(self) -> Iterator[tuple[Images, Labels]]:
         for batch in self.loader:
-            images, labels = self.data.taken(batch)
+            images, labels = self.data.taken(self.data.module.on_before_batch_transfer(batch, 0))
             yield images.to(self.device), labels.to(self.device)

@@ -1,6 +1,6 @@
 """A folder that the package `datasets` of Hugging Face has written: images with classes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +11,7 @@ import torch
 
 from gan_lightning.data.image_arrays import held_out
 from gan_lightning.data.image_data import ImageData
-from gan_lightning.data.picture import planes, shorter_side_resized
+from gan_lightning.data.picture import eight_bits, packing, planes, shorter_side_resized
 from gan_lightning.data.store import ImageStore
 from gan_lightning.errors import DataError, SettingError, refused
 from gan_lightning.interfaces import LabelKind, Split
@@ -98,10 +98,42 @@ class HuggingFace(ImageData):
         if "train" not in tables:
             raise DataError(f"'{shown(Path(self.root))}' must have a split train, got {sorted(tables)}. Rename one.")
         test = next((name for name in TEST_NAMES if name in tables), None)
-        train = self._store(tables["train"])
+        used = {"train": tables["train"]} if test is None else {"train": tables["train"], "test": tables[test]}
+        labels = self._labels(used)
+        stores = {split: self._store(table, labels[split]) for split, table in used.items()}
         if test is None:
-            return held_out(train, self.test_fraction)
-        return {"train": train, "test": self._store(tables[test])}
+            return held_out(stores["train"], self.test_fraction)
+        return {"train": stores["train"], "test": stores["test"]}
+
+    def _labels(self, tables: Mapping[str, Any]) -> dict[str, list[int]]:
+        """Return each split's classes as numbers, and keep their names; -1 where one is not known.
+
+        Raises:
+            DataError: There is no column of the given name, or the splits name their classes differently.
+        """
+        columns = {
+            split: self._column("label_column", self.label_column, table.features, "ClassLabel")
+            for split, table in tables.items()
+        }
+        if None in columns.values():
+            return {split: [-1] * len(table) for split, table in tables.items()}
+        values = {split: list(table[columns[split]]) for split, table in tables.items()}
+        declared = [getattr(table.features[columns[split]], "names", None) for split, table in tables.items()]
+        if any(names != declared[0] for names in declared):
+            raise DataError(f"'{shown(Path(self.root))}' must name its classes alike in all splits, got {declared}.")
+        known = {each for split in values.values() for each in split if each is not None}
+        if declared[0]:
+            self.class_names = list(declared[0])
+        elif all(isinstance(each, int) and each >= 0 for each in known):
+            self.class_names = [str(number) for number in range(max(known, default=-1) + 1)]
+        elif all(isinstance(each, str) for each in known):
+            self.class_names = sorted(known)
+            place = {name: number for number, name in enumerate(self.class_names)}
+            values = {split: [each if each is None else place[each] for each in own] for split, own in values.items()}
+        else:
+            kinds = sorted({type(each).__name__ for each in known})
+            raise DataError(f"'{shown(Path(self.root))}' must have classes by number or by name, got {kinds}.")
+        return {split: [-1 if each is None else each for each in own] for split, own in values.items()}
 
     def _tables(self) -> Mapping[str, Any]:
         """Return the folder's tables under the splits' names; a folder of one table is the training split."""
@@ -124,25 +156,22 @@ class HuggingFace(ImageData):
             )
         return found if isinstance(found, datasets.DatasetDict) else {"train": found}
 
-    def _store(self, table: Any) -> ImageStore:
+    def _store(self, table: Any, labels: Sequence[int]) -> ImageStore:
         features = table.features
         image = self._column("image_column", self.image_column, features, "Image")
-        label = self._column("label_column", self.label_column, features, "ClassLabel")
         if image is None:
             raise DataError(f"'{shown(Path(self.root))}' must have a column of images, got {sorted(features)}.")
-        if label is not None and not self.class_names:
-            names = getattr(features[label], "names", None)
-            self.class_names = list(names or map(str, range(int(max(table[label])) + 1)))
         count = len(table) if self.limit is None else min(self.limit, len(table))
         pixels = np.empty((count, self.channels, self.whole_size, self.whole_size), np.uint8)
         for place in range(count):
-            with reading(Path(self.root, f"image {place}"), "Replace or remove it.", "read as an image"):
-                picture = shorter_side_resized(table[place][image].convert("RGB"), self.whole_size)
+            named = Path(self.root, f"image {place}")
+            with reading(named, "Replace or remove it.", "read as an image"):
+                given = table[place][image]
+                picture = shorter_side_resized(eight_bits(given, packing(given), named), self.whole_size)
                 left, top = ((edge - self.whole_size) // 2 for edge in picture.size)
                 square = picture.crop((left, top, left + self.whole_size, top + self.whole_size))
                 pixels[place] = planes(square, self.channels)
-        labels = [-1] * count if label is None else [-1 if each is None else each for each in table[label][:count]]
-        return ImageStore(torch.from_numpy(pixels), torch.tensor(labels, dtype=torch.long))
+        return ImageStore(torch.from_numpy(pixels), torch.tensor(labels[:count], dtype=torch.long))
 
     def _column(self, setting: str, name: str | None, features: Mapping[str, Any], kind: str) -> str | None:
         """Return a column's name; None if it is not named and there is none of this kind.

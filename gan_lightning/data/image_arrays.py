@@ -153,6 +153,11 @@ class ImageArrays(ImageData):
                 raise self._unfit("test images", f"have {of_train[0]} channels as the training images", of_test[0])
             if what == "labels" and of_train != of_test:
                 raise self._unfit("test labels", f"be of the form {tuple(of_train)} an image", tuple(of_test))
+        count = (
+            first.labels.shape[1] if first.labels.ndim == 2 else 1 + max(int(s.labels.max()) for s in found.values())
+        )
+        if self.class_names and len(self.class_names) < count:
+            raise self._unfit("classes", f"name each of {count} labels", f"{len(self.class_names)} names")
         return found
 
     def _in_file(self) -> Arrays:
@@ -252,6 +257,9 @@ def held_out(store: ImageStore, fraction: float) -> dict[Split, ImageStore]:
     Args:
         store: All images.
         fraction: Share of each class for the test split.
+
+    Raises:
+        DataError: No class has two images.
     """
     labels = store.labels if store.labels.ndim == 1 else torch.zeros(len(store), dtype=torch.long)
     held = torch.zeros(len(store), dtype=torch.bool)
@@ -260,6 +268,8 @@ def held_out(store: ImageStore, fraction: float) -> dict[Split, ImageStore]:
         count = min(len(places) - 1, max(1, round(len(places) * fraction)))
         order = torch.randperm(len(places), generator=torch.Generator().manual_seed(label + 1))
         held[places[order[:count]]] = True
+    if not held.any():
+        raise DataError("a test split must have images, got none: each class has one. Add images, or a test split.")
     chosen: dict[Split, Tensor] = {"train": ~held, "test": held}
     return {split: ImageStore(store.images[which], store.labels[which]) for split, which in chosen.items()}
 

@@ -28,6 +28,7 @@ from gan_lightning.data.listing import (
     suffix_of,
     without_collections,
 )
+from gan_lightning.data.picture import MODES
 from gan_lightning.data.store import ImageStore, RectangleStore, Store
 from gan_lightning.errors import DataError, SettingError, refused, settings_of
 from gan_lightning.interfaces import LabelKind, Split
@@ -72,13 +73,13 @@ class ImageFolder(ImageData):
     alone is no label: then `label_kind` is `none`, with a warning.
 
     Grey, colour and palette images of up to 8 bits are read as they are. 16-bit grey is divided by 257. Transparent
-    images are laid over white. CMYK, YCbCr and LAB become RGB. An image is turned as its EXIF data ask. Images with an
-    unknown range of values are refused, such as floating-point TIFFs. The shorter side is resized to `image_size` and
-    the centre kept. With `crop_from` training sees squares from the whole resized image; an image more than eight times
-    as long as wide is first cut to its middle. The classes alternate in stored order, so `limit` keeps all of them.
-    `verify` has no effect.
+    images are laid over white, unless `channels` has alpha. CMYK, YCbCr and LAB become RGB. An image is turned as its
+    EXIF data ask. Images of unknown range are refused, such as floating-point TIFFs. The shorter side is resized to
+    `image_size` and the centre kept. With `crop_from` training sees squares from the whole resized image; an image more
+    than eight times as long as wide is first cut to its middle. The classes alternate in stored order, so `limit` keeps
+    all of them. `verify` has no effect.
 
-    `labels_file` is a text file of columns, separated by commas, semicolons or tabs. Its first line names the columns.
+    `labels_file` is Parquet, or text separated by commas, semicolons or tabs, whose first line names the columns.
     `file_column` has the file of an image. `label_column` has its class; it is empty if the class is unknown. The
     file's path is from `root` or from the list's own folder. The end of the path is enough if only one image has it.
     Images without a row have no label, with a warning. Classes are sorted, as numbers if all are whole numbers.
@@ -86,9 +87,8 @@ class ImageFolder(ImageData):
     Args:
         root: Folder of the images.
         image_size: Edge of the images in pixels.
-        channels: 3 for colour, 1 for grey.
-        labels_file: List of labels, by its path from `root` or else from the working directory; by default the folders
-            are the classes.
+        channels: 3 for colour, 1 for grey; 4 and 2 for these with alpha.
+        labels_file: List of labels, by its path from `root` or the working directory; else the folders are classes.
         file_column: Column of the list that names the images.
         label_column: Column of the list that has the classes.
         test_fraction: Share of each class held out for testing, if the folder ships no split.
@@ -111,8 +111,8 @@ class ImageFolder(ImageData):
         """
         super().__post_init__()
         self.name = shown(Path(os.path.realpath(self.root)).name) or "images"
-        if self.channels not in (1, 3):
-            raise refused(self, "channels", "be 3 (colour) or 1 (grey)", self.channels)
+        if self.channels not in MODES:
+            raise refused(self, "channels", "be 3 (colour) or 1 (grey), or 4 or 2 with alpha", self.channels)
         if not 0 < self.test_fraction < 1:
             raise refused(self, "test_fraction", "be between 0 and 1", self.test_fraction, "0.1 is usual.")
         if self.file_column == self.label_column:
@@ -181,7 +181,7 @@ class ImageFolder(ImageData):
         return ImageStore(pixels, labels)
 
     def file_names(self, split: Split) -> list[str]:
-        """Return the path of each image below `root`, in stored order."""
+        """Return the path of each image below `root`."""
         return [os.path.relpath(file, self.root) for file, _ in self.samples(split)[: self.limit]]
 
     def samples(self, split: Split) -> Samples:

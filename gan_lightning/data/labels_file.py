@@ -1,4 +1,4 @@
-"""Labels of images from a list: a text file of columns; its first line names the columns."""
+"""Labels of images from a list: a text file of columns, whose first line names the columns, or a Parquet file."""
 
 import csv
 import os
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gan_lightning.data.listing import FoundImage, Identity, identity_of
-from gan_lightning.errors import DataError
+from gan_lightning.errors import DataError, SettingError
 from gan_lightning.system.reading import NAMED, named, reading, shown
 
 DELIMITERS = ",;\t"
@@ -34,11 +34,14 @@ class Row:
 
 
 def read_rows(file: Path, file_column: str, label_column: str) -> list[Row]:
-    """Return the rows of a list separated by commas, semicolons or tabs; empty lines are skipped.
+    """Return the rows of a list: text separated by commas, semicolons or tabs, or Parquet. Empty lines are skipped.
 
     Raises:
         DataError: The list cannot be read, lacks a column, or a row has too many or too few values or no name.
+        SettingError: It is a Parquet file, and the package for it is missing.
     """
+    if file.suffix.lower() == ".parquet":
+        return rows_of_parquet(file, file_column, label_column)
     with reading(file, REMEDY), file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
         lines = list(stream)
         start = next((number for number, line in enumerate(lines) if line.strip()), len(lines))
@@ -59,6 +62,39 @@ def read_rows(file: Path, file_column: str, label_column: str) -> list[Row]:
             rows.append(Row(line, values[file_at], values[label_at]))
     if not rows:
         raise DataError(f"'{shown(file)}' must have a row for each image below its header, got none. {REMEDY}")
+    return rows
+
+
+def rows_of_parquet(file: Path, file_column: str, label_column: str) -> list[Row]:
+    """Return the rows of a Parquet file; a row's line is its number.
+
+    Raises:
+        DataError: The file cannot be read, lacks a column, or a row has no name.
+        SettingError: The package is missing.
+    """
+    try:
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        remedy = "Install it: pip install 'gan-lightning[parquet]'"
+        raise SettingError(f"labels_file must be text without the package pyarrow, got '{file}'. {remedy}") from error
+    with reading(file, REMEDY):
+        columns = pq.read_schema(file).names
+        for setting, column in (("file_column", file_column), ("label_column", label_column)):
+            if column not in columns:
+                known = named(columns, 20)
+                raise DataError(
+                    f"'{shown(file)}' has no column '{column}', and its columns are {known}. Set {setting}."
+                )
+        content = pq.read_table(file, columns=[file_column, label_column]).to_pydict()
+    values = zip(content[file_column], content[label_column], strict=True)
+    rows = [
+        Row(number, *("" if each is None else str(each).strip() for each in pair))
+        for number, pair in enumerate(values, start=1)
+    ]
+    if nameless := [row.line for row in rows if not row.name]:
+        raise DataError(f"Row {nameless[0]} of '{shown(file)}' must have the name of a file, got none. {REMEDY}")
+    if not rows:
+        raise DataError(f"'{shown(file)}' must have a row for each image, got none. {REMEDY}")
     return rows
 
 

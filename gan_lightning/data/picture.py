@@ -49,6 +49,11 @@ ORIENTATION = 0x0112
 TIFF_PHOTOMETRIC, TIFF_SAMPLE_FORMAT = 262, 339
 WHITE_IS_ZERO, SIGNED = 0, 2
 
+MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+"""Pillow's modes of pixels with so many channels."""
+
+WITH_ALPHA = {2, 4}
+
 LONGEST = 8
 """Largest ratio of an image's sides; of a longer image the middle is kept."""
 
@@ -73,7 +78,8 @@ def read_square(
         file: Any format that Pillow reads, in a mode of the table above.
         size: Edge of the result in pixels.
         crop_size: Edge of the square that is cut out and then resized; by default the whole shorter side.
-        channels: 3 for colour, 1 for grey (0.299 R + 0.587 G + 0.114 B).
+        channels: 3 for colour, 1 for grey (0.299 R + 0.587 G + 0.114 B); 4 and 2 for these with alpha, which is then
+            not laid over white.
 
     Raises:
         DataError: The file cannot be read, its mode is not in the table, or it is smaller than `crop_size`.
@@ -82,7 +88,7 @@ def read_square(
         Without `crop_size`, `Resize(size)` and `CenterCrop(size)` of torchvision, as in the DCGAN tutorial of PyTorch.
     """
     with reading(file, REMEDY, "read as an image"):
-        image = opened(file)
+        image = opened(file, alpha=channels in WITH_ALPHA)
         if crop_size is None:
             image, edge = shorter_side_resized(image, size), size
         elif min(image.size) < crop_size:
@@ -104,11 +110,11 @@ def read_whole(file: Path, size: int, channels: int = 3) -> UInt8[np.ndarray, "{
         DataError: The file cannot be read, or its mode is not in the table.
     """
     with reading(file, REMEDY, "read as an image"):
-        return planes(shorter_side_resized(opened(file), size), channels)
+        return planes(shorter_side_resized(opened(file, alpha=channels in WITH_ALPHA), size), channels)
 
 
-def opened(file: Path) -> "Image":
-    """Return an image as grey (L) or RGB, the right way up."""
+def opened(file: Path, *, alpha: bool = False) -> "Image":
+    """Return an image as grey (L) or RGB, or as RGBA if its alpha is wanted, the right way up."""
     from PIL import Image, UnidentifiedImageError
 
     formats, _ = picture_formats()
@@ -120,7 +126,7 @@ def opened(file: Path) -> "Image":
             raise ValueError("no image of a format that is read") from error
         packed = packing(image)
         image.load()
-        return turned(eight_bits(image, packed, file), image)
+        return turned((with_alpha if alpha else eight_bits)(image, packed, file), image)
 
 
 def packing(image: "Image") -> str:
@@ -151,6 +157,18 @@ def eight_bits(image: "Image", packed: str, file: Path) -> "Image":
     plain = image.convert(CONVERTED[mode])
     plain.info.pop("transparency", None)
     return plain if transparent is None or mode not in KEYED else without_key(plain, key_colour(image, packed))
+
+
+def with_alpha(image: "Image", packed: str, file: Path) -> "Image":
+    """Return a loaded image as RGBA. An image without alpha is opaque; so is 16-bit grey with a transparent colour.
+
+    Raises:
+        DataError: The table does not have its mode.
+    """
+    plain = eight_bits(image, packed, file)  # refuses what has no known range
+    if image.mode in SIXTEEN_BITS or image.mode == "I" or image.mode not in ALPHA | KEYED | {"P"}:
+        return plain.convert("RGBA")
+    return (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
 
 
 def sixteen_bits(image: "Image", packed: str, transparent: int | None) -> "Image":
@@ -262,5 +280,5 @@ def resized(image: "Image", width: int, height: int) -> "Image":
 
 def planes(image: "Image", channels: int) -> UInt8[np.ndarray, "{channels} height width"]:
     """Return the pixels, channels first."""
-    pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
+    pixels = np.asarray(image.convert(MODES[channels]))
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)

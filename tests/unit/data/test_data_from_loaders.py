@@ -84,6 +84,45 @@ def test_without_labels_there_is_training_alone():
     assert set(read(data)[1].tolist()) == {-1}
 
 
+class ByStage(LightningDataModule):
+    """Reads for each stage what it needs, as Lightning's own examples do."""
+
+    def setup(self, stage: str) -> None:
+        split = "train" if stage == "fit" else stage
+        setattr(self, f"{split}_set", TensorDataset(IMAGES, LABELS))
+
+    def train_dataloader(self) -> DataLoader:
+        return DataLoader(self.train_set, 8)
+
+    def test_dataloader(self) -> DataLoader:
+        return DataLoader(self.test_set, 8)
+
+
+def test_each_stage_is_set_up_before_its_images_are_read():
+    data = FromLoaders(ByStage(), 3, (0.0, 1.0))
+    data.setup("fit")  # as a Trainer does
+    assert len(read(data, "test")[0]) == len(read(data)[0]) == 24
+    data.teardown("fit")
+    del data.module.train_set
+    assert len(read(data)[0]) == 24
+
+
+class Halved(Mine):
+    def on_before_batch_transfer(self, batch, dataloader_idx):
+        return batch[0] / 2, batch[1]
+
+
+class Moving(Mine):
+    def on_after_batch_transfer(self, batch, dataloader_idx):
+        return batch
+
+
+def test_a_hook_before_the_transfer_is_in_measurements_too_and_others_are_refused():
+    torch.testing.assert_close(read(FromLoaders(Halved(), 3, (0.0, 1.0)))[0], IMAGES - 1)
+    with pytest.raises(SettingError, match=r"module must leave on_after_batch_transfer\(\) as it is, got 'Moving'"):
+        FromLoaders(Moving(), 3)
+
+
 class Stream(IterableDataset):
     def __iter__(self):
         return iter(zip(IMAGES, LABELS, strict=True))
@@ -124,6 +163,7 @@ def test_a_module_without_test_images_is_refused():
     [
         ({}, "num_classes must be the number of classes or attributes, at least 2, got None"),
         ({"num_classes": 1}, "num_classes must be the number of classes or attributes, at least 2, got 1"),
+        ({"num_classes": 3, "class_names": ["a"]}, r"class_names must name each of 3 classes, got \['a'\]"),
         ({"num_classes": 3, "value_range": (1.0, 1.0)}, "value_range must be black and white, the smaller first"),
     ],
 )

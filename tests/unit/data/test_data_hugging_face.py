@@ -80,3 +80,30 @@ def test_what_is_no_data_set_is_refused(tmp_path):
 def test_unusable_settings_are_refused(settings, message):
     with pytest.raises(SettingError, match=message):
         HuggingFace(**settings)
+
+
+def test_classes_may_be_words_or_unknown_and_must_be_named_alike(tmp_path):
+    def with_classes(train, test):
+        tables = {"train": table(len(train)), "test": table(len(test))}
+        tables = {
+            split: each.remove_columns("animal").add_column("kind", values)
+            for (split, each), values in zip(tables.items(), (train, test), strict=True)
+        }
+        datasets.DatasetDict(tables).save_to_disk(tmp_path / "words")
+        return read(tmp_path / "words", label_column="kind")
+
+    data = with_classes(["dog", None, "cat"], ["emu", "cat"])
+    assert data.classes == ["cat", "dog", "emu"]
+    assert (data.store("train").labels.tolist(), data.store("test").labels.tolist()) == ([1, -1, 0], [2, 0])
+    names = datasets.ClassLabel(names=["dog", "cat"])
+    tables = {"train": table(4), "test": table(2).cast_column("animal", names)}
+    datasets.DatasetDict(tables).save_to_disk(tmp_path / "pets")
+    with pytest.raises(DataError, match=r"must name its classes alike in all splits, got \[\['cat', 'dog'\], \['dog'"):
+        read(tmp_path / "pets").store("train")
+
+
+def test_transparent_pixels_lie_over_white(tmp_path):
+    picture = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
+    one = datasets.Dataset.from_dict({"image": [picture] * 2}, features=datasets.Features(image=datasets.Image()))
+    one.save_to_disk(tmp_path / "one")
+    assert (read(tmp_path / "one").store("train").images == 255).all()

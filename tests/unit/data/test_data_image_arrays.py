@@ -132,3 +132,10 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
 def test_unusable_settings_are_refused(settings, message):
     with pytest.raises(SettingError, match=message):
         ImageArrays(**settings)
+
+
+def test_fewer_names_than_classes_and_a_test_split_without_images_are_refused(tmp_path):
+    with pytest.raises(DataError, match="classes must name each of 3 labels, got 2 names"):
+        saved(tmp_path, images=BYTES, labels=LABELS, classes=np.array(["cat", "dog"])).store("train")
+    with pytest.raises(DataError, match="a test split must have images, got none: each class has one"):
+        ImageArrays.of((BYTES[:3], LABELS[:3])).store("train")

@@ -248,3 +248,23 @@ def test_every_image_gets_the_label_of_its_row_in_any_order_and_each_class_is_in
         )
     else:
         assert len(set(expected.values())) == 1
+
+
+def test_a_parquet_file_is_a_list_of_labels(tmp_path):
+    pa = pytest.importorskip("pyarrow", reason="needs the extra [parquet]")
+    from pyarrow import parquet
+
+    from gan_lightning.data.labels_file import read_rows
+
+    table = pa.table({"picture": ["a.png", "b.png"], "kind": [3, None], "more": [0.5, 1.5]})
+    parquet.write_table(table, tmp_path / "labels.parquet")
+    rows = read_rows(tmp_path / "labels.parquet", "picture", "kind")
+    assert [(row.line, row.name, row.label) for row in rows] == [(1, "a.png", "3"), (2, "b.png", "")]
+    with pytest.raises(DataError, match=r"labels\.parquet' has no column 'file', and its columns are .*Set file"):
+        read_rows(tmp_path / "labels.parquet", "file", "kind")
+    parquet.write_table(pa.table({"picture": ["a.png", None], "kind": [3, 4]}), tmp_path / "labels.parquet")
+    with pytest.raises(DataError, match=r"Row 2 of '.*labels\.parquet' must have the name of a file, got none"):
+        read_rows(tmp_path / "labels.parquet", "picture", "kind")
+    (tmp_path / "text.parquet").write_text("picture,kind")
+    with pytest.raises(DataError, match=r"text\.parquet' cannot be read"):
+        read_rows(tmp_path / "text.parquet", "picture", "kind")

@@ -579,3 +579,28 @@ def test_suffixes_are_those_that_pillow_decodes_and_no_program_is_run():
     assert not suffixes & {".eps", ".ps", ".pdf", ".mpg", ".mpeg", ".h5", ".wmf", ".txt", ""}
     assert "EPS" not in formats
     assert (".avif" in suffixes) == features.check("avif")
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "P"])
+def test_alpha_is_kept_where_it_is_wanted(tmp_path, mode):
+    colours = Image.new("RGBA", (4, 4), (200, 100, 50, 255))
+    colours.paste((10, 20, 30, 0), (0, 0, 2, 4))
+    if mode == "P":
+        given = Image.fromarray(np.repeat([[0, 0, 1, 1]], 4, axis=0).astype(np.uint8), "L")
+        given.putpalette([10, 20, 30, 200, 100, 50])
+        given.save(tmp_path / "a.png", transparency=0)
+    else:
+        colours.convert(mode).save(tmp_path / ("a.tif" if mode == "PA" else "a.png"))
+    (file,) = tmp_path.iterdir()
+    for channels in (2, 4):
+        pixels = read_square(file, 4, None, channels)
+        assert pixels.shape == (channels, 4, 4)
+        np.testing.assert_array_equal(pixels[-1], np.repeat([[0, 0, 255, 255]], 4, axis=0))
+    assert read_square(file, 4, None, 3)[:, 0, 0].tolist() == [255] * 3  # laid over white
+
+
+def test_an_image_without_alpha_is_opaque(tmp_path):
+    Image.fromarray(np.arange(16, dtype=np.uint16).reshape(4, 4) * 4000).save(tmp_path / "a.png")
+    found = read_square(tmp_path / "a.png", 4, None, 2)
+    np.testing.assert_array_equal(found[0], read_square(tmp_path / "a.png", 4, None, 1)[0])
+    assert (found[1] == 255).all()
