@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -240,3 +241,31 @@ def test_a_parent_ends_when_it_is_closed():
     parent = WarmParent(os.environ)
     parent.close()
     assert parent.process.returncode == 0
+
+
+@pytest.fixture
+def played():
+    """Return a parent without a process, and the other end of its channel; it says what the test has it say."""
+    parent = WarmParent.__new__(WarmParent)
+    parent._asking, parent._running, parent._begun = threading.Lock(), {}, []
+    parent.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with parent.channel, theirs:
+        yield parent, theirs
+
+
+def say(channel: socket.socket, **answer: int) -> None:
+    channel.sendall(json.dumps(answer).encode())
+
+
+def test_a_trial_whose_id_had_another_trial_before_has_a_status_of_its_own(played):
+    parent, theirs = played
+    workers = []
+    for status in (-9, 3):
+        say(theirs, pid=1 << 23)  # above all ids of the system
+        workers.append(parent.fork([], {}, 1, 2))
+        assert workers[-1].poll() is None
+        say(theirs, pid=1 << 23, status=status)
+        if status == 3:
+            assert workers[-1].wait() == 3
+    assert [worker.poll() for worker in workers] == [-9, 3]
+    assert parent.is_idle
