@@ -62,7 +62,7 @@ class WarmParent:
         return not self._running
 
     def fork(self, arguments: Sequence[str], environment: Mapping[str, str], output: int, lock: int) -> "ForkedWorker":
-        """Start a trial.
+        """Start a trial; where this is interrupted, no trial goes on that nobody knows of.
 
         Args:
             arguments: Of `gan-lightning`.
@@ -75,10 +75,16 @@ class WarmParent:
         """
         request = {"arguments": list(arguments), "environment": dict(environment), "folder": str(Path.cwd())}
         with self._asking:
-            socket.send_fds(self.channel, [json.dumps(request).encode()], [output, lock])
-            while not self._begun:
-                self._hear(waits=True)
-            return self._begun.pop()
+            try:
+                socket.send_fds(self.channel, [json.dumps(request).encode()], [output, lock])
+                while not self._begun:
+                    self._hear(waits=True)
+                return self._begun.pop()
+            except OSError:
+                raise
+            except BaseException:  # the parent may still import, for seconds, and would fork then
+                self._give_up()
+                raise
 
     def hear_of(self, worker: "ForkedWorker", *, waits: bool) -> None:
         """Give a trial its exit status once it has ended; that is waited for if `waits` is set."""
@@ -97,6 +103,19 @@ class WarmParent:
         """End the parent; trials that run go on."""
         self.channel.close()
         self.process.wait()
+
+    def _give_up(self) -> None:
+        """End a trial that has been asked for: with its parent, unless it has begun already."""
+        if not self._begun:
+            self.process.kill()
+            with suppress(OSError):
+                while not self._begun:  # the parent may have forked at the last moment
+                    self._hear(waits=True)
+        for worker in self._begun:
+            with suppress(ProcessLookupError):
+                os.killpg(worker.pid, SIGKILL)
+            self._running.pop(worker.pid, None)
+        self._begun.clear()
 
     def _hear(self, *, waits: bool) -> bool:
         """Take an answer; return whether there was one.
