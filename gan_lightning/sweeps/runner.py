@@ -192,6 +192,8 @@ class Runner:
             ended_by = -code if code < 0 else code - 128
             if ended_by in _ENDINGS and running.stopped_early:
                 self._note_end(trial, "stopped", seconds)
+            elif ended_by in _ENDINGS and trial.finished_run():
+                self._note_end(trial, "finished", seconds)  # it was ended after its work, or nobody heard its status
             elif ended_by in _ENDINGS:
                 self._note_end(trial, "killed", seconds, f"ended with status {code}, as by a signal")
             else:

@@ -162,6 +162,14 @@ def test_a_trial_that_finished_after_its_runner_was_killed_is_not_run_again(tmp_
     assert events == ["ended"]
 
 
+def test_a_trial_that_finished_is_finished_though_its_status_says_killed(tmp_path):
+    """As of a trial whose warm parent was killed: it is told the status of a kill."""
+    killed_at_the_end = PROGRAM + "os.kill(os.getpid(), 9)\n"
+    Runner(replace(sweep_over(1), program=killed_at_the_end), tmp_path).run()
+    Runner(replace(sweep_over(2), program=PROGRAM + "os.kill(os.getpid(), 11)\n"), tmp_path).run()
+    assert states(tmp_path) == {1: ("finished", 1), 2: ("failed", 1)}
+
+
 def test_an_attempt_has_not_the_metrics_of_the_one_before(tmp_path):
     Runner(sweep_over(13), tmp_path).run()
     (trial,) = read_trials(tmp_path)
