@@ -12,12 +12,12 @@ from contextlib import suppress
 from pathlib import Path
 from signal import SIGKILL
 
-from gan_lightning.cli.sweep_point import SWEEP_POINT
+from gan_lightning.system.sweep_trial import RUNS_TO_GO_ON, SWEEP_POINT
 
 FRESH = "GAN_LIGHTNING_FRESH_TRIALS"
 """Environment variable that has every trial started as a fresh process."""
 
-OF_A_TRIAL = (SWEEP_POINT, "WANDB_DIR")
+OF_A_TRIAL = (SWEEP_POINT, RUNS_TO_GO_ON, "WANDB_DIR")
 """Environment variables that differ between trials. They are read long after the start of a process."""
 
 LEAVES_CUDA_ALONE = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
