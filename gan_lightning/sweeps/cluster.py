@@ -35,6 +35,9 @@ LOOK_SECONDS = 2.0
 LONGEST_MINUTES = 7 * 24 * 60
 """Minutes for a job of this machine, of which nobody is in a hurry to have the cores back."""
 
+_WORDS = {"true": True, "false": False, "null": None}
+"""Values of a setting that are no texts."""
+
 GRACE_SECONDS = 20.0
 """Seconds for a job's trial to save before its time is over."""
 
@@ -53,8 +56,37 @@ def split_options(arguments: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
         name, equals, value = word.removeprefix(OPTION).partition("=")
         if not name or not equals:
             raise SettingError(f"{word} must be given its value behind an equals sign: {OPTION}partition=gpu.")
-        settings[name] = yaml.safe_load(value)
+        settings[name] = _read(word, value)
     return others, settings
+
+
+def _read(word: str, value: str) -> Any:
+    """Return the value of a setting: a whole number, true, false, null, a list or mapping in brackets, or a text.
+
+    Texts stay as SLURM has them: in YAML, 2:00:00 would be the number 7200.
+
+    Args:
+        word: The whole argument, for the error.
+        value: The setting's.
+
+    Raises:
+        SettingError: What stands in the brackets cannot be read.
+    """
+    if not value.startswith(("{", "[")):
+        return _plain(value)
+    try:
+        return _plain(yaml.load(value, yaml.BaseLoader))  # of texts alone
+    except yaml.YAMLError as error:
+        raise SettingError(f"{word} must hold a list or a mapping as YAML has them, got '{value}'.") from error
+
+
+def _plain(value: Any) -> Any:
+    """Return a value whose texts are replaced by the whole numbers, truth values and null that they name."""
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
+    return int(value) if re.fullmatch(r"-?(0|[1-9][0-9]*)", value) else _WORDS.get(value, value)
 
 
 def submitit() -> ModuleType:
@@ -87,6 +119,9 @@ def executor(settings: Mapping[str, Any], name: str, folder: Path) -> Any:
     cluster = given.pop("cluster", CLUSTERS[0])
     if cluster not in CLUSTERS:
         raise SettingError(f"{OPTION}cluster must be one of {', '.join(CLUSTERS)}, got {cluster}.")
+    minutes = given.get("time", 1)
+    if type(minutes) is not int or minutes < 1:  # submitit counts with them
+        raise SettingError(f"{OPTION}time must be in minutes, a whole number of at least 1, got {minutes}.")
     if cluster == "local":
         made = package.LocalExecutor(folder)
         made.update_parameters(timeout_min=given.get("time", LONGEST_MINUTES))
