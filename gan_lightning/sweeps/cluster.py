@@ -21,7 +21,7 @@ from gan_lightning.sweeps.distributions import did_you_mean
 from gan_lightning.sweeps.runner import OnEvent
 from gan_lightning.sweeps.spec import Point, Sweep
 from gan_lightning.sweeps.sweep_bar import state_of
-from gan_lightning.sweeps.trials import RECORD, Trial, read_trials
+from gan_lightning.sweeps.trials import Trial, read_trials
 from gan_lightning.system.trial_states import ENDED
 
 OPTION = "--slurm."
@@ -214,18 +214,18 @@ class ClusterRunner:
     def run(self, points: Sequence[Point] | None = None) -> None:
         """Submit these points, or runners of the whole search; return when their jobs have ended.
 
+        The end of each attempt is told: a job that is queued again ends more than once.
+
         Raises:
             SettingError: The cluster refuses the jobs.
         """
-        submitted = time.time()
+        told = {_state(trial) for trial in read_trials(self.folder)}
         self.submit(points)
-        told: set[str] = set()
         while True:
             over = all(job.done() for job in self.jobs)
             for trial in read_trials(self.folder):
-                record = trial.folder / RECORD
-                if trial.id not in told and trial.status != "running" and record.stat().st_mtime >= submitted:
-                    told.add(trial.id)
+                if trial.status != "running" and _state(trial) not in told:
+                    told.add(_state(trial))
                     self.on_event("ended", trial)
             self.on_wait()
             if over:
@@ -271,3 +271,8 @@ class ClusterRunner:
             options = (*options, "--retry-failed")
         start = [sys.executable, "-m", "gan_lightning", "sweep", self.file, f"--dir={self.folder}", *options]
         return [*start, *(["--", *self.more] if self.more else [])]
+
+
+def _state(trial: Trial) -> tuple[str, int, str]:
+    """Return what is another after each start and each end of a trial; times of two machines cannot be compared."""
+    return trial.id, trial.attempts, trial.status

@@ -155,6 +155,38 @@ def test_every_end_of_a_job_is_seen(tmp_path, monkeypatch):
     assert runner.what_goes_on() == "No job is left."
 
 
+def test_each_end_is_told_once_whatever_the_clocks_say(slurm, tmp_path, monkeypatch):
+    """The clock of the disk is an hour behind for the jobs, and an hour ahead for what was there before."""
+    earlier, *points = SWEEP.grid()
+
+    def write(point, status: str, attempts: int, hours: int = -1) -> None:
+        Trial(point.id, point.index, point.parameters, status, tmp_path / point.id, attempts=attempts).write()
+        there = time.time() + 3600 * hours
+        os.utime(tmp_path / point.id / "trial.json", (there, there))
+
+    write(earlier, "finished", 1, hours=1)
+    write(points[0], "failed", 1)
+    looks = [[(0, "failed", 2)], [(1, "killed", 1)], [(1, "running", 2)], [(1, "killed", 2)], [(1, "finished", 3)], []]
+
+    class Played:
+        def done(self) -> bool:
+            for number, status, attempts in looks.pop(0):
+                write(points[number], status, attempts)
+            return not looks
+
+    events = []
+    runner = ClusterRunner(
+        SWEEP, tmp_path, "s.yaml", {"time": 5},
+        on_event=lambda event, trial: events.append((event, trial.index, trial.status, trial.attempts)),
+    )  # fmt: skip
+    monkeypatch.setattr(cluster, "LOOK_SECONDS", 0)
+    monkeypatch.setattr(runner, "submit", lambda points: runner.jobs.append(Played()))
+    runner.run(points)
+    assert events == [
+        ("ended", 1, "failed", 2), ("ended", 2, "killed", 1), ("ended", 2, "killed", 2), ("ended", 2, "finished", 3)
+    ]  # fmt: skip
+
+
 def test_a_job_whose_time_is_over_ends_its_trial_and_is_queued_again(tmp_path):
     program = (
         "import signal, sys, time, pathlib\n"
