@@ -13,9 +13,7 @@ from typing import Any
 import yaml
 
 from gan_lightning.errors import SettingError
-
-SWEEP_POINT = "GAN_LIGHTNING_SWEEP_POINT"
-"""Environment variable in which `gan-lightning sweep` tells a trial its parameters, as JSON."""
+from gan_lightning.system.sweep_trial import SWEEP_POINT
 
 WANDB_POINT = "WANDB_SWEEP_PARAM_PATH"
 """Environment variable in which W&B's agent names the file of a trial's parameters."""

@@ -13,6 +13,7 @@ from gan_lightning.errors import SettingError
 from gan_lightning.runs.checkpoint_files import Checkpoint, read_checkpoint
 from gan_lightning.runs.run_folder import is_going_on
 from gan_lightning.runs.wandb_run import RUN
+from gan_lightning.system.sweep_trial import runs_to_go_on
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +27,8 @@ LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 def last_checkpoint(runs: Path, config: str, checkpoints: Path | None = None) -> Path | None:
     """Return the newest checkpoint to go on with, of the runs in a folder with these settings.
 
-    Weights alone are passed over, and so are checkpoints that runs with other settings wrote into the same folder.
+    Weights alone are passed over, and so are checkpoints that runs with other settings wrote into the same folder. A
+    killed trial of a sweep goes on with its own runs since it last began anew, and begins anew instead of an error.
 
     Args:
         runs: Folder of the runs' folders.
@@ -41,14 +43,17 @@ def last_checkpoint(runs: Path, config: str, checkpoints: Path | None = None) ->
         SettingError: If no run had these settings, one of them is still going on, or none of the checkpoints can be
             read.
     """
-    wanted = _settings(config)
+    wanted, of_the_trial = _settings(config), runs_to_go_on()
     known = _settings_of_runs(runs)
+    if of_the_trial is not None:
+        known = {run: settings for run, settings in known.items() if run.name in of_the_trial}
     same = [run for run, settings in known.items() if settings == wanted]
     if not known and "SLURM_RESTART_COUNT" in os.environ:
         logger.warning("There is no run in '%s', though SLURM starts this job again: it begins anew.", runs)
         return None
     if not same:
-        raise SettingError(f"ckpt_path must not be last, since {_why_none(runs, known, wanted)}")
+        _refuse(f"ckpt_path must not be last, since {_why_none(runs, known, wanted)}")
+        return None
     if busy := [run for run in same if is_going_on(run)]:
         raise SettingError(
             f"ckpt_path must not be last while a run with the same settings is still going on: '{busy[0]}'. Wait for "
@@ -70,12 +75,20 @@ def last_checkpoint(runs: Path, config: str, checkpoints: Path | None = None) ->
         else:
             return file
     if newest_first:
-        raise SettingError(
+        _refuse(
             f"ckpt_path must not be last, since none of the {len(newest_first)} checkpoints can be gone on with; "
             f"the newest is '{newest_first[0]}'. Leave out --ckpt_path to begin anew."
         )
+        return None
     logger.warning("'%s' and all runs with its settings ended before the first checkpoint: it begins anew.", same[0])
     return None
+
+
+def _refuse(message: str) -> None:
+    """Raise an error; of a trial that a sweep lets go on, say instead that it begins anew."""
+    if runs_to_go_on() is None:
+        raise SettingError(message)
+    logger.warning("The trial begins anew: %s", message)
 
 
 def _settings(config: str) -> Mapping[str, Any]:

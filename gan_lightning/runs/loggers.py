@@ -18,6 +18,7 @@ from gan_lightning.figures import Figure, finite
 from gan_lightning.runs.wandb_run import CURVE, log_wandb_curves
 from gan_lightning.system.locks import locked
 from gan_lightning.system.sweep_metric import sweep_metric
+from gan_lightning.system.sweep_trial import is_a_trial
 
 RUN_FOLDER = "RUN_FOLDER"
 """The `save_dir` of a logger whose files lie in the run's folder."""
@@ -96,9 +97,12 @@ class AwaitsRunFolder(Logger):
             # MLflow wants to be told that its files are meant, and no database.
             os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
             experiment = settings.get("experiment_name", _NAME)
+            runs, run = folder.parent.name, folder.name
+            if is_a_trial():  # it has a folder of runs of its own, and is to be compared with the other trials
+                runs, run = root.absolute().name, f"{runs}/{run}"
             settings = settings | {
-                "experiment_name": folder.parent.name if experiment == _NAME else experiment,
-                "run_name": settings.get("run_name") or folder.name,
+                "experiment_name": runs if experiment == _NAME else experiment,
+                "run_name": settings.get("run_name") or run,
                 "tags": {"run_folder": str(folder)} | (settings.get("tags") or {}),
                 "save_dir": str((root / STORE).absolute()),
                 "tracking_uri": None,

@@ -19,10 +19,10 @@ from gan_lightning import data, papers
 from gan_lightning.cli.checks import parameters_of
 from gan_lightning.cli.naming import GROUPS, classes_first, with_files
 from gan_lightning.cli.parser import CALLBACKS, GanCLI
-from gan_lightning.cli.sweep_point import SWEEP_POINT
 from gan_lightning.errors import UserError
 from gan_lightning.runs.trainer import Trainer
 from gan_lightning.sweeps.distributions import did_you_mean
+from gan_lightning.system.sweep_trial import SWEEP_POINT
 
 
 class _MadeError(Exception):

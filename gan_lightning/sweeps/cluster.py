@@ -21,7 +21,7 @@ from gan_lightning.sweeps.distributions import did_you_mean
 from gan_lightning.sweeps.runner import OnEvent
 from gan_lightning.sweeps.spec import Point, Sweep
 from gan_lightning.sweeps.sweep_bar import state_of
-from gan_lightning.sweeps.trials import RECORD, Trial, read_trials
+from gan_lightning.sweeps.trials import Trial, read_trials
 from gan_lightning.system.trial_states import ENDED
 
 OPTION = "--slurm."
@@ -34,6 +34,9 @@ LOOK_SECONDS = 2.0
 
 LONGEST_MINUTES = 7 * 24 * 60
 """Minutes for a job of this machine, of which nobody is in a hurry to have the cores back."""
+
+_WORDS = {"true": True, "false": False, "null": None}
+"""Values of a setting that are no texts."""
 
 GRACE_SECONDS = 20.0
 """Seconds for a job's trial to save before its time is over."""
@@ -53,8 +56,37 @@ def split_options(arguments: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
         name, equals, value = word.removeprefix(OPTION).partition("=")
         if not name or not equals:
             raise SettingError(f"{word} must be given its value behind an equals sign: {OPTION}partition=gpu.")
-        settings[name] = yaml.safe_load(value)
+        settings[name] = _read(word, value)
     return others, settings
+
+
+def _read(word: str, value: str) -> Any:
+    """Return the value of a setting: a whole number, true, false, null, a list or mapping in brackets, or a text.
+
+    Texts stay as SLURM has them: in YAML, 2:00:00 would be the number 7200.
+
+    Args:
+        word: The whole argument, for the error.
+        value: The setting's.
+
+    Raises:
+        SettingError: What stands in the brackets cannot be read.
+    """
+    if not value.startswith(("{", "[")):
+        return _plain(value)
+    try:
+        return _plain(yaml.load(value, yaml.BaseLoader))  # of texts alone
+    except yaml.YAMLError as error:
+        raise SettingError(f"{word} must hold a list or a mapping as YAML has them, got '{value}'.") from error
+
+
+def _plain(value: Any) -> Any:
+    """Return a value whose texts are replaced by the whole numbers, truth values and null that they name."""
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
+    return int(value) if re.fullmatch(r"-?(0|[1-9][0-9]*)", value) else _WORDS.get(value, value)
 
 
 def submitit() -> ModuleType:
@@ -87,6 +119,9 @@ def executor(settings: Mapping[str, Any], name: str, folder: Path) -> Any:
     cluster = given.pop("cluster", CLUSTERS[0])
     if cluster not in CLUSTERS:
         raise SettingError(f"{OPTION}cluster must be one of {', '.join(CLUSTERS)}, got {cluster}.")
+    minutes = given.get("time", 1)
+    if type(minutes) is not int or minutes < 1:  # submitit counts with them
+        raise SettingError(f"{OPTION}time must be in minutes, a whole number of at least 1, got {minutes}.")
     if cluster == "local":
         made = package.LocalExecutor(folder)
         made.update_parameters(timeout_min=given.get("time", LONGEST_MINUTES))
@@ -179,18 +214,18 @@ class ClusterRunner:
     def run(self, points: Sequence[Point] | None = None) -> None:
         """Submit these points, or runners of the whole search; return when their jobs have ended.
 
+        The end of each attempt is told: a job that is queued again ends more than once.
+
         Raises:
             SettingError: The cluster refuses the jobs.
         """
-        submitted = time.time()
+        told = {_state(trial) for trial in read_trials(self.folder)}
         self.submit(points)
-        told: set[str] = set()
         while True:
             over = all(job.done() for job in self.jobs)
             for trial in read_trials(self.folder):
-                record = trial.folder / RECORD
-                if trial.id not in told and trial.status != "running" and record.stat().st_mtime >= submitted:
-                    told.add(trial.id)
+                if trial.status != "running" and _state(trial) not in told:
+                    told.add(_state(trial))
                     self.on_event("ended", trial)
             self.on_wait()
             if over:
@@ -236,3 +271,8 @@ class ClusterRunner:
             options = (*options, "--retry-failed")
         start = [sys.executable, "-m", "gan_lightning", "sweep", self.file, f"--dir={self.folder}", *options]
         return [*start, *(["--", *self.more] if self.more else [])]
+
+
+def _state(trial: Trial) -> tuple[str, int, str]:
+    """Return what is another after each start and each end of a trial; times of two machines cannot be compared."""
+    return trial.id, trial.attempts, trial.status

@@ -12,12 +12,12 @@ from contextlib import suppress
 from pathlib import Path
 from signal import SIGKILL
 
-from gan_lightning.cli.sweep_point import SWEEP_POINT
+from gan_lightning.system.sweep_trial import RUNS_TO_GO_ON, SWEEP_POINT
 
 FRESH = "GAN_LIGHTNING_FRESH_TRIALS"
 """Environment variable that has every trial started as a fresh process."""
 
-OF_A_TRIAL = (SWEEP_POINT, "WANDB_DIR")
+OF_A_TRIAL = (SWEEP_POINT, RUNS_TO_GO_ON, "WANDB_DIR")
 """Environment variables that differ between trials. They are read long after the start of a process."""
 
 LEAVES_CUDA_ALONE = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
@@ -53,17 +53,16 @@ class WarmParent:
                 start_new_session=True,
                 pass_fds=(theirs.fileno(),),
             )
-        self._running: set[int] = set()
-        self._ended: dict[int, int] = {}
-        self._begun: list[int] = []
+        self._running: dict[int, ForkedWorker] = {}
+        self._begun: list[ForkedWorker] = []
 
     @property
     def is_idle(self) -> bool:
-        """Whether nobody waits for one of its trials any more."""
+        """Whether each of its trials has ended, as far as it has been heard."""
         return not self._running
 
     def fork(self, arguments: Sequence[str], environment: Mapping[str, str], output: int, lock: int) -> "ForkedWorker":
-        """Start a trial.
+        """Start a trial; where this is interrupted, no trial goes on that nobody knows of.
 
         Args:
             arguments: Of `gan-lightning`.
@@ -76,32 +75,47 @@ class WarmParent:
         """
         request = {"arguments": list(arguments), "environment": dict(environment), "folder": str(Path.cwd())}
         with self._asking:
-            socket.send_fds(self.channel, [json.dumps(request).encode()], [output, lock])
-            while not self._begun:
-                self._hear(waits=True)
-            pid = self._begun.pop()
-            self._running.add(pid)
-            return ForkedWorker(self, pid)
+            try:
+                socket.send_fds(self.channel, [json.dumps(request).encode()], [output, lock])
+                while not self._begun:
+                    self._hear(waits=True)
+                return self._begun.pop()
+            except OSError:
+                raise
+            except BaseException:  # the parent may still import, for seconds, and would fork then
+                self._give_up()
+                raise
 
-    def status(self, pid: int, *, waits: bool) -> int | None:
-        """Return the exit status of a trial; None while it runs, unless that is waited for."""
+    def hear_of(self, worker: "ForkedWorker", *, waits: bool) -> None:
+        """Give a trial its exit status once it has ended; that is waited for if `waits` is set."""
         with self._asking:
             try:
-                while pid not in self._ended and self._hear(waits=waits):
+                while worker.status is None and self._hear(waits=waits):
                     pass
             except OSError:  # the parent has been killed: nobody knows how its trials end, but when they do
                 if waits:
-                    _wait_for(pid)
-                if waits or not _is_alive(pid):
-                    self._ended[pid] = -SIGKILL
-            if pid in self._ended:
-                self._running.discard(pid)
-            return self._ended.get(pid)
+                    _wait_for(worker.pid)
+                if waits or not _is_alive(worker.pid):
+                    worker.status = -SIGKILL
+                    self._running.pop(worker.pid, None)
 
     def close(self) -> None:
         """End the parent; trials that run go on."""
         self.channel.close()
         self.process.wait()
+
+    def _give_up(self) -> None:
+        """End a trial that has been asked for: with its parent, unless it has begun already."""
+        if not self._begun:
+            self.process.kill()
+            with suppress(OSError):
+                while not self._begun:  # the parent may have forked at the last moment
+                    self._hear(waits=True)
+        for worker in self._begun:
+            with suppress(ProcessLookupError):
+                os.killpg(worker.pid, SIGKILL)
+            self._running.pop(worker.pid, None)
+        self._begun.clear()
 
     def _hear(self, *, waits: bool) -> bool:
         """Take an answer; return whether there was one.
@@ -116,28 +130,36 @@ class WarmParent:
         if not said:
             raise ConnectionResetError("the warm parent has ended")
         answer = json.loads(said)
-        if "status" in answer:
-            self._ended[answer["pid"]] = answer["status"]
-        else:
-            self._begun.append(answer["pid"])
+        pid = answer["pid"]
+        if "status" not in answer:
+            self._running[pid] = ForkedWorker(self, pid)
+            self._begun.append(self._running[pid])
+        elif pid in self._running:
+            self._running.pop(pid).status = answer["status"]  # the system may give the id to a later trial
         return True
 
 
 class ForkedWorker:
-    """A trial's process that a warm parent has forked."""
+    """A trial's process that a warm parent has forked.
+
+    Attributes:
+        status: Its exit status as far as its parent has been heard; None until then.
+    """
 
     def __init__(self, parent: WarmParent, pid: int) -> None:
         self._parent, self.pid = parent, pid
+        self.status: int | None = None
 
     def poll(self) -> int | None:
         """Return its exit status, minus the signal's number where one ended it; None while it runs."""
-        return self._parent.status(self.pid, waits=False)
+        self._parent.hear_of(self, waits=False)
+        return self.status
 
     def wait(self) -> int:
         """Wait for its end, and return its exit status."""
-        status = self._parent.status(self.pid, waits=True)
-        assert status is not None
-        return status
+        self._parent.hear_of(self, waits=True)
+        assert self.status is not None
+        return self.status
 
 
 _parents: dict[tuple[object, ...], WarmParent] = {}

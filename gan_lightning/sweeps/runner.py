@@ -23,7 +23,7 @@ from gan_lightning.system.trial_states import ENDED
 
 EARLY_STOP_SECONDS = 2.0
 GO_ON = "--ckpt_path=last"
-"""Argument of a trial that goes on with the newest checkpoint of its earlier attempts."""
+"""Argument of a trial that goes on with the newest checkpoint of its attempts since it last began anew."""
 
 _ATTEMPT = "=== attempt "
 """Begins the line between the outputs of two attempts."""
@@ -162,16 +162,18 @@ class Runner:
             trial.attempts = known.attempts + 1 if known else 1
             trial.started = datetime.now(UTC).isoformat(timespec="seconds")
             trial.earlier_runs = trial.run_folders()
+            goes_on = known.runs_to_go_on() if known and not self._has_checkpoint() else []
+            trial.abandoned_runs = known.abandoned_runs if known and goes_on else trial.configured_runs()
             point_file = folder / "point.json"
             point_file.write_text(json.dumps(point.parameters, indent=2) + "\n", encoding="utf-8")
-            more = [*self.more, GO_ON] if known and known.can_go_on() and not self._has_checkpoint() else self.more
+            more = [*self.more, GO_ON] if goes_on else self.more
             command = trial_command(self.sweep, self.folder, point, point_file, more)
             trial.write()
             log = folder / "output.log"
             if known and known.attempts:
                 with log.open("ab") as output:
                     output.write(f"{_ATTEMPT}{trial.attempts}, {trial.started}\n".encode())
-            environment = trial_environment(self.sweep, point, folder, self.workers)
+            environment = trial_environment(self.sweep, point, folder, self.workers, goes_on or None)
             process = start_worker(command, environment, log, lock)
             self._begun.add(point.id)
             self._running.append(_Running(trial, process, time.monotonic(), stack.pop_all()))
@@ -192,6 +194,8 @@ class Runner:
             ended_by = -code if code < 0 else code - 128
             if ended_by in _ENDINGS and running.stopped_early:
                 self._note_end(trial, "stopped", seconds)
+            elif ended_by in _ENDINGS and trial.finished_run():
+                self._note_end(trial, "finished", seconds)  # it was ended after its work, or nobody heard its status
             elif ended_by in _ENDINGS:
                 self._note_end(trial, "killed", seconds, f"ended with status {code}, as by a signal")
             else:

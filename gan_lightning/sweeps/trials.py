@@ -45,6 +45,7 @@ class Trial:
         seconds: Wall time of the last attempt.
         run_folder: The last attempt's, relative to the trial's folder.
         earlier_runs: Run folders from before the last attempt.
+        abandoned_runs: Run folders from before the last attempt that began anew; none of them is gone on with.
         folder: Folder of the record; not part of it.
     """
 
@@ -59,6 +60,7 @@ class Trial:
     seconds: float | None = None
     run_folder: str | None = None
     earlier_runs: list[str] = field(default_factory=list)
+    abandoned_runs: list[str] = field(default_factory=list)
 
     def write(self) -> None:
         """Write the record, whole or not at all."""
@@ -74,9 +76,15 @@ class Trial:
         runs = [name for name in self.run_folders() if name not in self.earlier_runs]
         return self.folder / runs[-1] if runs else None
 
-    def can_go_on(self) -> bool:
-        """Return whether an attempt was killed that has left a run to go on with."""
-        return self.status in ("running", "killed") and any(self.folder.glob("*/config.yaml"))
+    def runs_to_go_on(self) -> list[str]:
+        """Return the names of the run folders of attempts since it last began anew, if the last one was killed."""
+        if self.status not in ("running", "killed"):
+            return []
+        return [name for name in self.configured_runs() if name not in self.abandoned_runs]
+
+    def configured_runs(self) -> list[str]:
+        """Return the names of all run folders with a configuration, in order of time."""
+        return sorted(path.parent.name for path in self.folder.glob("*/config.yaml"))
 
     def finished_run(self) -> Mapping[str, Any] | None:
         """Return the last attempt's `run.json`, if the run came to its end."""

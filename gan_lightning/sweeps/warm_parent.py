@@ -69,8 +69,11 @@ def main(channel: socket.socket) -> None:
         request, descriptors, _, _ = socket.recv_fds(channel, LONGEST, 2)
         if not request:
             raise SystemExit(0)  # nobody is left to fork for
-        pid = _forked()
+        pid, go = _forked()
         if not pid:
+            if not os.read(go, 1):
+                os._exit(1)  # nobody has heard of this process, so nobody could end it
+            os.close(go)
             signal.signal(signal.SIGCHLD, before[0])
             signal.set_wakeup_fd(before[1])
             for end in (woken, wakes, channel):
@@ -79,7 +82,9 @@ def main(channel: socket.socket) -> None:
             return
         for descriptor in descriptors:
             os.close(descriptor)
-        _say(channel, {"pid": pid})
+        if _say(channel, {"pid": pid}):
+            os.write(go, b"1")
+        os.close(go)
 
 
 def import_all() -> None:
@@ -107,21 +112,27 @@ def cuda_is_out_of_reach() -> bool:
     return cuda_is_lost_by_forking()
 
 
-def _forked() -> int:
-    """Fork; return the new process's id once it leads a session of its own, and 0 in the new process."""
+def _forked() -> tuple[int, int]:
+    """Fork; return the new process's id once it leads a session of its own, and 0 in the new process.
+
+    With it comes a descriptor: the new process reads a byte from it that lets it go on, and this one writes that byte.
+    """
     told, tells = os.pipe()
+    waits, lets_go = os.pipe()
     for stream in (sys.stdout, sys.stderr):
         stream.flush()  # else both processes would write what is left
     pid = os.fork()
     if pid:
         os.close(tells)
+        os.close(waits)
         os.read(told, 1)
         os.close(told)
-        return pid
+        return pid, lets_go
     os.setsid()
     os.close(told)
     os.close(tells)
-    return 0
+    os.close(lets_go)
+    return 0, waits
 
 
 def _become(request: Mapping[str, Any], descriptors: list[int]) -> None:
@@ -149,9 +160,12 @@ def _tell_ends(channel: socket.socket) -> None:
             _say(channel, {"pid": ended[0], "status": os.waitstatus_to_exitcode(ended[1])})
 
 
-def _say(channel: socket.socket, answer: Mapping[str, Any]) -> None:
-    with suppress(OSError):  # the other side may have gone
+def _say(channel: socket.socket, answer: Mapping[str, Any]) -> bool:
+    """Give an answer; return whether somebody is there to hear it."""
+    with suppress(OSError):
         channel.sendall(json.dumps(answer).encode())
+        return True
+    return False
 
 
 if __name__ == "__main__":

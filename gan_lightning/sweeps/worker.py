@@ -10,17 +10,21 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from gan_lightning.cli.sweep_point import SWEEP_POINT
 from gan_lightning.sweeps.forked_worker import forked_worker
 from gan_lightning.sweeps.spec import Point, Sweep
 from gan_lightning.system.sweep_metric import SWEEP_METRIC
+from gan_lightning.system.sweep_trial import RUNS_TO_GO_ON, SWEEP_POINT
 
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 20.0
 """Seconds for a trial to end by itself once it was asked to."""
 
-_SHARED = ("WANDB_RUN_ID", "WANDB_RESUME", "WANDB_SERVICE")
-"""Variables that would make one W&B run of all trials, or let them write through another process's W&B service."""
+_SHARED = ("WANDB_RUN_ID", "WANDB_RESUME", "WANDB_SERVICE", RUNS_TO_GO_ON)
+"""Variables that a trial must not take over.
+
+They would make one W&B run of all trials, let them write through another process's W&B service, or have them go on with
+another trial's runs.
+"""
 
 
 @runtime_checkable
@@ -82,8 +86,18 @@ def end_group(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
 
 
-def trial_environment(sweep: Sweep, point: Point, folder: Path, workers: int) -> Mapping[str, str]:
-    """Return a trial's environment: the user's, with defaults for variables that trials share or must not share."""
+def trial_environment(
+    sweep: Sweep, point: Point, folder: Path, workers: int, goes_on: Sequence[str] | None = None
+) -> Mapping[str, str]:
+    """Return a trial's environment: the user's, with defaults for variables that trials share or must not share.
+
+    Args:
+        sweep: Of the trial.
+        point: The trial's parameters.
+        folder: The trial's.
+        workers: Number of trials at a time.
+        goes_on: Names of the run folders that the trial may go on with; None if it begins anew.
+    """
     threads = max(1, usable_cores() // workers)  # with more threads than cores torch only waits
     defaults = {
         "OMP_NUM_THREADS": str(threads),
@@ -97,6 +111,7 @@ def trial_environment(sweep: Sweep, point: Point, folder: Path, workers: int) ->
         "WANDB_PROJECT": sweep.project,
         "WANDB_ENTITY": sweep.entity,
         SWEEP_METRIC: (sweep.metric or {}).get("name"),
+        RUNS_TO_GO_ON: None if goes_on is None else json.dumps(goes_on),
     }
     asked = {name: value for name, value in named.items() if value is not None}
     return defaults | own | asked | {SWEEP_POINT: json.dumps(point.parameters)}

@@ -1,6 +1,7 @@
 """Which checkpoint is the last one."""
 
 import fcntl
+import json
 import logging
 import os
 
@@ -11,6 +12,7 @@ import yaml
 from gan_lightning.errors import SettingError
 from gan_lightning.runs.last_run import last_checkpoint
 from gan_lightning.runs.run_folder import LOCK, _locked, is_going_on
+from gan_lightning.system.sweep_trial import RUNS_TO_GO_ON
 
 SETTINGS = {"model": {"class_path": "MGAN", "init_args": {"base_width": 4}}, "seed_everything": 0, "ckpt_path": None}
 CONFIG = yaml.safe_dump(SETTINGS)
@@ -119,3 +121,28 @@ def test_checkpoints_are_looked_for_where_the_settings_put_them_and_only_those_o
     torch.save(torch.load(elsewhere / "epoch-0001.ckpt") | {"run": {"folder": "/before/b"}}, elsewhere / "other.ckpt")
     assert last_checkpoint(tmp_path, CONFIG, elsewhere) == elsewhere / "epoch-0001.ckpt"
     assert "other.ckpt' was written by a run with other settings" in caplog.text
+
+
+def test_a_killed_trial_goes_on_with_the_runs_it_is_told_and_begins_anew_where_it_cannot(
+    tmp_path, run, monkeypatch, caplog
+):
+    run("failed", "epoch-0003.ckpt")
+    own = run("own", "epoch-0001.ckpt", "epoch-0002.ckpt") / "checkpoints"
+    run("other", "epoch-0001.ckpt", config=CONFIG.replace("base_width: 4", "base_width: 8"))
+    run("early")
+
+    def told(*names: str):
+        monkeypatch.setenv(RUNS_TO_GO_ON, json.dumps(names))
+        caplog.clear()
+        return last_checkpoint(tmp_path, CONFIG)
+
+    assert told("own", "early") == own / "epoch-0002.ckpt"
+    assert told("early") is None
+    assert told("other") is None
+    assert "The trial begins anew: ckpt_path must not be last, since none of the 1 runs" in caplog.text
+    for file in own.iterdir():
+        file.write_text("")
+    assert told("own") is None
+    assert "none of the 2 checkpoints can be gone on with" in caplog.text
+    monkeypatch.delenv(RUNS_TO_GO_ON)
+    assert last_checkpoint(tmp_path, CONFIG) is not None

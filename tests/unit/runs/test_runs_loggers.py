@@ -13,10 +13,12 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from gan_lightning.figures import Figure
+from gan_lightning.runs import loggers
 from gan_lightning.runs.delivery import log_figures
 from gan_lightning.runs.loggers import RUN_FOLDER, AwaitsRunFolder, log_earlier_rows, run_logger
 from gan_lightning.runs.run_folder import RunFolder, write_picture
 from gan_lightning.system.sweep_metric import SWEEP_METRIC
+from gan_lightning.system.sweep_trial import SWEEP_POINT
 
 IN_RUN_FOLDER = {"save_dir": RUN_FOLDER}
 ABOUT = {"metric": "accuracy", "subject": "classifier"}
@@ -120,6 +122,24 @@ def test_mlflow_keeps_all_runs_of_a_folder_in_one_store(tmp_path, monkeypatch):
     assert [each.path for each in client.list_artifacts(first.info.run_id, "samples")] == [
         "samples/step-00000002.png"
     ]  # fmt: skip
+
+
+def test_the_trials_of_a_sweep_are_one_experiment_of_mlflow(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setattr(loggers, "OURS", {MLFlowLogger: lambda **told: AwaitsRunFolder(MLFlowLogger, told)})
+    monkeypatch.chdir(tmp_path)
+
+    def named(**settings: str) -> tuple[str, str]:
+        made = AwaitsRunFolder(MLFlowLogger, settings).placed(Path("runs/widths/1f2e/v0"), Path("runs/widths"))
+        placed = made.settings
+        assert placed["save_dir"] == str(tmp_path / "runs/widths/mlruns")
+        return placed["experiment_name"], placed["run_name"]
+
+    monkeypatch.delenv(SWEEP_POINT, raising=False)
+    assert named() == ("1f2e", "v0")
+    monkeypatch.setenv(SWEEP_POINT, "{}")
+    assert named() == ("widths", "1f2e/v0")
+    assert named(experiment_name="mine", run_name="first") == ("mine", "first")
 
 
 def test_a_place_of_the_users_own_is_kept(tmp_path):

@@ -57,6 +57,14 @@ def slurm(tmp_path, monkeypatch):
 def test_the_clusters_settings_are_told_from_the_sweeps():
     words = ["s.yaml", "--slurm.partition=gpu", "--workers", "2", "--slurm.time=60", "--slurm.gres=gpu:1"]
     assert split_options(words) == (["s.yaml", "--workers", "2"], {"partition": "gpu", "time": 60, "gres": "gpu:1"})
+    texts = ("2:00:00", "1-12:00:00", "1e3", "007", "2026-11-27", "yes", "gpu:1", "node[1-3]", "")
+    for text in texts:
+        assert split_options([f"--slurm.x={text}"])[1] == {"x": text}
+    others = {"true": True, "false": False, "null": None, "0": 0, "-1": -1, "{a: 1:30, b: 2}": {"a": "1:30", "b": 2},
+              "[module load a, 'b: c']": ["module load a", "b: c"]}  # fmt: skip
+    assert [split_options([f"--slurm.x={text}"])[1]["x"] for text in others] == list(others.values())
+    with pytest.raises(SettingError, match=r"--slurm\.x=\{a must hold a list or a mapping"):
+        split_options(["--slurm.x={a"])
     for word in ("--slurm.partition", "--slurm.=1"):
         with pytest.raises(SettingError, match=re.escape(f"{word} must be given its value behind an equals sign")):
             split_options(["s.yaml", word])
@@ -77,6 +85,8 @@ def test_without_a_cluster_or_submitit_one_line_says_so(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [({"partition": "gpu"}, r"--slurm\.time must be set: the minutes"),
+     ({"time": "2:00:00"}, r"--slurm\.time must be in minutes, a whole number of at least 1, got 2:00:00\."),
+     ({"time": 0, "cluster": "local"}, r"--slurm\.time must be in minutes, .* got 0\."),
      ({"time": 5, "partitoin": "gpu"}, r"--slurm\.partitoin is no setting .*Did you mean partition\?")],
 )  # fmt: skip
 def test_a_setting_that_is_missing_or_unknown_is_named(slurm, tmp_path, settings, message):
@@ -143,6 +153,38 @@ def test_every_end_of_a_job_is_seen(tmp_path, monkeypatch):
     (line,) = runner.without_record()
     assert re.fullmatch(r"job \d+ ended before it was done \(see .*err\)", line)
     assert runner.what_goes_on() == "No job is left."
+
+
+def test_each_end_is_told_once_whatever_the_clocks_say(slurm, tmp_path, monkeypatch):
+    """The clock of the disk is an hour behind for the jobs, and an hour ahead for what was there before."""
+    earlier, *points = SWEEP.grid()
+
+    def write(point, status: str, attempts: int, hours: int = -1) -> None:
+        Trial(point.id, point.index, point.parameters, status, tmp_path / point.id, attempts=attempts).write()
+        there = time.time() + 3600 * hours
+        os.utime(tmp_path / point.id / "trial.json", (there, there))
+
+    write(earlier, "finished", 1, hours=1)
+    write(points[0], "failed", 1)
+    looks = [[(0, "failed", 2)], [(1, "killed", 1)], [(1, "running", 2)], [(1, "killed", 2)], [(1, "finished", 3)], []]
+
+    class Played:
+        def done(self) -> bool:
+            for number, status, attempts in looks.pop(0):
+                write(points[number], status, attempts)
+            return not looks
+
+    events = []
+    runner = ClusterRunner(
+        SWEEP, tmp_path, "s.yaml", {"time": 5},
+        on_event=lambda event, trial: events.append((event, trial.index, trial.status, trial.attempts)),
+    )  # fmt: skip
+    monkeypatch.setattr(cluster, "LOOK_SECONDS", 0)
+    monkeypatch.setattr(runner, "submit", lambda points: runner.jobs.append(Played()))
+    runner.run(points)
+    assert events == [
+        ("ended", 1, "failed", 2), ("ended", 2, "killed", 1), ("ended", 2, "killed", 2), ("ended", 2, "finished", 3)
+    ]  # fmt: skip
 
 
 def test_a_job_whose_time_is_over_ends_its_trial_and_is_queued_again(tmp_path):

@@ -6,8 +6,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -240,3 +241,75 @@ def test_a_parent_ends_when_it_is_closed():
     parent = WarmParent(os.environ)
     parent.close()
     assert parent.process.returncode == 0
+
+
+@pytest.fixture
+def played():
+    """Return a parent without a process, and the other end of its channel; it says what the test has it say."""
+    parent = WarmParent.__new__(WarmParent)
+    parent._asking, parent._running, parent._begun = threading.Lock(), {}, []
+    parent.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with parent.channel, theirs:
+        yield parent, theirs
+
+
+def say(channel: socket.socket, **answer: int) -> None:
+    channel.sendall(json.dumps(answer).encode())
+
+
+def test_a_trial_whose_id_had_another_trial_before_has_a_status_of_its_own(played):
+    parent, theirs = played
+    workers = []
+    for status in (-9, 3):
+        say(theirs, pid=1 << 23)  # above all ids of the system
+        workers.append(parent.fork([], {}, 1, 2))
+        assert workers[-1].poll() is None
+        say(theirs, pid=1 << 23, status=status)
+        if status == 3:
+            assert workers[-1].wait() == 3
+    assert [worker.poll() for worker in workers] == [-9, 3]
+    assert parent.is_idle
+
+
+SLOW_PARENT = PARENT.replace("= lambda: None", "= lambda: __import__('time').sleep(0.4)")
+
+
+@pytest.mark.parametrize("has_begun", [False, True])
+def test_a_start_that_is_interrupted_leaves_no_trial(tmp_path, monkeypatch, has_begun):
+    monkeypatch.setattr(forked_worker, "PARENT", ["-c", PARENT if has_begun else SLOW_PARENT])
+    hear, heard = WarmParent._hear, []
+
+    def interrupted(parent, *, waits):
+        if not heard and has_begun:
+            hear(parent, waits=waits)
+        heard.append(None)
+        if len(heard) == 1:
+            raise KeyboardInterrupt
+        return hear(parent, waits=waits)
+
+    monkeypatch.setattr(WarmParent, "_hear", interrupted)
+    with pytest.raises(KeyboardInterrupt), started(tmp_path, "import time; time.sleep(60)"):
+        pass
+    wait_for(lambda: not is_locked(tmp_path / ".lock"), 5)
+    end_warm_parents()
+    assert not forked_worker._parents
+
+
+def test_a_parent_whose_runner_has_gone_lets_no_trial_begin(tmp_path, monkeypatch):
+    monkeypatch.setattr(forked_worker, "PARENT", ["-c", SLOW_PARENT])
+    parent = WarmParent(os.environ)
+    with (tmp_path / "output").open("wb") as output:
+        request = {"arguments": ["print('it began')"], "environment": {}, "folder": str(tmp_path)}
+        socket.send_fds(parent.channel, [json.dumps(request).encode()], [output.fileno(), output.fileno()])
+    parent.close()
+    wait_for(lambda: not is_open(tmp_path / "output"))
+    assert (tmp_path / "output").read_text() == ""
+
+
+def is_open(file: Path) -> bool:
+    """Return whether any process has a file open."""
+    found = []
+    for each in Path("/proc").glob("[0-9]*/fd/*"):
+        with suppress(OSError):
+            found.append(each.samefile(file))
+    return any(found)

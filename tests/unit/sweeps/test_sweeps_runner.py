@@ -162,6 +162,14 @@ def test_a_trial_that_finished_after_its_runner_was_killed_is_not_run_again(tmp_
     assert events == ["ended"]
 
 
+def test_a_trial_that_finished_is_finished_though_its_status_says_killed(tmp_path):
+    """As of a trial whose warm parent was killed: it is told the status of a kill."""
+    killed_at_the_end = PROGRAM + "os.kill(os.getpid(), 9)\n"
+    Runner(replace(sweep_over(1), program=killed_at_the_end), tmp_path).run()
+    Runner(replace(sweep_over(2), program=PROGRAM + "os.kill(os.getpid(), 11)\n"), tmp_path).run()
+    assert states(tmp_path) == {1: ("finished", 1), 2: ("failed", 1)}
+
+
 def test_an_attempt_has_not_the_metrics_of_the_one_before(tmp_path):
     Runner(sweep_over(13), tmp_path).run()
     (trial,) = read_trials(tmp_path)
@@ -508,6 +516,34 @@ def test_a_killed_trial_goes_on_with_its_run_and_one_that_failed_begins_anew(tmp
         ["None", "last"],
         ["None", "None"],
     ]
+
+
+def test_a_trial_that_began_anew_after_a_failure_never_goes_on_with_the_failed_attempt(tmp_path):
+    """One kill, before there is a run or a checkpoint, must not undo `--retry-failed`."""
+    program = """
+import json, os, pathlib, signal, sys, time
+options = dict(word[2:].split("=", 1) for word in sys.argv[2:])
+said = json.loads(os.environ.get("GAN_LIGHTNING_RUNS_TO_GO_ON", "null"))
+attempt = len(list(pathlib.Path(sys.argv[1]).parent.glob("said-*"))) + 1
+(pathlib.Path(sys.argv[1]).parent / f"said-{attempt}").write_text(json.dumps([options.get("ckpt_path"), said]))
+if attempt != 2:
+    run = pathlib.Path(options["run.root"], options["run.name"], f"run-{attempt}")
+    run.mkdir()
+    for name in ("run.json", "config.yaml"):
+        (run / name).write_text("{}")
+if attempt == 1:
+    sys.exit("ValueError: at first")
+if attempt < 5:
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    sweep = replace(sweep_over(1), program=program)
+    for _ in range(5):
+        Runner(sweep, tmp_path, retry_failed=True).run()
+        Runner(sweep, tmp_path).run()
+    (trial,) = read_trials(tmp_path)
+    said = [json.loads(path.read_text()) for path in sorted(trial.folder.glob("said-*"))]
+    assert said == [[None, None], [None, None], [None, None], ["last", ["run-3"]], ["last", ["run-3", "run-4"]]]
+    assert (trial.status, trial.attempts, trial.abandoned_runs) == ("finished", 5, ["run-1"])
 
 
 def test_a_trial_that_is_left_behind_while_a_runner_works_is_taken_up_by_it(tmp_path):
