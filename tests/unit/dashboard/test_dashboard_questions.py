@@ -163,10 +163,11 @@ def test_trials_that_were_stopped_early_are_said_with_their_last_value(search, m
     assert "2 further trials stopped early, the best of them last at 0.75. " in asked(search)[0].answer
 
 
-def test_a_search_for_the_smallest_figure_follows_its_sweep(search, monkeypatch):
+@pytest.mark.parametrize("goal", [', "goal": "minimize"', ""])
+def test_a_search_for_the_smallest_figure_follows_its_sweep_also_if_it_names_no_goal(search, monkeypatch, goal):
     monkeypatch.setitem(sys.modules, "optuna", None)
     record = search / "search/sweep.json"
-    record.write_text(record.read_text().replace("maximize", "minimize"))
+    record.write_text(record.read_text().replace(', "goal": "maximize"', goal))
     least = min(run.final[0].value for run in read_folder(search).runs)
     assert asked(search)[0].answer.startswith(f"Best of 40 trials: {least:.4g} ")
     assert "But" not in asked(search)[0].doubt
