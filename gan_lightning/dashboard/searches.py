@@ -133,4 +133,5 @@ def _errors(
 def _below(figures: Sequence[GroupFigure], winner: GroupFigure) -> str:
     """Return which control the best trial is not above, in words; empty for none."""
     found = Accuracies.among(figures)
-    return not_above(found.over_controls([winner.place], winner.figure.subject, winner.figure.protocol))
+    above = found.over_controls([winner.place], winner.figure.subject, winner.figure.protocol)
+    return not_above(above, winner.estimate.n)

@@ -79,6 +79,30 @@ def test_a_figure_below_a_control_at_one_setting_withholds_the_slopes_verdict(tm
 
 
 @pytest.mark.parametrize(
+    ("seed", "doubt"),
+    [
+        (0, "classifier over raw pixels is known for one of 3 seeds alone, which shows nothing"),
+        (9, "classifier over raw pixels is not known: the control was measured, but the figures have no seed in common "
+            "with it"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("settings", [1, 2])
+def test_a_control_of_one_seed_or_of_other_seeds_withholds_the_verdict(
+    tmp_path, write_run, accuracy, settings, seed, doubt
+):
+    for own in range(3):
+        for k in range(settings):
+            value = {"discriminator": 0.8, "classifier": 0.85 + 0.001 * own * (k + 1)}
+            control = [accuracy("pixels", 0.1, weights="none")] if own == seed else []
+            write_run(tmp_path, f"{own}-{k}", value, seed=own, k=k, measured=control, sections={"transfer": {}})
+    for k in range(settings if seed == 9 else 0):
+        write_run(tmp_path, f"other-{k}", {}, seed=seed, k=k, sections={"transfer": {}},
+                  measured=[accuracy("pixels", 0.1, weights="none")])  # fmt: skip
+    (question,) = asked(tmp_path)
+    assert (question.verdict, question.doubt, question.beats_controls) == ("", doubt, False)
+
+
+@pytest.mark.parametrize(
     ("seeds", "spread", "sentence", "verdict", "doubt"),
     [
         (1, 0.0, "classifier - discriminator is +5.00 points (no interval); 1 seed", "", "one seed decides nothing"),
