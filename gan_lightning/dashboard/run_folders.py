@@ -212,6 +212,8 @@ def _read_run(folder: Path, name: str, trial: Mapping[str, Any]) -> Run:
     _check_version(about, "run.json")
     if about.get("stage", "fit") not in ("fit", "measure"):  # measured networks have folders, too
         raise _UnusableError(f"it is no training but a run of `{about['stage']}`")
+    if trial.get("status") == "stopped":
+        raise _UnusableError("its sweep stopped it early")
     if (status := about.get("status")) != "finished":
         reasons = {"running": "it is still running, or was killed", "failed": f"it failed: {about.get('error')}"}
         raise _UnusableError(reasons.get(str(status), f"it did not finish: {status}, {about.get('error')}"))

@@ -25,7 +25,7 @@ from gan_lightning.sweeps.trials import Trial, check_trials, claim_folder, read_
 from gan_lightning.system.shipped import found_by_name
 from gan_lightning.system.signals import BY_SIGNAL, heard
 from gan_lightning.system.terminal import console as plain_console
-from gan_lightning.system.trial_states import ENDED, in_words
+from gan_lightning.system.trial_states import ENDED, in_words, stopped_in_words
 
 SOME_UNFINISHED = 1
 
@@ -210,15 +210,27 @@ def _run(
     trials, reached = progress.trials(), target_reached(sweep, read_trials(folder))
     stands = in_words([state_of(trial) for trial in trials], total)
     console.print(f"{sweep.name}: {stands}, in {folder}", soft_wrap=True)
-    if sweep.method != "grid" and (best := best_trial(sweep, trials)):
-        trial, value = best
-        label = Point(trial.index, trial.parameters).label
-        console.print(f"Best: trial {trial.index}, {sweep.metric_name} {value:.4f}: {label}", soft_wrap=True)
+    if sweep.method != "grid" and sweep.metric_name:
+        _print_best(sweep, trials, console)
     if reached:
         console.print(f"The target was reached by trial {reached.index}: no further one was begun.")
     # A Bayesian search may find no further point.
     complete = points is None or reached or len(trials) == len(points)
     return 0 if complete and all(trial.status in ENDED for trial in trials) else SOME_UNFINISHED
+
+
+def _print_best(sweep: Sweep, trials: Sequence[Trial], console: Console) -> None:
+    """Print the best of the trials that ran to their end, and the best last value of those that were stopped early."""
+    if best := best_trial(sweep, trials):
+        trial, value = best
+        count = sum(each.status == "finished" for each in trials)
+        label = Point(trial.index, trial.parameters).label
+        of = f"Best of {count} trial{'' if count == 1 else 's'} that ran to the end"
+        console.print(f"{of}: trial {trial.index}, {sweep.metric_name} {value:.4f}: {label}", soft_wrap=True)
+    early = best_trial(sweep, trials, "stopped")
+    number = sum(each.status == "stopped" for each in trials)
+    if said := stopped_in_words(number, f"{early[1]:.4f}" if early else None):
+        console.print(said)
 
 
 def _unfinished(points: Sequence[Point], trials: Sequence[Trial]) -> bool:

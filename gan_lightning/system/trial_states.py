@@ -19,3 +19,16 @@ def in_words(states: Sequence[str], total: int | None) -> str:
     early = [f"{counts['stopped']} of them stopped early"] if counts["stopped"] else []
     others = [f"{counts[state]} {state}" for state in ("running", "failed", "killed") if counts[state]]
     return ", ".join([str(ended) if total is None else f"{ended} of {total}", *early, *others])
+
+
+def stopped_in_words(number: int, best: str | None) -> str:
+    """Return what stands beside the best trial of a search on those that early stopping gave up; empty for none.
+
+    Args:
+        number: Of trials that were stopped early. None of them counts as the best.
+        best: The best of their last values, if one is known.
+    """
+    if not number:
+        return ""
+    which, s = (", last", "") if number == 1 else (", the best of them last", "s")
+    return f"{number} further trial{s} stopped early{f'{which} at {best}' if best else ''}."

@@ -159,7 +159,7 @@ def test_a_search_names_its_best_trial_what_mattered_and_how_sure_that_is(search
     runs = read_folder(search).runs
     best = max(runs, key=lambda run: run.final[0].value)
     value, weight = best.final[0].value, best.settings["class_weight"]
-    assert question.answer.startswith(f"Best of 40 trials: {value:.4g} [")
+    assert question.answer.startswith(f"Best of 40 trials that ran to the end: {value:.4g} [")
     assert f"class_weight = {weight:.4g}, generators = {best.settings['generators']}" in question.answer
     assert question.answer.index("class_weight ", 90) < question.answer.rindex("generators "), "the important one first"
     assert question.command == f"gan-lightning fit --i={best.seed}"
@@ -193,7 +193,7 @@ def test_a_search_for_the_smallest_figure_follows_its_sweep_also_if_it_names_no_
     record = search / "search/sweep.json"
     record.write_text(record.read_text().replace(', "goal": "maximize"', goal))
     least = min(run.final[0].value for run in read_folder(search).runs)
-    assert asked(search)[0].answer.startswith(f"Best of 40 trials: {least:.4g} ")
+    assert asked(search)[0].answer.startswith(f"Best of 40 trials that ran to the end: {least:.4g} ")
     assert "But" not in asked(search)[0].doubt
     record.unlink()
     assert "The figure is the page's choice" in asked(search)[0].made

@@ -8,7 +8,7 @@ import pytest
 from gan_lightning.sweeps import sweep_bar
 from gan_lightning.sweeps.sweep_bar import seconds_left, state_of
 from gan_lightning.sweeps.trials import Trial, trial_lock
-from gan_lightning.system.trial_states import in_words
+from gan_lightning.system.trial_states import in_words, stopped_in_words
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -47,6 +47,9 @@ def test_how_a_sweep_stands_in_words():
     states = ["finished"] * 7 + ["stopped", "running", "running", "failed", "killed", "chosen"]
     assert in_words(states, 15) == "8 of 15, 1 of them stopped early, 2 running, 1 failed, 1 killed"
     assert in_words([], 3) == "0 of 3"
+    assert stopped_in_words(1, "0.5") == "1 further trial stopped early, last at 0.5."
+    assert stopped_in_words(2, None) == "2 further trials stopped early."
+    assert stopped_in_words(0, None) == ""
 
 
 def test_a_trial_that_nobody_holds_does_not_run(tmp_path):
