@@ -20,7 +20,7 @@ from gan_lightning.sweeps.engine import best_trial, engine_of, random_points, ta
 from gan_lightning.sweeps.runner import Runner, all_points, trial_command
 from gan_lightning.sweeps.spec import Point, Sweep, load_sweep
 from gan_lightning.sweeps.study import write_study
-from gan_lightning.sweeps.sweep_bar import SweepBar, state_of
+from gan_lightning.sweeps.sweep_bar import SweepBar
 from gan_lightning.sweeps.trials import Trial, check_trials, claim_folder, read_trials
 from gan_lightning.system.shipped import found_by_name
 from gan_lightning.system.signals import BY_SIGNAL, heard
@@ -208,7 +208,7 @@ def _run(
     for line in runner.without_record() if isinstance(runner, ClusterRunner) else ():
         console.print(line, soft_wrap=True)
     trials, reached = progress.trials(), target_reached(sweep, read_trials(folder))
-    stands = in_words([state_of(trial) for trial in trials], total)
+    stands = in_words([trial.state for trial in trials], total)
     console.print(f"{sweep.name}: {stands}, in {folder}", soft_wrap=True)
     if sweep.method != "grid" and sweep.metric_name:
         _print_best(sweep, trials, console)
@@ -247,7 +247,7 @@ def _outcome(sweep: Sweep, trial: Trial) -> str:
 
 def _table(sweep: Sweep, points: Sequence[Point] | None, trials: Sequence[Trial]) -> Table:
     listed = points if points is not None else [Point(trial.index, trial.parameters) for trial in trials]
-    states = {trial.id: state_of(trial) for trial in trials}
+    states = {trial.id: trial.state for trial in trials}
     total = sweep.run_cap if points is None else len(points)
     table = Table(title=f"{sweep.name}: {in_words([states[trial.id] for trial in trials], total)}")
     for column in ("Index", "Trial", "Parameters", "Status"):
