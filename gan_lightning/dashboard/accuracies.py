@@ -51,22 +51,23 @@ class Accuracies:
         }
         return {name: self.of[key] for name, key in keys.items() if key in self.of}
 
-    def over_controls(self, places: Iterable[int], subject: str, probe: str) -> dict[str, Estimate]:
-        """Return an extractor's accuracy minus each of its controls: the mean over groups, over the seeds of all."""
+    def over_controls(self, places: Iterable[int], subject: str, probe: str) -> dict[str, Estimate | None]:
+        """Return an extractor's accuracy minus each of its controls: the mean over groups, over the seeds of all.
+
+        It is None for a control that was measured, but that has no seed in common with the accuracies.
+        """
         by_control: dict[str, list[dict[int | None, float]]] = {}
         for place in places:
             own = self.values(place, subject, probe)
             for name, control in self.controls(place, subject, probe).items():
                 differences = {seed: own[seed] - control.values[seed] for seed in own if seed in control.values}
-                if differences:
+                if own:
                     by_control.setdefault(name, []).append(differences)
-        found = {}
+        found: dict[str, Estimate | None] = {}
         for name, groups in by_control.items():
             seeds = [seed for seed in groups[0] if all(seed in group for group in groups)]
-            if seeds:
-                found[f"{subject} over {name}"] = estimate(
-                    [sum(group[seed] for group in groups) / len(groups) for seed in seeds]
-                )
+            means = [sum(group[seed] for group in groups) / len(groups) for seed in seeds]
+            found[f"{subject} over {name}"] = estimate(means) if means else None
         return found
 
 

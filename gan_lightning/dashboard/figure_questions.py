@@ -51,7 +51,7 @@ def asked_figure(
     for sweep in sorted({run.sweep for run in comparison.runs if run.sweep}):
         metric = sweeps.get(sweep, {}).get("metric") or {}
         if metric.get("name") in single:
-            return metric["name"], metric.get("goal") != "minimize", True
+            return metric["name"], metric.get("goal", "minimize") == "maximize", True
     for metric, largest in _LARGEST.items():
         own = [name for name, figure in single.items() if figure.metric == metric and not figure.condition]
         if own:

@@ -7,8 +7,7 @@ from html import escape
 
 from gan_lightning.dashboard.run_folders import FoundRuns
 from gan_lightning.dashboard.sentences import Question
-
-_OTHER_STATES = {"running": "running", "failed": "failed", "killed": "killed", "stopped": "stopped early"}
+from gan_lightning.system.trial_states import in_words
 
 
 def answers(questions: Sequence[Question]) -> str:
@@ -55,22 +54,21 @@ def _cell(column: str, text: str) -> str:
 
 
 def status(found: FoundRuns) -> str:
-    """Return the state of the sweeps and of single runs: finished, running, failed, and to come."""
+    """Return the state of the sweeps, in the words of their command, and of single runs."""
     lines = []
     for sweep in dict.fromkeys(trial["sweep"] for trial in found.trials):
         own = [trial for trial in found.trials if trial["sweep"] == sweep]
-        counts = Counter(trial["status"] for trial in own)
+        states = [trial["status"] for trial in own]
         total = (found.sweeps.get(sweep) or {}).get("total") or len(own)
-        done = f"{counts['finished'] + counts['stopped']} of {total} trials"
-        more = [f"{counts[state]} {words}" for state, words in _OTHER_STATES.items() if counts[state]]
-        more += [f"{total - len(own)} to come"] if total > len(own) else []
+        to_come = total - len(own) + states.count("chosen")
+        stands = in_words(states, total) + (f", {to_come} to come" if to_come > 0 else "")
         failed = [trial for trial in own if trial["status"] in ("failed", "killed")]
         errors = "".join(
             f"<li>trial {trial['index']}, {escape(json.dumps(trial['parameters'], ensure_ascii=False))}: "
             f"{escape(str(trial['error'] or trial['status']))}</li>"
             for trial in failed
         )
-        line = f"<b>{escape(sweep)}</b>: {', '.join([done, *more])}"
+        line = f"<b>{escape(sweep)}</b>: {stands}"
         lines.append(f"<details><summary>{line}</summary><ul>{errors}</ul></details>" if errors else f"<p>{line}</p>")
     single = Counter(run.status for run in found.unmeasured if not run.sweep)
     if single:

@@ -65,19 +65,20 @@ class Quantity:
         second = found.values(place, self.second, probe)
         return {seed: first[seed] - second[seed] for seed in first if seed in second}
 
-    def over_controls(self, found: Accuracies, places: Sequence[int], probe: str) -> dict[str, Estimate]:
+    def over_controls(self, found: Accuracies, places: Sequence[int], probe: str) -> dict[str, Estimate | None]:
         """Return by how much its extractors are above their controls, over groups together.
 
         A control that is not beaten on average in one of the groups stands there, too.
         """
-        above: dict[str, Estimate] = {}
+        above: dict[str, Estimate | None] = {}
         for subject in filter(None, (self.first, self.second)):
             above |= found.over_controls(places, subject, probe)
             if len(places) > 1:
                 each = [found.over_controls([place], subject, probe) for place in places]
-                lowest = {name: min((own[name] for own in each if name in own), key=lambda e: e.mean) for name in above
-                          if any(name in own for own in each)}  # fmt: skip
-                above |= {f"{name}, at its lowest,": low for name, low in lowest.items() if low.mean <= 0}
+                for name in list(above):
+                    known = [over for own in each if (over := own.get(name)) is not None]
+                    if known and (low := min(known, key=lambda over: over.mean)).mean <= 0:
+                        above[f"{name}, at its lowest,"] = low
         return above
 
 
@@ -174,7 +175,7 @@ def _slopes(
             made="The slope is each seed's least-squares slope, with Student's 95% interval over the seeds that have "
             f"every setting. {more}In the table, intervals of all rows hold together. {CONTROLS_RULE}",
             rows=rows,
-            beats_controls=not not_above(above),
+            beats_controls=not not_above(above, slope.n),
             protocol=probe,
         )  # fmt: skip
 
@@ -213,7 +214,7 @@ def _differences(comparison: Comparison, found: Accuracies, probe: str, quantity
         made="Differences are paired over seeds; Student's 95% intervals over the seeds hold for all rows together "
         f"(Bonferroni). {CONTROLS_RULE}",
         rows=_difference_rows(comparison, found, probe, quantity, places),
-        beats_controls=not any(map(not_above, above.values())),
+        beats_controls=not any(not_above(above[i], own.n) for i, own in zip(places, estimates, strict=True)),
         protocol=probe,
     )
 
@@ -227,7 +228,7 @@ def _difference_rows(
     for i, own in zip(places, estimates, strict=True):
         above = quantity.over_controls(found, [i], probe)
         decided = verdict(own, above)
-        withheld = "not above its controls" if not_above(above) else decided.reason
+        withheld = "not shown above its controls" if not_above(above, own.n) else decided.reason
         better = {1: f"{quantity.first} is better", -1: f"{quantity.second} is better", 0: withheld}
         is_difference = bool(quantity.second)
         row = settings_of(comparison, i) | {
@@ -265,7 +266,7 @@ def _ranking(comparison: Comparison, found: Accuracies, probe: str) -> Iterable[
     seeds = counted(means[best].n, "seed")
     interval = "" if means[best].low is None else f" {ends(means[best], signed=False)}"
     rest = len(entries) - 1
-    gate = not_above(above)
+    gate = not_above(above, means[best].n)
     doubt = gate or (f"not told apart from {listed([names[i] for i in rivals])}" if rivals else "")
     yield Question(
         title=f"Which features are best? Probe {probe}",

@@ -15,6 +15,7 @@ from gan_lightning.dashboard.run_files import logged_of
 from gan_lightning.errors import DataError
 from gan_lightning.figures import FILE, PLUMBING, Figure, RunFigures, final_figures, read_figures
 from gan_lightning.system.files import SCHEMA_VERSION, read_json
+from gan_lightning.system.trial_states import is_going_on, state_of
 
 TRAINING_EPOCH = "training epoch"
 """The axis of a figure that was measured several times while training."""
@@ -101,7 +102,7 @@ class UnmeasuredRun:
     Attributes:
         folder: The run folder.
         name: Its path below the read folder.
-        status: Of its trial or of itself.
+        status: Of its trial or of itself; `killed` if it never ended and no process holds its folder.
         reason: Why it has no figures.
         seed: Of weights and latents.
         settings: Its sweep's choices, under short names.
@@ -134,7 +135,7 @@ class FoundRuns:
     Attributes:
         runs: Finished fits, by name.
         left_out: Other folders that looked like a run.
-        trials: Records of sweeps' trials, with `sweep` for the folder's name.
+        trials: Records of sweeps' trials, with `sweep` for the folder's name and the present state as `status`.
         unmeasured: Fits without figures; these are among those left out.
         sweeps: Facts on the sweeps by their names: `total` and `metric`, each None if it is not known.
     """
@@ -212,8 +213,11 @@ def _read_run(folder: Path, name: str, trial: Mapping[str, Any]) -> Run:
     _check_version(about, "run.json")
     if about.get("stage", "fit") not in ("fit", "measure"):  # measured networks have folders, too
         raise _UnusableError(f"it is no training but a run of `{about['stage']}`")
+    if trial.get("status") == "stopped":
+        raise _UnusableError("its sweep stopped it early")
     if (status := about.get("status")) != "finished":
-        reasons = {"running": "it is still running, or was killed", "failed": f"it failed: {about.get('error')}"}
+        now = "it is still running" if is_going_on(folder) else "it was killed"
+        reasons = {"running": now, "failed": f"it failed: {about.get('error')}"}
         raise _UnusableError(reasons.get(str(status), f"it did not finish: {status}, {about.get('error')}"))
     if not (folder / FILE).is_file():
         raise _UnusableError(f"there is no {FILE}: nothing was measured")
@@ -257,6 +261,7 @@ def _unmeasured(folder: Path, name: str, trial: Mapping[str, Any], reason: str) 
     settings = {short_name(key): value for key, value in _flat(trial.get("parameters", {}))}
     seed = about.get("seed")
     status = "stopped" if trial.get("status") == "stopped" else str(about.get("status"))
+    status = "killed" if status == "running" and not is_going_on(folder) else status
     command = about.get("command")
     yield UnmeasuredRun(
         folder, name, status, reason, seed if isinstance(seed, int) else None,
@@ -363,6 +368,7 @@ def _read_trials(
             _check_version(trial, "trial.json")
             kinds = {"id": str, "index": int, "parameters": dict, "status": str}
             known = {name: _typed(trial, name, kind) for name, kind in kinds.items()}
+            known["status"] = state_of(known["status"], trial.get("attempts", 0), folder)
             alone = names[sweeps[folder].name] == 1
             sweep = sweeps[folder].name if alone else folder.relative_to(root).parent.as_posix()
             yield folder, {"sweep": sweep, **known, "error": trial["error"], "seconds": trial["seconds"],

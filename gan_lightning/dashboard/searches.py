@@ -14,6 +14,7 @@ from gan_lightning.dashboard.run_files import logged_of, pasted
 from gan_lightning.dashboard.run_folders import UnmeasuredRun
 from gan_lightning.dashboard.sentences import Question, counted
 from gan_lightning.dashboard.statistics import best_trial, not_above, pooled_errors, share_error
+from gan_lightning.system.trial_states import stopped_in_words
 
 _MADE = (
     "The interval holds for all trials together (Bonferroni), so also for the chosen one; the candidates are Gupta's "
@@ -73,7 +74,8 @@ def search_question(
     return [
         Question(
             title=f"Search for the {'largest' if largest else 'smallest'} {name}",
-            answer=f"Best of {counted(len(trials), 'trial')}: {best.estimate.mean:.4g}{interval} with {settings}. "
+            answer=f"Best of {counted(len(trials), 'trial')} that ran to the end: {best.estimate.mean:.4g}{interval} "
+            f"with {settings}. "
             + _stopped(name, largest, comparison, unmeasured)
             + (f"What mattered: {shares}" if shares else "Too few trials to say what mattered"),
             verdict="",
@@ -92,10 +94,8 @@ def _stopped(name: str, largest: bool, comparison: Comparison, unmeasured: Seque
     sweeps = {run.sweep for run in comparison.runs}
     stopped = [run for run in unmeasured if run.status == "stopped" and run.sweep in sweeps]
     last = [points[-1][1] for run in stopped if (points := logged_of(run.folder).get(name))]
-    if not stopped:
-        return ""
-    best = f", the best of them last at {(max if largest else min)(last):.4g}" if last else ""
-    return f"{counted(len(stopped), 'further trial')} stopped early{best}. "
+    said = stopped_in_words(len(stopped), f"{(max if largest else min)(last):.4g}" if last else None)
+    return f"{said} " if said else ""
 
 
 def _short(value: Any) -> str:
@@ -133,4 +133,5 @@ def _errors(
 def _below(figures: Sequence[GroupFigure], winner: GroupFigure) -> str:
     """Return which control the best trial is not above, in words; empty for none."""
     found = Accuracies.among(figures)
-    return not_above(found.over_controls([winner.place], winner.figure.subject, winner.figure.protocol))
+    above = found.over_controls([winner.place], winner.figure.subject, winner.figure.protocol)
+    return not_above(above, winner.estimate.n)

@@ -10,7 +10,7 @@ from gan_lightning.figures import CHANCE
 
 CONTROLS_RULE = (
     f"A verdict needs accuracies above {RANDOM_WEIGHTS}, {RAW_PIXELS} and {CHANCE}, as far as these were measured, "
-    "each by a 95% interval, and an interval without 0."
+    "each by a 95% interval over common seeds, and an interval without 0."
 )
 
 

@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 from gan_lightning.dashboard.run_folders import folders_of
 from gan_lightning.errors import SettingError, UserError
 from gan_lightning.figures import FILE
+from gan_lightning.system.locks import is_locked
+from gan_lightning.system.trial_states import RUN_LOCK, TRIAL_LOCK
 
 HOST = "127.0.0.1"
 _REST = 10
@@ -36,13 +38,16 @@ class Pages:
         self._page, self._version, self._until = "", "", 0.0
 
     def version(self) -> str:
-        """Return the version mark: the last page's while it rests, else of the times and sizes of the source files."""
+        """Return the version mark: the last page's while it rests, else of the source files' times, sizes and locks."""
         if time.monotonic() < self._until:
             return self._version
         runs, trials = folders_of(self.runs)
         files = [run / name for run in runs for name in ("run.json", FILE, "metrics.csv")]
         files += [trial / "trial.json" for trial in trials]
-        state = [(str(path), *_time_and_size(path)) for path in files]
+        state: list[tuple[str, int, int]] = [(str(path), *_time_and_size(path)) for path in files]
+        held = [run / RUN_LOCK for run in runs] + [trial / TRIAL_LOCK for trial in trials]
+        # A killed process leaves its files as they are.
+        state += [(str(path), int(is_locked(path)), 0) for path in held]
         return hashlib.sha256(str(sorted(state)).encode()).hexdigest()[:16]
 
     def page(self) -> str:

@@ -146,7 +146,7 @@ class Verdict:
     reason: str = ""
 
 
-def verdict(difference: Estimate, over_controls: Mapping[str, Estimate]) -> Verdict:
+def verdict(difference: Estimate, over_controls: Mapping[str, Estimate | None]) -> Verdict:
     """Return whether a difference or a slope has a direction.
 
     A verdict needs figures that say something: each must be above each of its controls, by a 95% interval without 0, or
@@ -154,9 +154,9 @@ def verdict(difference: Estimate, over_controls: Mapping[str, Estimate]) -> Verd
 
     Args:
         difference: With an interval that holds together with those of the other rows.
-        over_controls: Figure minus control, under names for people: `discriminator over random weights`.
+        over_controls: As in `not_above`.
     """
-    if reason := not_above(over_controls):
+    if reason := not_above(over_controls, difference.n):
         return Verdict(0, reason)
     if difference.n == 1:
         return Verdict(0, "one seed decides nothing")
@@ -167,15 +167,21 @@ def verdict(difference: Estimate, over_controls: Mapping[str, Estimate]) -> Verd
     return Verdict(1 if difference.mean > 0 else -1)
 
 
-def not_above(over_controls: Mapping[str, Estimate]) -> str:
+def not_above(over_controls: Mapping[str, Estimate | None], seeds: int) -> str:
     """Return the first figure that is not shown to be above its control, in words; empty if all are.
 
     Args:
-        over_controls: Figure minus control, under names for people.
+        over_controls: Figure minus control, under names for people: `discriminator over random weights`. None if the
+            control was measured for other seeds alone.
+        seeds: Number of the figure's seeds. For one of several, a control shows nothing.
     """
     for name, above in over_controls.items():
+        if above is None:
+            return f"{name} is not known: the control was measured, but the figures have no seed in common with it"
         if above.mean <= 0 or (above.low is not None and above.low <= 0):
             return f"{name} is {above.mean:+.4f}{_ends(above)}, so these figures say nothing"
+        if above.n == 1 < seeds:
+            return f"{name} is known for one of {seeds} seeds alone, which shows nothing"
     return ""
 
 

@@ -11,9 +11,9 @@ import yaml
 
 from gan_lightning.errors import SettingError
 from gan_lightning.runs.checkpoint_files import Checkpoint, read_checkpoint
-from gan_lightning.runs.run_folder import is_going_on
 from gan_lightning.runs.wandb_run import RUN
 from gan_lightning.system.sweep_trial import runs_to_go_on
+from gan_lightning.system.trial_states import is_going_on
 
 logger = logging.getLogger(__name__)
 

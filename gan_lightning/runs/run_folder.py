@@ -30,14 +30,12 @@ from gan_lightning.runs.loggers import begin, log_earlier_rows, log_hp_metric, l
 from gan_lightning.runs.metrics_file import MetricsFile, first_rows, pending_rows
 from gan_lightning.runs.wandb_run import RUN, describe_to_wandb
 from gan_lightning.system.files import SCHEMA_VERSION, remove_abandoned, whole_file, write_json, write_text
-from gan_lightning.system.locks import is_locked, lock
+from gan_lightning.system.locks import lock
 from gan_lightning.system.seeds import run_seed
 from gan_lightning.system.terminal import show
+from gan_lightning.system.trial_states import RUN_LOCK, is_going_on
 
 logger = logging.getLogger(__name__)
-
-LOCK = ".running"
-"""A file that the process of a run holds locked; every end of the process ends the lock."""
 
 _PACKAGES = ("gan-lightning", "torch", "lightning", "torchvision", "torchmetrics", "numpy", "scikit-learn", "wandb")
 
@@ -294,7 +292,7 @@ class RunFolder(Callback):
     def _unlock(self) -> None:
         if self._lock is not None and self.path is not None:
             os.close(self._lock)
-            (self.path / LOCK).unlink(missing_ok=True)
+            (self.path / RUN_LOCK).unlink(missing_ok=True)
             self._lock = None
 
 
@@ -316,20 +314,15 @@ def _version(package: str) -> str:
 def _locked(folder: Path) -> int | None:
     """Lock a run's folder; return the lock, or None if the file system knows no locks."""
     try:
-        return lock(folder / LOCK)  # waits for a process that tests the lock
+        return lock(folder / RUN_LOCK)  # waits for a process that tests the lock
     except OSError as error:
         logger.warning("'%s' cannot be locked (%s): --ckpt_path=last will not see that it goes on.", folder, error)
         return None
 
 
-def is_going_on(folder: Path) -> bool:
-    """Return whether the process of the run in this folder still runs."""
-    return is_locked(folder / LOCK)
-
-
 def tidy_up_after_killed_runs(folder: Path) -> None:
     """Remove the half-written files of killed runs below a folder."""
-    for killed in (mark.parent for mark in folder.glob(f"*/{LOCK}")):  # a run that ends by itself removes this file
+    for killed in (mark.parent for mark in folder.glob(f"*/{RUN_LOCK}")):  # a run that ends by itself removes this file
         if not is_going_on(killed):
             for written in (killed, *(each for each in killed.iterdir() if each.is_dir())):
                 remove_abandoned(written)

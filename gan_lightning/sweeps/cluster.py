@@ -20,7 +20,6 @@ from gan_lightning.errors import SettingError
 from gan_lightning.sweeps.distributions import did_you_mean
 from gan_lightning.sweeps.runner import OnEvent
 from gan_lightning.sweeps.spec import Point, Sweep
-from gan_lightning.sweeps.sweep_bar import state_of
 from gan_lightning.sweeps.trials import Trial, read_trials
 from gan_lightning.system.trial_states import ENDED
 
@@ -264,7 +263,7 @@ class ClusterRunner:
         if trial is None:
             return True
         done = trial.status in ENDED or (trial.status == "failed" and not self.retry_failed)
-        return not done and state_of(trial) != "running"
+        return not done and trial.state != "running"
 
     def _command(self, *options: str) -> list[str]:
         if self.retry_failed:

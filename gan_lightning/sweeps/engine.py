@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from gan_lightning.sweeps.spec import Point, Sweep
 from gan_lightning.sweeps.study import optuna_package, study_of, suggestion
-from gan_lightning.sweeps.trials import Trial
+from gan_lightning.sweeps.trials import Status, Trial
 from gan_lightning.system.trial_states import ENDED
 
 STARTUP = 10
@@ -85,9 +85,15 @@ def target_reached(sweep: Sweep, trials: Sequence[Trial]) -> Trial | None:
     return next((trial for trial in trials if best[trial.id] >= sign * target), None)
 
 
-def best_trial(sweep: Sweep, trials: Sequence[Trial]) -> tuple[Trial, float] | None:
-    """Return the ended trial with the best last value of the metric, and that value; None without one."""
-    histories = [(trial, trial.metric_history(sweep.metric_name or "")) for trial in trials if trial.status in ENDED]
+def best_trial(sweep: Sweep, trials: Sequence[Trial], status: Status = "finished") -> tuple[Trial, float] | None:
+    """Return the trial with the best last value of the metric, and that value; None without one.
+
+    Args:
+        sweep: Of the trials.
+        trials: Those to compare.
+        status: Of the trials that count. The best of a search is one that ran to its end: `finished`.
+    """
+    histories = [(each, each.metric_history(sweep.metric_name or "")) for each in trials if each.status == status]
     results = [(trial, history[-1]) for trial, history in histories if history]
     sign = 1.0 if sweep.goal == "maximize" else -1.0
     return max(results, key=lambda result: sign * result[1], default=None)

@@ -152,7 +152,8 @@ class Sweep:
                 f"to the folder in which the sweep is started. {similar_names(missing[0], 'configs')}"
             )
         contents = {name: _digest(path.read_text(encoding="utf-8")) for name, path in files.items()}
-        search = {"method": self.method, "metric": dict(self.metric or {}), "parameters": self.parameters}
+        metric = {**self.metric, "goal": self.goal} if self.metric else {}
+        search = {"method": self.method, "metric": metric, "parameters": self.parameters}
         return {"command": words, "configs": contents, **search}
 
 

@@ -9,19 +9,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from gan_lightning.sweeps.trials import LOCK, Trial, read_trials
-from gan_lightning.system.locks import is_locked
+from gan_lightning.sweeps.trials import Trial, read_trials
 from gan_lightning.system.trial_states import ENDED, in_words
 
 LOOK_SECONDS = 2.0
 """Seconds between two looks at the trials, those of other machines included."""
-
-
-def state_of(trial: Trial) -> str:
-    """Return a trial's state; one that a killed runner has left as running is `killed`, and a chosen one `chosen`."""
-    if trial.status != "running":
-        return trial.status
-    return "running" if is_locked(trial.folder / LOCK) else "killed" if trial.attempts else "chosen"
 
 
 def seconds_left(trials: Sequence[Trial], total: int, workers: int, now: datetime) -> float | None:
@@ -39,7 +31,7 @@ def seconds_left(trials: Sequence[Trial], total: int, workers: int, now: datetim
     if not taken:
         return None
     mean = sum(taken) / len(taken)
-    begun = [trial.started for trial in trials if state_of(trial) == "running" and trial.started]
+    begun = [trial.started for trial in trials if trial.state == "running" and trial.started]
     passed = [(now - datetime.fromisoformat(started)).total_seconds() for started in begun]
     ends = [max(mean - seconds, 0.0) for seconds in passed]
     ends += [0.0] * (workers - len(ends))
@@ -89,7 +81,7 @@ class SweepBar:
         self.bars.update(
             self._bar,
             completed=sum(trial.status in ENDED for trial in trials),
-            stands=in_words([state_of(trial) for trial in trials], self.total),
+            stands=in_words([trial.state for trial in trials], self.total),
             left="" if left is None else f"{timedelta(seconds=round(left))} left",
         )
 

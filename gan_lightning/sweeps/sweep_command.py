@@ -20,12 +20,12 @@ from gan_lightning.sweeps.engine import best_trial, engine_of, random_points, ta
 from gan_lightning.sweeps.runner import Runner, all_points, trial_command
 from gan_lightning.sweeps.spec import Point, Sweep, load_sweep
 from gan_lightning.sweeps.study import write_study
-from gan_lightning.sweeps.sweep_bar import SweepBar, state_of
+from gan_lightning.sweeps.sweep_bar import SweepBar
 from gan_lightning.sweeps.trials import Trial, check_trials, claim_folder, read_trials
 from gan_lightning.system.shipped import found_by_name
 from gan_lightning.system.signals import BY_SIGNAL, heard
 from gan_lightning.system.terminal import console as plain_console
-from gan_lightning.system.trial_states import ENDED, in_words
+from gan_lightning.system.trial_states import ENDED, in_words, stopped_in_words
 
 SOME_UNFINISHED = 1
 
@@ -208,17 +208,29 @@ def _run(
     for line in runner.without_record() if isinstance(runner, ClusterRunner) else ():
         console.print(line, soft_wrap=True)
     trials, reached = progress.trials(), target_reached(sweep, read_trials(folder))
-    stands = in_words([state_of(trial) for trial in trials], total)
+    stands = in_words([trial.state for trial in trials], total)
     console.print(f"{sweep.name}: {stands}, in {folder}", soft_wrap=True)
-    if sweep.method != "grid" and (best := best_trial(sweep, trials)):
-        trial, value = best
-        label = Point(trial.index, trial.parameters).label
-        console.print(f"Best: trial {trial.index}, {sweep.metric_name} {value:.4f}: {label}", soft_wrap=True)
+    if sweep.method != "grid" and sweep.metric_name:
+        _print_best(sweep, trials, console)
     if reached:
         console.print(f"The target was reached by trial {reached.index}: no further one was begun.")
     # A Bayesian search may find no further point.
     complete = points is None or reached or len(trials) == len(points)
     return 0 if complete and all(trial.status in ENDED for trial in trials) else SOME_UNFINISHED
+
+
+def _print_best(sweep: Sweep, trials: Sequence[Trial], console: Console) -> None:
+    """Print the best of the trials that ran to their end, and the best last value of those that were stopped early."""
+    if best := best_trial(sweep, trials):
+        trial, value = best
+        count = sum(each.status == "finished" for each in trials)
+        label = Point(trial.index, trial.parameters).label
+        of = f"Best of {count} trial{'' if count == 1 else 's'} that ran to the end"
+        console.print(f"{of}: trial {trial.index}, {sweep.metric_name} {value:.4f}: {label}", soft_wrap=True)
+    early = best_trial(sweep, trials, "stopped")
+    number = sum(each.status == "stopped" for each in trials)
+    if said := stopped_in_words(number, f"{early[1]:.4f}" if early else None):
+        console.print(said)
 
 
 def _unfinished(points: Sequence[Point], trials: Sequence[Trial]) -> bool:
@@ -235,7 +247,7 @@ def _outcome(sweep: Sweep, trial: Trial) -> str:
 
 def _table(sweep: Sweep, points: Sequence[Point] | None, trials: Sequence[Trial]) -> Table:
     listed = points if points is not None else [Point(trial.index, trial.parameters) for trial in trials]
-    states = {trial.id: state_of(trial) for trial in trials}
+    states = {trial.id: trial.state for trial in trials}
     total = sweep.run_cap if points is None else len(points)
     table = Table(title=f"{sweep.name}: {in_words([states[trial.id] for trial in trials], total)}")
     for column in ("Index", "Trial", "Parameters", "Status"):

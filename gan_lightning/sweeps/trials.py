@@ -20,9 +20,10 @@ from gan_lightning.errors import SettingError
 from gan_lightning.sweeps.spec import Point, Sweep, with_environment
 from gan_lightning.system.files import SCHEMA_VERSION, write_json
 from gan_lightning.system.locks import lock
+from gan_lightning.system.trial_states import TRIAL_LOCK, state_of
 
 Status = Literal["running", "finished", "stopped", "failed", "killed"]
-RECORD, SWEEP_RECORD, LOCK = "trial.json", "sweep.json", ".lock"
+RECORD, SWEEP_RECORD = "trial.json", "sweep.json"
 _LOOKS, _LOOK_SECONDS = 2, 0.02
 """Tries to lock a trial again: somebody who asks whether it is locked holds its lock for a moment."""
 
@@ -61,6 +62,11 @@ class Trial:
     run_folder: str | None = None
     earlier_runs: list[str] = field(default_factory=list)
     abandoned_runs: list[str] = field(default_factory=list)
+
+    @property
+    def state(self) -> str:
+        """Its state: the status, or `killed` or `chosen` if that is "running" and no process holds the trial."""
+        return state_of(self.status, self.attempts, self.folder)
 
     def write(self) -> None:
         """Write the record, whole or not at all."""
@@ -284,11 +290,11 @@ def sweep_lock(folder: Path) -> Iterator[None]:
 def _locked(folder: Path, *, waits: bool) -> Iterator[int | None]:
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        descriptor = lock(folder / LOCK, waits=waits)
+        descriptor = lock(folder / TRIAL_LOCK, waits=waits)
         for _ in range(_LOOKS):
             if descriptor is None:
                 time.sleep(_LOOK_SECONDS)
-                descriptor = lock(folder / LOCK, waits=waits)
+                descriptor = lock(folder / TRIAL_LOCK, waits=waits)
     except OSError as error:
         raise SettingError(
             f"trials must be on a file system with locks, got '{folder}': {error.strerror or error}. Choose another "

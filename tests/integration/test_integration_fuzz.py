@@ -210,7 +210,8 @@ def fault(run: str, key: str, value: str, how: str, said: str) -> str | None:
     is_path = f"'{value}" in said  # errors about files name these
     group = key.partition(".")[0]
     # To set one of its settings switches a measurement on, whose others may not fit so few images.
-    of_group = group in GROUPS and re.search(rf"\b{group}\b", said.rpartition("error:")[2]) is not None
+    named = rf"\b({group}|{group.partition('_')[0]})\b"  # VOC's measurements share `voc.root`
+    of_group = group in GROUPS and re.search(named, said.rpartition("error:")[2]) is not None
     if trained or (how == "refused" and "Traceback" not in said and (is_named(key, said) or is_path or of_group)):
         return None
     return f"{run}: --{key}={value}: {how}: {said.strip().splitlines()[-1] if said.strip() else ''}"

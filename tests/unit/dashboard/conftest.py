@@ -3,6 +3,8 @@
 import json
 import math
 import random
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,8 @@ from PIL import Image
 
 from gan_lightning.figures import Figure, RunFigures, Section, write_figures
 from gan_lightning.system.files import SCHEMA_VERSION
+from gan_lightning.system.locks import locked
+from gan_lightning.system.trial_states import RUN_LOCK, TRIAL_LOCK
 
 
 def transfer_accuracy(extractor: str, value: float, probe: str = "paper", **more) -> Figure:
@@ -129,7 +133,7 @@ def written_trial(folder: Path, **more: object) -> None:
     """Write the record of a sweep's trial."""
     folder.mkdir(parents=True, exist_ok=True)
     record = {"schema_version": SCHEMA_VERSION, "id": folder.name, "index": 0, "parameters": {}, "status": "running",
-              "error": None, "seconds": None}  # fmt: skip
+              "error": None, "seconds": None, "attempts": 1}  # fmt: skip
     (folder / "trial.json").write_text(json.dumps(record | more))
 
 
@@ -233,7 +237,27 @@ def shared_layers(tmp_path_factory):
 @pytest.fixture(scope="session")
 def running_sweep(tmp_path_factory):
     """Return the folder of a sweep of 15 trials: 11 finished, one failed, three run; no test may change it."""
-    return written_ablation(tmp_path_factory.mktemp("running"), seeds=3, done=11)
+    root = written_ablation(tmp_path_factory.mktemp("running"), seeds=3, done=11)
+    with held(root):
+        yield root
+
+
+@contextmanager
+def held(root: Path) -> Iterator[None]:
+    """Hold the locks of the trials below a folder that run, and of their runs, as their processes do."""
+    with ExitStack() as stack:
+        for path in root.glob("*/*/trial.json"):
+            record = json.loads(path.read_text())
+            if record["status"] == "running" and record["attempts"]:
+                for lock in (path.parent / TRIAL_LOCK, path.parent / "run" / RUN_LOCK):
+                    stack.enter_context(locked(lock))
+        yield
+
+
+@pytest.fixture
+def hold():
+    """Return the context manager that holds the locks of running trials, as their processes do."""
+    return held
 
 
 @pytest.fixture

@@ -319,14 +319,14 @@ def test_everything_important_can_be_read_without_scripts(open_folder, shared_la
 
 
 @pytest.mark.slow
-def test_an_open_page_follows_a_running_sweep_and_keeps_its_state(browser, tmp_path, running_sweep, write_run):
+def test_an_open_page_follows_a_running_sweep_and_keeps_its_state(browser, tmp_path, running_sweep, hold):
     root = tmp_path / "runs"
     shutil.copytree(running_sweep, root)
 
     def make_page(version: str) -> str:
         return build_page(read_folder(root), "Ablation", root, None, 0.2, version)
 
-    with make_server(Pages(root, make_page), 0) as server:
+    with hold(root), make_server(Pages(root, make_page), 0) as server:
         thread = Thread(target=server.serve_forever, daemon=True)
         thread.start()
         context = browser.new_context()

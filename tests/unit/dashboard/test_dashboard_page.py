@@ -82,13 +82,33 @@ def test_charts_have_one_metric_and_probe_and_no_more_figures_than_colours():
 
 def test_the_state_of_a_sweep_stands_at_the_top_with_the_errors_of_failed_trials(running_sweep):
     words = words_of(page_of(running_sweep))
-    assert re.search(r"shared\s*: 11 of 15 trials, 3 running, 1 failed", words)
+    assert re.search(r"shared\s*: 11 of 15, 3 running, 1 failed", words)
     assert words.index("11 of 15") < words.index("with each layer")
     assert "train/generator_loss is NaN" in words
     data = data_of(page_of(running_sweep))
     running = [i for i, run in enumerate(data["runs"]) if run["status"] == "running"]
     assert len(running) == 3
     assert {curve[1] for curve in data["curves"]} >= set(running), "their curves are drawn"
+
+
+def test_trials_and_runs_that_nobody_runs_are_killed_and_points_without_a_start_are_to_come(
+    tmp_path, write_trial, open_run, hold
+):
+    for i in range(2):
+        write_trial(tmp_path / f"digits/a{i}", index=i, parameters={"k": f"value {i}"})
+        open_run(tmp_path / f"digits/a{i}/run", "running", i)
+    write_trial(tmp_path / "digits/chosen", attempts=0)
+    (tmp_path / "digits/sweep.json").write_text(json.dumps({"schema_version": 1, "total": 9}))
+    open_run(tmp_path / "alone", "running", 0)
+    with hold(tmp_path):
+        page = page_of(tmp_path)
+    assert re.search(r"digits\s*: 0 of 9, 2 running, 7 to come", words_of(page))
+    assert "Single runs without figures: 1 killed" in words_of(page)
+    assert [run["status"] for run in data_of(page)["runs"]] == ["killed", "running", "running"]
+    page = page_of(tmp_path)
+    assert re.search(r"digits\s*: 0 of 9, 2 killed, 7 to come", words_of(page))
+    assert re.search(r'trial 1, {"k": "value 1"}: killed', words_of(page)), "it is among the failures"
+    assert [run["status"] for run in data_of(page)["runs"]] == ["killed"] * 3
 
 
 def test_runs_without_accuracies_or_without_figures_have_a_page(tmp_path, write_run, open_run):

@@ -79,6 +79,30 @@ def test_a_figure_below_a_control_at_one_setting_withholds_the_slopes_verdict(tm
 
 
 @pytest.mark.parametrize(
+    ("seed", "doubt"),
+    [
+        (0, "classifier over raw pixels is known for one of 3 seeds alone, which shows nothing"),
+        (9, "classifier over raw pixels is not known: the control was measured, but the figures have no seed in common "
+            "with it"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("settings", [1, 2])
+def test_a_control_of_one_seed_or_of_other_seeds_withholds_the_verdict(
+    tmp_path, write_run, accuracy, settings, seed, doubt
+):
+    for own in range(3):
+        for k in range(settings):
+            value = {"discriminator": 0.8, "classifier": 0.85 + 0.001 * own * (k + 1)}
+            control = [accuracy("pixels", 0.1, weights="none")] if own == seed else []
+            write_run(tmp_path, f"{own}-{k}", value, seed=own, k=k, measured=control, sections={"transfer": {}})
+    for k in range(settings if seed == 9 else 0):
+        write_run(tmp_path, f"other-{k}", {}, seed=seed, k=k, sections={"transfer": {}},
+                  measured=[accuracy("pixels", 0.1, weights="none")])  # fmt: skip
+    (question,) = asked(tmp_path)
+    assert (question.verdict, question.doubt, question.beats_controls) == ("", doubt, False)
+
+
+@pytest.mark.parametrize(
     ("seeds", "spread", "sentence", "verdict", "doubt"),
     [
         (1, 0.0, "classifier - discriminator is +5.00 points (no interval); 1 seed", "", "one seed decides nothing"),
@@ -135,7 +159,7 @@ def test_a_search_names_its_best_trial_what_mattered_and_how_sure_that_is(search
     runs = read_folder(search).runs
     best = max(runs, key=lambda run: run.final[0].value)
     value, weight = best.final[0].value, best.settings["class_weight"]
-    assert question.answer.startswith(f"Best of 40 trials: {value:.4g} [")
+    assert question.answer.startswith(f"Best of 40 trials that ran to the end: {value:.4g} [")
     assert f"class_weight = {weight:.4g}, generators = {best.settings['generators']}" in question.answer
     assert question.answer.index("class_weight ", 90) < question.answer.rindex("generators "), "the important one first"
     assert question.command == f"gan-lightning fit --i={best.seed}"
@@ -163,12 +187,13 @@ def test_trials_that_were_stopped_early_are_said_with_their_last_value(search, m
     assert "2 further trials stopped early, the best of them last at 0.75. " in asked(search)[0].answer
 
 
-def test_a_search_for_the_smallest_figure_follows_its_sweep(search, monkeypatch):
+@pytest.mark.parametrize("goal", [', "goal": "minimize"', ""])
+def test_a_search_for_the_smallest_figure_follows_its_sweep_also_if_it_names_no_goal(search, monkeypatch, goal):
     monkeypatch.setitem(sys.modules, "optuna", None)
     record = search / "search/sweep.json"
-    record.write_text(record.read_text().replace("maximize", "minimize"))
+    record.write_text(record.read_text().replace(', "goal": "maximize"', goal))
     least = min(run.final[0].value for run in read_folder(search).runs)
-    assert asked(search)[0].answer.startswith(f"Best of 40 trials: {least:.4g} ")
+    assert asked(search)[0].answer.startswith(f"Best of 40 trials that ran to the end: {least:.4g} ")
     assert "But" not in asked(search)[0].doubt
     record.unlink()
     assert "The figure is the page's choice" in asked(search)[0].made

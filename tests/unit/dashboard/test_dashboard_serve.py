@@ -12,6 +12,8 @@ import pytest
 from gan_lightning.dashboard import dashboard_command as command
 from gan_lightning.dashboard.serve import Pages, make_server
 from gan_lightning.errors import SettingError
+from gan_lightning.system.locks import locked
+from gan_lightning.system.trial_states import RUN_LOCK
 
 
 @pytest.fixture
@@ -66,6 +68,13 @@ def test_what_a_running_run_logs_is_news(served, ablation):
     assert now != before
     shutil.rmtree(ablation / "0/seed0")
     assert get("/version") != now
+
+
+def test_the_kill_of_a_run_is_news(served, ablation):
+    get, _ = served
+    with locked(ablation / "0/seed0" / RUN_LOCK):
+        before = get("/version")
+    assert get("/version") != before
 
 
 def test_a_page_that_took_long_rests_before_it_is_made_again(ablation, write_run, monkeypatch):

@@ -176,6 +176,9 @@ ABOVE, CLEAR = Estimate(0.1, 0.05, 0.15, 3), Estimate(0.02, 0.01, 0.03, 3)
         (Estimate(0.02, None, None, 1), {}, 0, "one seed decides nothing"),
         (Estimate(0.02, None, None, 3), {}, 0, "the same in all of 3 seeds"),
         (CLEAR, {"D over chance": ABOVE, "D over pixels": Estimate(-0.4, None, None, 1)}, 0, "D over pixels is -0.4"),
+        (CLEAR, {"D over pixels": Estimate(0.4, None, None, 3)}, 1, ""),
+        (CLEAR, {"D over pixels": Estimate(0.4, None, None, 1)}, 0, "D over pixels is known for one of 3 seeds alone"),
+        (CLEAR, {"D over pixels": None}, 0, "D over pixels is not known: the control was measured, but the figures"),
         (
             CLEAR,
             {"C over pixels": Estimate(0.1, -0.05, 0.25, 3)},

@@ -11,8 +11,9 @@ import yaml
 
 from gan_lightning.errors import SettingError
 from gan_lightning.runs.last_run import last_checkpoint
-from gan_lightning.runs.run_folder import LOCK, _locked, is_going_on
+from gan_lightning.runs.run_folder import _locked
 from gan_lightning.system.sweep_trial import RUNS_TO_GO_ON
+from gan_lightning.system.trial_states import RUN_LOCK, is_going_on
 
 SETTINGS = {"model": {"class_path": "MGAN", "init_args": {"base_width": 4}}, "seed_everything": 0, "ckpt_path": None}
 CONFIG = yaml.safe_dump(SETTINGS)
@@ -102,11 +103,11 @@ def test_a_run_that_is_still_going_on_is_left_alone(tmp_path, run):
     folder = run("a", "epoch-0001.ckpt")
     lock = _locked(folder)
     assert is_going_on(folder)
-    looking = os.open(folder / LOCK, os.O_RDWR)
+    looking = os.open(folder / RUN_LOCK, os.O_RDWR)
     with pytest.raises(SettingError, match=r"must not be last while a run with the same settings is still going on: "):
         last_checkpoint(tmp_path, CONFIG)
     os.close(lock)
-    assert (folder / LOCK).exists(), "as after a kill"
+    assert (folder / RUN_LOCK).exists(), "as after a kill"
     fcntl.flock(looking, fcntl.LOCK_SH)  # as another process that looks for the last one, too
     assert not is_going_on(folder)
     assert last_checkpoint(tmp_path, CONFIG)

@@ -249,6 +249,11 @@ def test_a_variable_of_the_environment_is_part_of_what_trials_share(sweep_file, 
     assert str(config) in prints[0]["configs"]
 
 
+def test_the_record_of_a_sweep_states_the_goal_also_if_the_file_does_not(sweep_file):
+    for metric, noted in (({"name": "x"}, {"name": "x", "goal": "minimize"}), (None, {})):
+        assert load_sweep(sweep_file(metric=metric)).fingerprint()["metric"] == noted
+
+
 SEARCH = {"method": "bayes", "run_cap": 3, "metric": {"name": "x", "goal": "maximize"}}
 
 

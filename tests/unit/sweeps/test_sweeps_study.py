@@ -1,5 +1,6 @@
 """Searches by Optuna: the study that the trials' folders make, and runners that are killed at random moments."""
 
+import io
 import json
 import multiprocessing
 import os
@@ -11,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from gan_lightning.errors import SettingError
 from gan_lightning.sweeps import engine, runner, sweep_command
@@ -226,7 +228,7 @@ def test_the_command_says_how_a_search_stands_names_its_best_trial_and_writes_it
     said = capsys.readouterr().out
     best = max(read_trials(tmp_path / "s"), key=lambda trial: score(trial.parameters))
     assert f"s: 3 of 3, in {tmp_path}/s\n" in said
-    assert f"Best: trial {best.index}, score {score(best.parameters):.4f}: x=" in said
+    assert f"Best of 3 trials that ran to the end: trial {best.index}, score {score(best.parameters):.4f}: x=" in said
     record = json.loads((tmp_path / "s/sweep.json").read_text())
     assert (record["total"], record["engine"]) == (3, engine.engine_of(search(3)))
     assert sweep_command.main([*folder, f"--study={tmp_path}/out.db"]) == 0
@@ -262,6 +264,18 @@ def test_states_of_trials_are_optunas_and_a_stopped_one_keeps_its_last_value(mon
     assert found == [("COMPLETE", 2.0), ("COMPLETE", 2.0), ("FAIL", None), ("RUNNING", None), ("RUNNING", None)]
     assert made.get_trials()[1].intermediate_values == {1: 1.0, 2: 3.0, 3: 2.0}
     assert made.get_trials()[1].user_attrs["status"] == "stopped"
+
+
+def test_the_best_trial_ran_to_the_end_and_the_best_of_the_stopped_ones_is_said_beside_it(monkeypatch):
+    monkeypatch.setattr(Trial, "metric_history", lambda self, name: [float(self.index)])
+    trials = [trial(1, x=1), trial(2, x=2), trial(8, "stopped", x=8), trial(9, "stopped", x=9), trial(10, "failed")]
+    said = io.StringIO()
+    sweep_command._print_best(search(5), trials, Console(file=said))
+    assert said.getvalue().splitlines() == [
+        "Best of 2 trials that ran to the end: trial 2, score 2.0000: x=2",
+        "2 further trials stopped early, the best of them last at 9.0000.",
+    ]
+    assert engine.best_trial(search(5), trials[2:]) is None
 
 
 def test_without_optuna_the_message_says_how_to_install_it(monkeypatch):

@@ -5,17 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from gan_lightning.sweeps import sweep_bar
-from gan_lightning.sweeps.sweep_bar import seconds_left, state_of
+from gan_lightning.sweeps.sweep_bar import seconds_left
 from gan_lightning.sweeps.trials import Trial, trial_lock
-from gan_lightning.system.trial_states import in_words
+from gan_lightning.system import trial_states
+from gan_lightning.system.trial_states import in_words, stopped_in_words
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
 def trials(monkeypatch, ended: int = 0, failed: int = 0, running: tuple[float, ...] = (), seconds: float = 60.0):
     """Return trials; the running ones began so many seconds ago."""
-    monkeypatch.setattr(sweep_bar, "is_locked", lambda path: True)
+    monkeypatch.setattr(trial_states, "is_locked", lambda path: True)
     made = [("finished", seconds, None)] * ended + [("failed", 1.0, None)] * failed
     made += [("running", None, (NOW - timedelta(seconds=ago)).isoformat()) for ago in running]
     return [
@@ -47,12 +47,15 @@ def test_how_a_sweep_stands_in_words():
     states = ["finished"] * 7 + ["stopped", "running", "running", "failed", "killed", "chosen"]
     assert in_words(states, 15) == "8 of 15, 1 of them stopped early, 2 running, 1 failed, 1 killed"
     assert in_words([], 3) == "0 of 3"
+    assert stopped_in_words(1, "0.5") == "1 further trial stopped early, last at 0.5."
+    assert stopped_in_words(2, None) == "2 further trials stopped early."
+    assert stopped_in_words(0, None) == ""
 
 
 def test_a_trial_that_nobody_holds_does_not_run(tmp_path):
     trial = Trial("a", 0, {}, "running", tmp_path / "a", attempts=1)
-    assert state_of(trial) == "killed"
+    assert trial.state == "killed"
     with trial_lock(trial.folder):
-        assert state_of(trial) == "running"
-    assert state_of(Trial("b", 0, {}, "running", tmp_path / "b")) == "chosen"
-    assert state_of(Trial("b", 0, {}, "failed", tmp_path / "b")) == "failed"
+        assert trial.state == "running"
+    assert Trial("b", 0, {}, "running", tmp_path / "b").state == "chosen"
+    assert Trial("b", 0, {}, "failed", tmp_path / "b").state == "failed"
