@@ -21,8 +21,8 @@ _NUMBERS_OPERATOR = re.compile(
 """Targets that compute with sizes."""
 
 _SUBGRAPHS = {
-    "associative_scan", "cond", "invoke_subgraph", "map_impl", "scan", "strict_mode", "while_loop", "wrap_with_autocast",
-    "wrap_with_set_grad_enabled",
+    "associative_scan", "cond", "invoke_subgraph", "map_impl", "scan", "strict_mode", "while_loop",
+    "wrap_with_autocast", "wrap_with_set_grad_enabled",
 }  # fmt: skip
 """Operators of `torch.ops.higher_order` that only run other graphs of the same file."""
 

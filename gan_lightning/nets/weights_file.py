@@ -140,8 +140,8 @@ def read_program(path: str, owner: object = None) -> torch.export.ExportedProgra
             path,
         ) from error
     raise SettingError(
-        f"network must be a .pt2 file of tensors and plain operators, got '{path}', which holds what could run code when "
-        f"it is loaded ({found}). Export the network again without objects of its own.",
+        f"network must be a .pt2 file of tensors and plain operators, got '{path}', which holds what could run code "
+        f"when it is loaded ({found}). Export the network again without objects of its own.",
         owner,
         path,
     )
