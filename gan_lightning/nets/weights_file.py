@@ -17,6 +17,9 @@ Weights = Mapping[str, Tensor]
 SHOWN = 3
 """Names that an error shows of many."""
 
+COUNT = "num_batches_tracked"
+"""Name's end of the number of batches that batch norm has seen; PyTorch before 0.4.1 and conversions leave it out."""
+
 NESTED = ("state_dict", "model")
 """Keys under which training programs keep a state dict beside other things."""
 
@@ -80,7 +83,7 @@ def _safetensors(file: Path) -> Weights:
 
 
 def load_weights(network: nn.Module, weights: Weights, path: str, owner: object = None) -> None:
-    """Give a network the weights of a state dict.
+    """Give a network the weights of a state dict. Numbers of batches that batch norm has seen may lack in it.
 
     Args:
         network: The network.
@@ -92,13 +95,14 @@ def load_weights(network: nn.Module, weights: Weights, path: str, owner: object 
         SettingError: The weights do not fit; says what is missing, what is too much, and what has another shape.
     """
     own = network.state_dict()
+    uncounted = {name: own[name] for name in own if name.endswith(COUNT) and name not in weights}
     shapes = [
         f"{name} ({tuple(weights[name].shape)} there, {tuple(own[name].shape)} here)"
         for name in own
         if name in weights and isinstance(own[name], Tensor) and own[name].shape != weights[name].shape
     ]
     wrong = {
-        "missing there": [name for name in own if name not in weights],
+        "missing there": [name for name in own if name not in weights and name not in uncounted],
         "too much there": [name for name in weights if name not in own],
         "of another shape": shapes,
     }
@@ -109,7 +113,7 @@ def load_weights(network: nn.Module, weights: Weights, path: str, owner: object 
             owner,
             path,
         )
-    network.load_state_dict(weights)
+    network.load_state_dict({**uncounted, **weights})
 
 
 def _few(names: list[str]) -> str:
