@@ -214,7 +214,7 @@ class OlderCaches:
 
     def __init__(self, cache: ImageCache, done: int) -> None:
         self.folders: list[Path] = []
-        self._channels, self._maps = cache.channels, list[UInt8[np.ndarray, " bytes"]]()
+        self._keys, self._channels, self._maps = cache.keys, cache.channels, list[UInt8[np.ndarray, " bytes"]]()
         self._map = np.full(len(cache.keys), -1)
         """Number of the map that has each image; -1 if none has."""
         self._places = np.zeros((len(cache.keys), 3), np.int64)
@@ -269,10 +269,14 @@ class OlderCaches:
         return int((self._map >= 0).sum())
 
     def remove_partial(self) -> None:
-        """Remove the caches that have been copied from and were never whole, unless a process fills them."""
+        """Remove the caches that have been copied from and were never whole, unless a process fills them.
+
+        One that has images beside those of the new cache stays.
+        """
         for folder in self.folders:
             with suppress(OSError), locked(folder / "lock", waits=False) as held:
-                if held is not None and not (folder / "checked").exists():
+                theirs = entries_of(chunks_of(folder / "index"))["key"]
+                if held is not None and not (folder / "checked").exists() and np.isin(theirs, self._keys).all():
                     shutil.rmtree(folder, ignore_errors=True)
 
 

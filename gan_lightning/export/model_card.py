@@ -67,7 +67,10 @@ def model_card(run: TrainedRun, name: str, config: Mapping[str, Any], epochs: in
 
 
 def _accuracies(run: TrainedRun, name: str, epochs: int | None) -> Iterator[str]:
-    """Yield a table with a row per probe: the accuracy beside random weights, pixels and chance."""
+    """Yield a table with a row per probe: the accuracy beside random weights, pixels and chance.
+
+    A line below says so if the features were not measured with the batch-norm statistics that are exported.
+    """
     figures = [each for each in run.measured.figures if each.measurement == "transfer" and each.epoch in (None, epochs)]
     values = {each.name: each for each in figures if not each.is_point}
     own = [each for each in values.values() if each.subject == name and each.weights == "trained"]
@@ -87,6 +90,14 @@ def _accuracies(run: TrainedRun, name: str, epochs: int | None) -> Iterator[str]
         beside = (replace(each, weights="random"), pixels, replace(pixels, subject=CHANCE, protocol=""))
         cells = [f"{values[other.name].value:.4f}" if other.name in values else "-" for other in beside]
         yield f"| {each.protocol} | {each.value:.4f} | {' | '.join(cells)} | {each.images} |"
+    section = run.measured.sections.get("transfer")
+    if section is not None and section.settings.get("batch_norm", "running") != "running":
+        yield ""
+        yield (
+            "These are accuracies of features whose batch norm has other statistics "
+            f"(`transfer.batch_norm={section.settings['batch_norm']}`) than the exported network, whose statistics "
+            "were gathered in training."
+        )
 
 
 def _facts(run: TrainedRun) -> Iterator[str]:

@@ -1,24 +1,24 @@
-"""Files of weights: state dicts and exported programs. No code that stands in a file is run."""
+"""Files of weights: state dicts and exported programs. A file that could run code of its own is refused."""
 
-import json
 import re
 from collections.abc import Mapping
-from io import BytesIO
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
-from zipfile import ZipFile, is_zipfile
 
 import torch
 from torch import Tensor, nn
 
 from gan_lightning.errors import SettingError
+from gan_lightning.nets.program_check import code_in
 
 Weights = Mapping[str, Tensor]
 """Tensors under the names of a state dict."""
 
 SHOWN = 3
 """Names that an error shows of many."""
+
+COUNT = "num_batches_tracked"
+"""Name's end of the number of batches that batch norm has seen; PyTorch before 0.4.1 and conversions leave it out."""
 
 NESTED = ("state_dict", "model")
 """Keys under which training programs keep a state dict beside other things."""
@@ -83,7 +83,7 @@ def _safetensors(file: Path) -> Weights:
 
 
 def load_weights(network: nn.Module, weights: Weights, path: str, owner: object = None) -> None:
-    """Give a network the weights of a state dict.
+    """Give a network the weights of a state dict. Numbers of batches that batch norm has seen may lack in it.
 
     Args:
         network: The network.
@@ -95,13 +95,14 @@ def load_weights(network: nn.Module, weights: Weights, path: str, owner: object 
         SettingError: The weights do not fit; says what is missing, what is too much, and what has another shape.
     """
     own = network.state_dict()
+    uncounted = {name: own[name] for name in own if name.endswith(COUNT) and name not in weights}
     shapes = [
         f"{name} ({tuple(weights[name].shape)} there, {tuple(own[name].shape)} here)"
         for name in own
         if name in weights and isinstance(own[name], Tensor) and own[name].shape != weights[name].shape
     ]
     wrong = {
-        "missing there": [name for name in own if name not in weights],
+        "missing there": [name for name in own if name not in weights and name not in uncounted],
         "too much there": [name for name in weights if name not in own],
         "of another shape": shapes,
     }
@@ -112,7 +113,7 @@ def load_weights(network: nn.Module, weights: Weights, path: str, owner: object 
             owner,
             path,
         )
-    network.load_state_dict(weights)
+    network.load_state_dict({**uncounted, **weights})
 
 
 def _few(names: list[str]) -> str:
@@ -127,53 +128,27 @@ def read_program(path: str, owner: object = None) -> torch.export.ExportedProgra
         owner: The object whose setting `network` has the path.
 
     Raises:
-        SettingError: There is no such file, it is none, or it holds a pickle, which could run code.
+        SettingError: There is no such file, it is none, or it holds what could run code, as `code_in` finds it.
     """
     file = Path(path).expanduser()
     if not file.is_file():
         raise SettingError(f"network must be a file of torch.export, got '{path}', which does not exist.", owner, path)
-    if pickled := _pickles(file):
-        raise SettingError(
-            f"network must be a .pt2 file of tensors, got '{path}', which holds what could run code when it is loaded "
-            f"({pickled}). Export the network again without objects of its own.",
-            owner,
-            path,
-        )
     try:
-        return torch.export.load(file)
+        found = code_in(file)
+        if found is None:
+            return torch.export.load(file)
     except Exception as error:  # anything may stand in a user's file
         raise SettingError(
             f"network must be a file of torch.export, got '{path}', which cannot be read as one ({_line(error)}).",
             owner,
             path,
         ) from error
-
-
-def _pickles(file: Path) -> str | None:
-    """Return the part of an archive that torch.export.load could run code of; None without any.
-
-    Weights and constants are plain bytes, unless the archive says otherwise. Example inputs are files of `torch.save`.
-    If such a file does not load as tensors, torch loads it with whatever code stands in it. Compiled code would be
-    loaded, too.
-    """
-    if not is_zipfile(file):
-        return None  # torch says what is wrong
-    with ZipFile(file) as archive:
-        for name in archive.namelist():
-            if "/aotinductor/" in name:
-                return name
-            if name.endswith((".pt", ".pkl")):
-                with archive.open(name) as part:
-                    try:
-                        torch.load(BytesIO(part.read()), weights_only=True, map_location="cpu")
-                    except Exception:  # anything may stand there
-                        return name
-            elif name.endswith("_config.json"):
-                entries: Any = json.loads(archive.read(name)).get("config", {})
-                paths = [(str(each.get("path_name")), each.get("use_pickle")) for each in entries.values()]
-                if any(pickled or not path.startswith(("weight_", "tensor_")) for path, pickled in paths):
-                    return name
-    return None
+    raise SettingError(
+        f"network must be a .pt2 file of tensors and plain operators, got '{path}', which holds what could run code "
+        f"when it is loaded ({found}). Export the network again without objects of its own.",
+        owner,
+        path,
+    )
 
 
 def _object(error: UnpicklingError) -> str:

@@ -196,6 +196,16 @@ def test_a_whole_cache_of_other_files_stays(tmp_path, files, decodings):
     assert decodings == list(range(10))
 
 
+def test_an_unfinished_cache_with_further_images_stays(tmp_path, files, decodings):
+    stored(files, tmp_path)
+    unfinished = only(tmp_path / "cache")
+    (unfinished / "checked").unlink()
+    stored(files[:6], tmp_path)
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+    assert_right(stored(files, tmp_path), files)
+    assert decodings == list(range(10))
+
+
 def test_damaged_images_of_another_cache_are_not_copied(tmp_path, files, decodings):
     stored(files[:8], tmp_path)
     pixels = only(tmp_path / "cache") / "pixels"

@@ -142,6 +142,18 @@ def test_weights_that_do_not_fit_say_what_is_missing_and_what_is_too_much():
         load_weights(Small(4), weights, "some.pt")
 
 
+def test_weights_without_the_numbers_of_batches_are_taken():
+    network, other = nn.BatchNorm2d(2), nn.BatchNorm2d(2)
+    network(torch.rand(4, 2, 3, 3))
+    old = {name: value for name, value in network.state_dict().items() if name != "num_batches_tracked"}
+    load_weights(other, old, "old.pt")
+    assert_close(other.running_mean, network.running_mean, rtol=0, atol=0)
+    assert other.num_batches_tracked == 0
+    del old["weight"]
+    with pytest.raises(SettingError, match=r"\(1 missing there: weight\)"):
+        load_weights(other, old, "old.pt")
+
+
 class Harmful:
     """An object that would run code when it is loaded."""
 
