@@ -1,8 +1,8 @@
 """The private names of other packages that we rely on, each with its reason; no other file uses one.
 
 An upgrade may change any of them without a word; `tests/unit/system/test_system_private_names.py` has a test for each,
-and one that finds those that stand elsewhere. There are 35: 9 of torch, 3 of pickled arrays, one of torchmetrics, 22 of
-Lightning, of which 10 are methods and attributes of classes that ours derive from (`INHERITED`).
+and one that finds those that stand elsewhere. There are 36: 10 of torch, 3 of pickled arrays, one of torchmetrics, 22
+of Lightning, of which 10 are methods and attributes of classes that ours derive from (`INHERITED`).
 
 Lightning is imported by whoever hands its objects over: evaluation and measurements start without it.
 """
@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -134,6 +135,14 @@ def cuda_is_lost_by_forking() -> bool:
     Torch's `_is_in_bad_fork`; publicly, the first use of CUDA raises an error.
     """
     return torch.cuda._is_in_bad_fork()
+
+
+def default_store() -> "dist.Store":
+    """Return the store through which the processes have found each other.
+
+    Torch's `_get_default_store`; publicly, whoever starts the processes has it, which is Lightning.
+    """
+    return dist.distributed_c10d._get_default_store()
 
 
 def give_torchmetrics_logger(package: ModuleType) -> None:

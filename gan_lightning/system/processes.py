@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from types import MethodType
 from typing import Any, TypeVar
 
@@ -10,9 +11,12 @@ import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gan_lightning.system.private_names import BatchNorm
+from gan_lightning.system.private_names import BatchNorm, default_store
 
 T = TypeVar("T")
+
+PATIENCE = timedelta(days=30)
+"""Longest time that processes wait for what the first one alone computes. An exchange fails after 30 minutes."""
 
 
 def process_count() -> int:
@@ -115,15 +119,23 @@ def batch_norm_alone(module: nn.Module) -> Iterator[None]:
 
 
 def on_first_process(compute: Callable[[], T]) -> T:
-    """Run `compute` on the first process alone, and return its result, or raise its error, on all processes."""
+    """Run `compute` on the first process alone, and return its result, or raise its error, on all processes.
+
+    The others wait for as long as `PATIENCE`, and begin the exchange only when there is a result.
+    """
     if process_count() == 1:
         return compute()
+    store, rank = default_store(), process_rank()
+    done = f"gan_lightning/first_process/{store.add(f'gan_lightning/calls/{rank}', 1)}"
     outcome: list[Any] = [None]
-    if process_rank() == 0:
+    if rank == 0:
         try:
             outcome = [compute()]
         except Exception as error:  # Raised below: the others would otherwise wait for a result for ever.
             outcome = [error]
+        store.set(done, "")
+    else:
+        store.wait([done], PATIENCE)
     dist.broadcast_object_list(outcome)
     if isinstance(outcome[0], Exception):
         raise outcome[0]

@@ -51,6 +51,7 @@ from gan_lightning.system.private_names import (
     copy_all,
     cuda_is_lost_by_forking,
     data_fetcher,
+    default_store,
     end_batch,
     find_cpp_compiler,
     give_torchmetrics_logger,
@@ -246,6 +247,16 @@ def test_a_sum_over_processes_is_seen_among_the_operations(tmp_path):
     finally:
         dist.destroy_process_group()
     assert [name for name in seen if name != "aten::ones"][:2] == ["aten::add.Tensor", "c10d::allreduce_"]
+
+
+def test_the_default_store_is_shared_by_the_processes(tmp_path):
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
+    try:
+        assert default_store().add("calls", 2) == 2
+        default_store().set("done", "")
+        default_store().wait(["done"], timedelta(days=30))
+    finally:
+        dist.destroy_process_group()
 
 
 # numpy
