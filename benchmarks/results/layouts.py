@@ -81,6 +81,10 @@ def _anatomy(extractor: str) -> dict[str, str]:
     }
 
 
+_DEPTH = "imagenet_frozen/encoder"
+_VOC = "voc_classification/encoder"
+_MAP = "mean_average_precision"
+
 LAYOUTS = {
     "sharing": Layout(
         {
@@ -298,6 +302,33 @@ LAYOUTS = {
             "raw pixels": "transfer/pixels/tuned/accuracy",
         },
         "transfer/", ("subject",), ("features",), {"subject": ["encoder", "encoder_hidden", "discriminator"]},
+    ),
+    "frozen_depth": Layout(
+        {
+            "n": f"n: {_DEPTH}/conv1/accuracy",
+            **{
+                f"frozen up to conv{depth}, {weights}": f"{_DEPTH}/{part}conv{depth}/accuracy"
+                for depth in range(1, 6)
+                for weights, part in (
+                    ("trained", ""), ("random weights", "random_weights/"), ("k-means", "random_weights/kmeans/"),
+                )
+            },
+            "nothing frozen, random weights": f"{_DEPTH}/random_weights/scratch/accuracy",
+        },
+        digits=3, turned=True,
+    ),
+    "voc_classification": Layout(
+        {
+            "n": f"n: {_VOC}/fc8/{_MAP}",
+            **{
+                f"{trained} trained, convolutions {weights}": f"{_VOC}/{trained}/{part}{_MAP}"
+                for trained in ("fc8", "fc6-8")
+                for weights, part in (
+                    ("of BiGAN's E", ""), ("random", "random_weights/"), ("of k-means", "random_weights/kmeans/"),
+                )
+            },
+        },
+        digits=3, turned=True,
     ),
     "uses_of_codes": Layout({"n": "n: similarity/codes/roc_auc", **_USES}, turned=True),
     "synthetic_data": Layout(
