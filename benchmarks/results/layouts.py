@@ -317,16 +317,22 @@ LAYOUTS = {
         },
         digits=3, turned=True,
     ),
-    "voc_classification": Layout(
+    "table_3": Layout(
         {
             "n": f"n: {_VOC}/fc8/{_MAP}",
             **{
-                f"{trained} trained, convolutions {weights}": f"{_VOC}/{trained}/{part}{_MAP}"
-                for trained in ("fc8", "fc6-8")
+                f"{task}, convolutions {weights}": figure.format(part)
+                for task, figure in (
+                    ("classification, fc8 trained", f"{_VOC}/fc8/{{}}{_MAP}"),
+                    ("classification, fc6 to fc8 trained", f"{_VOC}/fc6-8/{{}}{_MAP}"),
+                    ("detection", f"voc_detection/encoder/{{}}{_MAP}"),
+                    ("segmentation", "voc_segmentation/encoder/{}mean_iou"),
+                )
                 for weights, part in (
                     ("of BiGAN's E", ""), ("random", "random_weights/"), ("of k-means", "random_weights/kmeans/"),
                 )
             },
+            "detection, all from scratch": f"voc_detection/encoder/random_weights/scratch/{_MAP}",
         },
         digits=3, turned=True,
     ),
