@@ -336,6 +336,55 @@ LAYOUTS = {
         },
         digits=3, turned=True,
     ),
+    "today": Layout(
+        {
+            "D": f"{_D}/accuracy",
+            "random weights, D": f"{_D}/random_weights/accuracy",
+            "C": f"{_C}/accuracy",
+            "random weights, C": f"{_C}/random_weights/accuracy",
+            "n": f"n: {_D}/accuracy",
+            "raw pixels": "transfer/pixels/{protocol}/accuracy",
+        },
+        "transfer/", ("protocol",), ("probe",),
+        {"protocol": ["paper", "tuned", "nearest", "weighted_neighbours", "few_shot", "many_rates"]}, digits=3,
+    ),
+    "attentive": Layout(
+        {
+            f"{name}, {weights}": f"attentive/{subject}/{{protocol}}/{part}accuracy"
+            for name, subject in (("D", "discriminator"), ("C", "classifier"))
+            for weights, part in (("trained", ""), ("random weights", "random_weights/"))
+        },
+        "attentive/", ("protocol",), ("pooling",), digits=3,
+    ),
+    "spectrum": Layout(
+        {
+            "effective rank": "spectrum/{subject}/effective_rank .1",
+            "random weights, fresh": "spectrum/{subject}/random_weights/fresh_statistics/effective_rank .1",
+            "estimated": "spectrum/{subject}/random_weights/estimated_statistics/effective_rank .1",
+            "exponent": "spectrum/{subject}/exponent .2",
+            "exponent, random weights, fresh": "spectrum/{subject}/random_weights/fresh_statistics/exponent .2",
+            "exponent, estimated": "spectrum/{subject}/random_weights/estimated_statistics/exponent .2",
+        },
+        "spectrum/", ("subject",), ("features",),
+    ),
+    "cka": Layout(
+        {
+            "D and C, debiased": "cka/discriminator+classifier/{condition}/debiased",
+            "both with random weights": "cka/discriminator+classifier/random_weights/{condition}/debiased",
+            "D and C, by definition": "cka/discriminator+classifier/{condition}/linear",
+            "random weights, by definition": "cka/discriminator+classifier/random_weights/{condition}/linear",
+        },
+        "cka/", ("condition",), ("layer",), digits=3,
+    ),
+    "layers": Layout(
+        {
+            "tuned probe": "layers/{subject}/tuned/{condition}/accuracy",
+            "random weights": "layers/{subject}/tuned/random_weights/{condition}/accuracy",
+            "raw pixels": "layers/pixels/tuned/accuracy",
+        },
+        "layers/", ("subject", "condition"), ("network", "layer"),
+        {"subject": ["discriminator", "classifier", "shufflenet_v2_x0_5"]}, digits=3,
+    ),
     "uses_of_codes": Layout({"n": "n: similarity/codes/roc_auc", **_USES}, turned=True),
     "synthetic_data": Layout(
         {

@@ -158,7 +158,7 @@ def likeness_chart(matrix: Sequence[Sequence[Number]], names: Sequence[str], tit
     shades = axes.pcolormesh(values, cmap="cividis", vmin=0, vmax=1, edgecolor=GRID)
     for (row, column), value in np.ndenumerate(values.filled(np.nan)):
         if np.isfinite(value):
-            ink = "white" if value < 0.55 else INK
+            ink = "white" if value < 0.65 else INK
             axes.text(column + 0.5, row + 0.5, f"{value:.2f}", color=ink, ha="center", va="center", size="small")
     axes.set_xticks(np.arange(len(names)) + 0.5, names, rotation=90, parse_math=False)
     axes.set_yticks(np.arange(len(names)) + 0.5, names, parse_math=False)

@@ -127,7 +127,9 @@ class LayerLikeness(Measurement):
             matrix = _matrix(layers)
             arrays[name] = torch.tensor(matrix, dtype=torch.float64)
             title = f"Debiased CKA of layers on {bench.data.name}, {weights} weights"
-            pictures[f"{name}.png"] = picture_of(likeness_chart(matrix, list(map(" ".join, layers)), title))
+            pictures["" if weights == "trained" else "random-weights"] = picture_of(
+                likeness_chart(matrix, list(map(" ".join, layers)), title)
+            )
             if weights == "trained" and found:
                 tables.append(self._table(bench, found))
         details = {"layers": [list(layer) for layer in layers]}
