@@ -353,7 +353,7 @@ def test_the_trainings_of_the_records_have_settings_that_there_are(gan_lightning
         status, printed, errors = gan_lightning(*words_of(command), "--print_config")
         assert (status, "trainer:" in printed) == (0, True), (command, errors)
     sweeps = re.findall(r"`gan-lightning (sweep [^`]+)`", "".join(TEXTS[page] for page in RECORDS))
-    assert len(sweeps) == 3
+    assert len(sweeps) == 4
     for command in sweeps:
         sweep, _, more = command.partition(" -- ")
         file = ROOT / sweep.split()[1]
