@@ -84,7 +84,7 @@ def run_and_kill(sweep: Sweep, folder: Path, runners: int, seed: int) -> int:
         return process
 
     running = [start() for _ in range(runners)]
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while running:
         assert time.monotonic() < deadline
         time.sleep(rng.uniform(0.01, 0.06))
