@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, get_args
 from rich.table import Table
 from torch import nn
 
-from gan_lightning.errors import SettingError, one_of
+from gan_lightning.errors import SettingError
 from gan_lightning.evaluation.depth_protocol import (
     DEPTH,
     DepthProtocol,
@@ -73,16 +73,6 @@ class FrozenDepth(Measurement):
     batch_norm: BatchNorm = "running"
     fold_batch_norm: bool = True
     seed: int | None = None
-
-    def __post_init__(self) -> None:
-        """Check the settings.
-
-        Raises:
-            SettingError: A control is unknown, or `every_n_epochs` is out of range.
-        """
-        super().__post_init__()
-        for control in self.controls:
-            one_of(self, get_args(DepthControl), controls=control)
 
     def check(self, bench: Bench) -> None:
         """Check labels, extractors, and that each can be initialised anew.

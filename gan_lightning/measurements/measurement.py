@@ -117,7 +117,9 @@ class Measurement(ABC):
         """
         at_least(self, 0, every_n_epochs=self.every_n_epochs)
         for setting, values in _choices(type(self)).items():
-            one_of(self, values, **{setting: getattr(self, setting)})
+            given = getattr(self, setting)
+            for each in given if isinstance(given, list | tuple) else [given]:
+                one_of(self, values, **{setting: each})
 
     def passes_over(self, bench: "Bench") -> str | None:
         """Return why there is nothing to measure here, as half a sentence; None if there is something."""
@@ -174,12 +176,14 @@ def default_of(measurement: Measurement | type[Measurement], setting: str) -> An
 
 @cache
 def _choices(kind: type[Measurement]) -> Mapping[str, tuple[Any, ...]]:
-    """Return the values of each setting with a fixed list of values."""
+    """Return the values of each setting, or of each entry of a setting, with a fixed list of values."""
     try:
         hints = get_type_hints(kind)
     except (NameError, TypeError):  # for names imported by type checkers alone
         return {}
-    return {each.name: get_args(hints[each.name]) for each in fields(kind) if get_origin(hints[each.name]) is Literal}
+    found = {each.name: hints[each.name] for each in fields(kind)}
+    entries = {name: get_args(hint)[0] if get_origin(hint) is Sequence else hint for name, hint in found.items()}
+    return {name: get_args(hint) for name, hint in entries.items() if get_origin(hint) is Literal}
 
 
 def check_outcome(name: str, outcome: object) -> None:

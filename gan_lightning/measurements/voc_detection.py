@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, get_args
 import torch
 from torch import nn
 
-from gan_lightning.errors import SettingError, one_of, refused
+from gan_lightning.errors import SettingError, refused
 from gan_lightning.evaluation.depth_protocol import FrozenWeights
 from gan_lightning.evaluation.voc.average_precision import PrecisionRule
 from gan_lightning.evaluation.voc.detection_protocol import DETECTION, DetectionProtocol
@@ -83,16 +83,6 @@ class VocDetection(Measurement):
     controls: Sequence[DepthControl] = get_args(DepthControl)
     batch_norm: BatchNorm = "running"
     seed: int | None = None
-
-    def __post_init__(self) -> None:
-        """Check the settings.
-
-        Raises:
-            SettingError: A control is unknown, or `every_n_epochs` is out of range.
-        """
-        super().__post_init__()
-        for control in self.controls:
-            one_of(self, get_args(DepthControl), controls=control)
 
     def check(self, bench: Bench) -> None:
         """Check VOC's files, the proposals and the extractors; name the classes that are left out.

@@ -7,7 +7,7 @@ from typing import ClassVar, get_args
 
 from torch import Tensor, nn
 
-from gan_lightning.errors import SettingError, at_least, one_of, refused
+from gan_lightning.errors import SettingError, at_least, refused
 from gan_lightning.evaluation.voc.classification import initial_squares
 from gan_lightning.evaluation.voc.decoding import DecodedFiles
 from gan_lightning.evaluation.voc.devkit import FIRST_YEAR, VOC, MaskedImage, VocData, masked_images
@@ -87,8 +87,6 @@ class VocSegmentation(Measurement):
         """
         super().__post_init__()
         at_least(self, FIRST_YEAR, year=self.year)
-        for control in self.controls:
-            one_of(self, get_args(VocControl), controls=control)
 
     def check(self, bench: Bench) -> None:
         """Check the data, the extractors, and that each can be initialised anew.
