@@ -132,6 +132,17 @@ def below_one(owner: object, /, remedy: str = "", **settings: int | float) -> No
             raise refused(owner, setting, "be in [0, 1)", value, remedy)
 
 
+def between_zero_and_one(owner: object, /, remedy: str = "", **settings: int | float) -> None:
+    """Check that numbers are above 0 and below 1, as the share of what is held out is.
+
+    Raises:
+        SettingError: Naming the first that is not.
+    """
+    for setting, value in settings.items():
+        if not 0 < value < 1:
+            raise refused(owner, setting, "be between 0 and 1", value, remedy)
+
+
 def one_of(owner: object, allowed: Iterable[Any], /, remedy: str = "", **settings: Any) -> None:
     """Check that settings have one of a few values.
 

@@ -13,7 +13,7 @@ from gan_lightning.data.image_arrays import held_out
 from gan_lightning.data.image_data import ImageData
 from gan_lightning.data.picture import eight_bits, packing, planes, shorter_side_resized
 from gan_lightning.data.store import ImageStore
-from gan_lightning.errors import DataError, SettingError, refused
+from gan_lightning.errors import DataError, SettingError, between_zero_and_one, refused
 from gan_lightning.interfaces import LabelKind, Split
 from gan_lightning.system.reading import reading, shown
 
@@ -54,8 +54,7 @@ class HuggingFace(ImageData):
         self.name = shown(Path(self.root).name) or "data_set"
         if self.channels not in (1, 3):
             raise refused(self, "channels", "be 3 (colour) or 1 (grey)", self.channels)
-        if not 0 < self.test_fraction < 1:
-            raise refused(self, "test_fraction", "be between 0 and 1", self.test_fraction, "0.1 is usual.")
+        between_zero_and_one(self, "0.1 is usual.", test_fraction=self.test_fraction)
         if self.download:
             raise SettingError("download must be false: fetch the data set with the package datasets.", self)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gan_lightning.data.image_data import ImageData
 from gan_lightning.data.store import ImageStore
-from gan_lightning.errors import DataError, SettingError, one_of, refused
+from gan_lightning.errors import DataError, SettingError, between_zero_and_one, one_of, refused
 from gan_lightning.interfaces import LabelKind, Split
 from gan_lightning.system.reading import reading, shown
 
@@ -66,8 +66,7 @@ class ImageArrays(ImageData):
         one_of(self, get_args(Layout), layout=self.layout)
         if self.value_range is not None and not self.value_range[0] < self.value_range[1]:
             raise refused(self, "value_range", "be black and white, the smaller first", self.value_range)
-        if not 0 < self.test_fraction < 1:
-            raise refused(self, "test_fraction", "be between 0 and 1", self.test_fraction, "0.1 is usual.")
+        between_zero_and_one(self, "0.1 is usual.", test_fraction=self.test_fraction)
         if self.download:
             raise SettingError("download must be false for arrays of your own, got true.", self)
 

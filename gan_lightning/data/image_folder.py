@@ -30,7 +30,7 @@ from gan_lightning.data.listing import (
 )
 from gan_lightning.data.picture import MODES
 from gan_lightning.data.store import ImageStore, RectangleStore, Store
-from gan_lightning.errors import DataError, SettingError, refused, settings_of
+from gan_lightning.errors import DataError, SettingError, between_zero_and_one, refused, settings_of
 from gan_lightning.interfaces import LabelKind, Split
 from gan_lightning.system.reading import counted, expanded, named, reading, shown
 
@@ -113,8 +113,7 @@ class ImageFolder(ImageData):
         self.name = shown(Path(os.path.realpath(self.root)).name) or "images"
         if self.channels not in MODES:
             raise refused(self, "channels", "be 3 (colour) or 1 (grey), or 4 or 2 with alpha", self.channels)
-        if not 0 < self.test_fraction < 1:
-            raise refused(self, "test_fraction", "be between 0 and 1", self.test_fraction, "0.1 is usual.")
+        between_zero_and_one(self, "0.1 is usual.", test_fraction=self.test_fraction)
         if self.file_column == self.label_column:
             raise SettingError(
                 f"label_column must not be file_column, got '{self.label_column}' for both. Set label_column.", self

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from gan_lightning.errors import above, at_least, refused
-from gan_lightning.evaluation.probes.probe import ImageLabels, accuracy, cross_entropy
+from gan_lightning.errors import above, at_least, between_zero_and_one, refused
+from gan_lightning.evaluation.probes.probe import ImageLabels, accuracy, cross_entropy, held_out_places
 
 Pooling = Literal["attention", "mean"]
 
@@ -52,8 +52,7 @@ class AttentiveProtocol:
             raise refused(self, "learning_rates", "hold at least one value", self.learning_rates, "Try [0.001].")
         for rate in self.learning_rates:
             above(self, 0, learning_rates=rate)
-        if not 0 < self.held_out < 1:
-            raise refused(self, "held_out", "be between 0 and 1", self.held_out, "0.1 is usual.")
+        between_zero_and_one(self, "0.1 is usual.", held_out=self.held_out)
 
 
 ATTENTIVE = AttentiveProtocol()
@@ -126,9 +125,7 @@ def pooled_accuracy(
     rates = list(protocol.learning_rates)
     best = rates[0]
     if len(rates) > 1:
-        order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed)).to(train.device)
-        held_out = min(max(round(protocol.held_out * len(train)), 1), len(train) - 1)
-        validation, fitting = order[:held_out], order[held_out:]
+        fitting, validation = held_out_places(len(train), protocol.held_out, seed, train.device)
         found = {}
         for rate in rates:
             head = _trained(train[fitting], train_labels[fitting], num_classes, pooling, rate, protocol, seed)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from gan_lightning.errors import above, at_least, refused
+from gan_lightning.errors import above, at_least, between_zero_and_one, refused
 from gan_lightning.evaluation.probes.logistic import LogisticModel, fit_together
 from gan_lightning.evaluation.probes.probe import (
     Judgement,
@@ -69,8 +69,7 @@ class FewShotProbe(Probe):
         at_least(self, 2, "An interval needs two.", draws=self.draws)
         above(self, 0, "1 is usual.", inverse_penalty=self.inverse_penalty)
         at_least(self, 1, "1000 is usual.", max_iterations=self.max_iterations)
-        if not 0 < self.confidence < 1:
-            raise refused(self, "confidence", "be between 0 and 1", self.confidence, "0.95 is usual.")
+        between_zero_and_one(self, "0.95 is usual.", confidence=self.confidence)
 
     def check(self, train_labels: TrainLabels, classes: Sequence[str]) -> None:
         """Check that every class has as many training images as are drawn.

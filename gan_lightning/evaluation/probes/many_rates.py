@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gan_lightning.errors import DataError, above, at_least, below_one, refused
+from gan_lightning.errors import DataError, above, at_least, below_one, between_zero_and_one, refused
 from gan_lightning.evaluation.probes.probe import (
     ImageLabels,
     Judgement,
@@ -19,6 +19,7 @@ from gan_lightning.evaluation.probes.probe import (
     TrainLabels,
     checked_labels,
     cross_entropy,
+    held_out_places,
     right_answers,
 )
 
@@ -68,8 +69,7 @@ class ManyRatesProbe(Probe):
         below_one(self, "0.9 is usual.", momentum=self.momentum)
         at_least(self, 1, "128 is usual.", batch_size=self.batch_size)
         at_least(self, 1, "10 is usual.", epochs=self.epochs)
-        if not 0 < self.held_out < 1:
-            raise refused(self, "held_out", "be between 0 and 1", self.held_out, "0.1 is usual.")
+        between_zero_and_one(self, "0.1 is usual.", held_out=self.held_out)
 
     def accuracy(
         self,
@@ -123,18 +123,13 @@ class ManyRatesProbe(Probe):
             )
         best = 0
         if len(rates) > 1:
-            order = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).to(train_labels.device)
-            held_out = min(max(round(self.held_out * count), 1), count - 1)
-            validation, fitting = order[:held_out], order[held_out:]
+            fitting, validation = held_out_places(count, self.held_out, seed, train_labels.device)
             heads = train_heads(train[fitting], train_labels[fitting], rates, num_classes, self, seed)
             right = [right_answers(logits, train_labels[validation]) for logits in heads(train[validation])]
             best = int(torch.stack(right).argmax())  # the first of equals: the lowest rate, in the order given
         (logits,) = train_heads(train, train_labels, rates[best : best + 1], num_classes, self, seed)(test)
         right_of_test, known = torch.stack([right_answers(logits, test_labels), (test_labels >= 0).sum()]).tolist()
         return right_of_test / known, rates[best]
-
-
-MANY_RATES = ManyRatesProbe()
 
 
 @dataclass(frozen=True)

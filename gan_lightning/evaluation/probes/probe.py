@@ -173,6 +173,22 @@ def accuracy(logits: Float[Tensor, "images classes"], labels: ImageLabels) -> fl
     return right / known
 
 
+def held_out_places(
+    count: int, share: float, seed: int, device: torch.device
+) -> tuple[Int64[Tensor, " fitting"], Int64[Tensor, " validation"]]:
+    """Return the places of the training images to fit to and of those to compare candidates on, drawn from a seed.
+
+    Args:
+        count: Number of training images, two or more.
+        share: Of the images to compare on; one image at least is in each part.
+        seed: Of the draw, which is the same on every device.
+        device: Of the places.
+    """
+    shuffled = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).to(device)
+    held_out = min(max(round(share * count), 1), count - 1)
+    return shuffled[held_out:], shuffled[:held_out]
+
+
 def majority_accuracy(train_labels: TrainLabels, test_labels: TestLabels) -> float:
     """Return the test accuracy of always answering with the training split's most frequent label."""
     if train_labels.ndim == 1:

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from gan_lightning.errors import DataError, above, at_least, refused
+from gan_lightning.errors import DataError, above, at_least, between_zero_and_one, refused
 from gan_lightning.evaluation.probes.logistic import LogisticModel, fit_together
 from gan_lightning.evaluation.probes.probe import (
     Judgement,
@@ -23,6 +23,7 @@ from gan_lightning.evaluation.probes.probe import (
     TestLabels,
     TrainLabels,
     checked_labels,
+    held_out_places,
     names_by_kind,
     right_answers,
 )
@@ -57,8 +58,7 @@ class TunedProbe(Probe):
         """Refuse values that do not allow a choice or a fit."""
         if not self.strengths or not all(0 < strength < inf for strength in self.strengths):
             raise refused(self, "strengths", "hold at least one value, all above 0", self.strengths, "Try [0.01].")
-        if not 0 < self.held_out < 1:
-            raise refused(self, "held_out", "be between 0 and 1", self.held_out, "0.1 is usual.")
+        between_zero_and_one(self, "0.1 is usual.", held_out=self.held_out)
         at_least(self, 1, "500 is usual.", max_iterations=self.max_iterations)
         above(self, 0, "Try 0.0001.", gradient_tolerance=self.gradient_tolerance)
 
@@ -235,9 +235,8 @@ def logistic_probes(
     count, names = len(train_labels), list(train)
     if count < 2:
         raise DataError(f"The tuned probe needs at least 2 labelled training images, got {count}; add images.")
-    shuffled = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).to(train_labels.device)
-    held_out = min(max(round(protocol.held_out * count), 1), count - 1)
-    turns, paths = _search(train, train_labels, shuffled[held_out:], shuffled[:held_out], num_classes, protocol)
+    fitting, validation = held_out_places(count, protocol.held_out, seed, train_labels.device)
+    turns, paths = _search(train, train_labels, fitting, validation, num_classes, protocol)
     best = [max(path, key=lambda candidate: candidate.accuracy) for path in paths]  # the first of equals: the stronger
 
     def turned(name: str, turn: Turn) -> list[Tensor]:
