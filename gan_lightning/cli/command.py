@@ -6,7 +6,6 @@ import sys
 import time
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
@@ -26,6 +25,7 @@ from gan_lightning.runs.process_watch import (
     started_by_first,
 )
 from gan_lightning.system.signals import BY_SIGNAL
+from gan_lightning.system.users_modules import find_users_modules
 from gan_lightning.system.yaml_files import check_arguments
 
 
@@ -45,9 +45,7 @@ def run(arguments: list[str]) -> None:
     ):
         warnings.filterwarnings("ignore", message=rf"\s*{message}")
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda r: "litlogger" not in r.getMessage())
-    # The user's own classes are in the working directory. "" would mean the folder of a configuration while it is read.
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, here)
+    find_users_modules()
     try:
         with ends_when_told():
             _run(arguments)

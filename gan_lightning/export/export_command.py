@@ -1,12 +1,12 @@
 """`gan-lightning export`: a run's extractors as files that other projects can load."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from gan_lightning.errors import SettingError
 from gan_lightning.system.terminal import show
+from gan_lightning.system.users_modules import find_users_modules
 
 
 def parser() -> argparse.ArgumentParser:
@@ -39,8 +39,7 @@ def main(arguments: Sequence[str]) -> int:
         UserError: There is no run, or it cannot be exported; says why.
     """
     given = parser().parse_args(arguments)
-    if (here := str(Path.cwd())) not in sys.path:  # where the user's own classes are
-        sys.path.insert(0, here)
+    find_users_modules()
     from gan_lightning.export.exporting import ExportSettings, export_run
     from gan_lightning.export.trained_run import read_trained_run
 

@@ -1,13 +1,13 @@
 """`gan-lightning generate`: images of a finished run, and paths between its latents, as files."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gan_lightning.errors import SettingError
 from gan_lightning.system.terminal import show
+from gan_lightning.system.users_modules import find_users_modules
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule
@@ -51,8 +51,7 @@ def main(arguments: Sequence[str]) -> int:
     from gan_lightning.export.trained_run import load_run
     from gan_lightning.runs.generated_files import VIDEOS, check_free, write_images, write_paths
 
-    if (here := str(Path.cwd())) not in sys.path:  # where a user's own model may be
-        sys.path.insert(0, here)
+    find_users_modules()
     check_free(settings.out)
     if settings.path is not None and settings.out.suffix not in (".png", *VIDEOS):
         raise SettingError(f"out must be a .png, .gif or .mp4 file for a path, got '{settings.out}'.")
