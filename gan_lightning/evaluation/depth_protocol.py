@@ -20,12 +20,11 @@ from torch import Tensor, nn
 from gan_lightning.errors import DataError, SettingError, above, at_least, below_one, one_of, refused
 from gan_lightning.evaluation.features import frozen
 from gan_lightning.evaluation.probes.probe import Progress, accuracy, cross_entropy
-from gan_lightning.evaluation.sgd import sgd
+from gan_lightning.evaluation.sgd import sgd, train_alone
 from gan_lightning.interfaces import Images, Labels, Split
 from gan_lightning.nets.cropping import centre_crop, flip_half, random_crop, ten_crops
 from gan_lightning.nets.data_dependent import data_dependent_
 from gan_lightning.nets.fully_connected_head import fully_connected_head
-from gan_lightning.system.processes import batch_norm_alone, on_first_process
 
 SplitImages = Mapping[Split, tuple[Tensor, Tensor]]
 """All images of both splits, in [-1, 1], and their labels."""
@@ -177,7 +176,6 @@ def frozen_depth(
     for split, least in needed.items():
         if (count := len(images[split][1])) < least:
             raise DataError(f"Frozen depth needs at least {least} labelled {split} images, got {count}; add images.")
-    device = images["train"][0].device
     report = progress or (lambda description, done, total: None)
 
     def train_all() -> list[DepthRecord]:
@@ -199,8 +197,7 @@ def frozen_depth(
             records.append(DepthRecord(weights, depth, stage, score, time.perf_counter() - started, cached))
         return records
 
-    with torch.random.fork_rng([device] if device.type == "cuda" else []), batch_norm_alone(fresh):
-        return on_first_process(train_all)
+    return train_alone(fresh, train_all)
 
 
 def check_same_stages(stages: nn.Sequential, other: nn.Sequential) -> None:

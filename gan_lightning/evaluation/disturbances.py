@@ -11,6 +11,7 @@ from jaxtyping import Bool, Int64
 from PIL import Image
 from torch import Tensor
 
+from gan_lightning.evaluation.tensors import from_bytes, to_bytes
 from gan_lightning.interfaces import Images
 
 GREY = 0.0
@@ -153,11 +154,11 @@ def compressed(images: Images, loss: float, seed: int = 0) -> Images:
     if not loss:
         return images
     colour = images.shape[1] == 3
-    pixels = ((images + 1) * 127.5).round().to(torch.uint8).cpu()
+    pixels = to_bytes(images).cpu()
     pictures = pixels.permute(0, 2, 3, 1) if colour else pixels.flatten(0, 1)
     kept = torch.from_numpy(np.stack([_as_jpeg(each.numpy(), round(100 - loss)) for each in pictures]))
     kept = kept.permute(0, 3, 1, 2) if colour else kept.reshape(images.shape)
-    return kept.to(images) / 127.5 - 1
+    return from_bytes(kept.to(images))
 
 
 def _as_jpeg(pixels: np.ndarray, quality: int) -> np.ndarray:

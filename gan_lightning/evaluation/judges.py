@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from gan_lightning.errors import DataError, SettingError, above, at_least, settings_of
 from gan_lightning.evaluation.chosen import ChosenImages, choose
 from gan_lightning.evaluation.probes.probe import Progress
+from gan_lightning.evaluation.tensors import from_bytes, to_bytes
 from gan_lightning.interfaces import Images, LabelledImages
 from gan_lightning.nets.adapted_network import NetworkSource, Preprocessing, pooled
 from gan_lightning.nets.user_network import layer_outputs, tried_on_images
@@ -356,16 +357,6 @@ class _Classifier(nn.Module):
     def forward(self, images: Images) -> Float[Tensor, "batch classes"]:
         """Return the logits."""
         return self.head(self.features(images))
-
-
-def to_bytes(images: Images) -> UInt8[Tensor, "batch channels height width"]:
-    """Return images in [-1, 1] as bytes."""
-    return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-
-
-def from_bytes(images: UInt8[Tensor, "batch channels height width"]) -> Images:
-    """Return images of bytes in [-1, 1]."""
-    return images / 127.5 - 1
 
 
 def _known_images(

@@ -1,7 +1,26 @@
-"""Gradient descent as in Caffe's reference networks: biases learn at twice the rate of weights."""
+"""Supervised training of copies: by gradient descent as in Caffe's reference networks, on the first process alone."""
+
+from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import nn
+
+from gan_lightning.system.processes import batch_norm_alone, on_first_process
+
+T = TypeVar("T")
+
+
+def train_alone(network: nn.Module, train: Callable[[], T]) -> T:
+    """Return the result of a training on the first process; all processes get it. Random states stay as they are.
+
+    Args:
+        network: Copies of it are trained; their batch norm sees the first process's images alone.
+        train: Trains, and may draw random numbers.
+    """
+    device = next(network.parameters()).device
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), batch_norm_alone(network):
+        return on_first_process(train)
 
 
 def sgd(

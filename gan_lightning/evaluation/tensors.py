@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float, Num, UInt8
 from torch import Tensor
 
 from gan_lightning.errors import SettingError
@@ -15,6 +15,16 @@ from gan_lightning.system.processes import process_count, process_rank
 
 ROUNDING = 1e-3
 """Largest excess of an interpolation over [-1, 1]."""
+
+
+def to_bytes(images: Float[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
+    """Return images in [-1, 1] as bytes."""
+    return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def from_bytes(images: Num[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Return images in [-1, 1] of values from 0 to 255."""
+    return (images / 127.5).sub_(1)  # without a second copy of what may be a whole data set
 
 
 @dataclass(frozen=True)
@@ -146,7 +156,7 @@ def checked_images(split: Split, images: Tensor) -> Images:
             f"{what} must be of the shape (count, channels, size, size), got {tuple(images.shape)}. Reshape them."
         )
     if images.dtype == torch.uint8:
-        return images.float().div_(127.5).sub_(1)
+        return from_bytes(images)
     if not images.is_floating_point():
         raise SettingError(
             f"{what} must be floating-point values in [-1, 1] or bytes (uint8), got {images.dtype}. Convert them."

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from gan_lightning.data.transforms import BLACK
 from gan_lightning.errors import DataError, SettingError
 from gan_lightning.evaluation.features import described
+from gan_lightning.evaluation.tensors import from_bytes
 from gan_lightning.nets.adapted_network import Preprocessing
 from gan_lightning.nets.cropping import centre_crop
 from gan_lightning.nets.weights_file import read_program
@@ -84,7 +85,7 @@ class LoadedExtractor(nn.Module):
                 f"images must have {self.channels} channels, as in the training, got {images.shape[1]}. Convert them."
             )
         if images.dtype == torch.uint8:
-            return images.float().div_(127.5).sub_(1)
+            return from_bytes(images)
         if not images.is_floating_point():
             raise SettingError(f"images must be bytes or floating-point numbers, got {images.dtype}. Convert them.")
         low, high = self.floats

@@ -18,6 +18,7 @@ from gan_lightning.errors import SettingError, at_least, one_of
 from gan_lightning.evaluation import latent_paths
 from gan_lightning.evaluation.features import frozen
 from gan_lightning.evaluation.pictures import rows_picture
+from gan_lightning.evaluation.tensors import to_bytes
 from gan_lightning.interfaces import GeneratesFromLatents, GeneratesImages, Images
 from gan_lightning.system.files import whole_file, writing_folder
 
@@ -163,7 +164,7 @@ def write_paths(
 
 def as_pixels(images: Images) -> np.ndarray:
     """Return images in [-1, 1] as uint8 (images, height, width, channels); grey ones have no last axis."""
-    pixels = ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    pixels = to_bytes(images.float()).permute(0, 2, 3, 1).cpu().numpy()
     return pixels[..., 0] if pixels.shape[3] == 1 else pixels
 
 

@@ -24,14 +24,14 @@ from gan_lightning.errors import DataError, above, at_least, below_one, refused
 from gan_lightning.evaluation.depth_protocol import INITIAL_IMAGES, FrozenWeights
 from gan_lightning.evaluation.features import frozen
 from gan_lightning.evaluation.probes.probe import Progress
-from gan_lightning.evaluation.sgd import sgd
+from gan_lightning.evaluation.sgd import sgd, train_alone
+from gan_lightning.evaluation.tensors import from_bytes
 from gan_lightning.evaluation.voc.average_precision import PrecisionRule, average_precision
-from gan_lightning.evaluation.voc.decoding import DecodedFiles, signed
+from gan_lightning.evaluation.voc.decoding import DecodedFiles
 from gan_lightning.evaluation.voc.devkit import CLASSES, LabelledList
 from gan_lightning.nets.cropping import random_scaled_crop
 from gan_lightning.nets.data_dependent import data_dependent_
 from gan_lightning.nets.fully_connected_head import fully_connected_head
-from gan_lightning.system.processes import batch_norm_alone, on_first_process
 
 TrainedPart = Literal["fc8", "fc6-8", "all"]
 """The last layer, the three fully connected layers, or the convolutions as well: columns of Table 3."""
@@ -201,10 +201,7 @@ def classify(
                 records.append(ClassificationRecord(weights, part, precisions, time.perf_counter() - started))
         return records
 
-    first = next(iter(rows.values()))
-    device = next(first.parameters()).device
-    with torch.random.fork_rng([device] if device.type == "cuda" else []), batch_norm_alone(first):
-        return on_first_process(train_all)
+    return train_alone(next(iter(rows.values())), train_all)
 
 
 def initial_squares(
@@ -213,7 +210,7 @@ def initial_squares(
     """Return random squares for the scales of new weights, of as many images as the authors' code takes."""
     rng = torch.Generator().manual_seed(seed)
     chosen = torch.randperm(len(images), generator=rng)[:INITIAL_IMAGES].tolist()
-    return signed(torch.stack([random_scaled_crop(images[at], size, scales, rng) for at in chosen]))
+    return from_bytes(torch.stack([random_scaled_crop(images[at], size, scales, rng) for at in chosen]))
 
 
 def class_precisions(
@@ -291,7 +288,9 @@ class _LabelledNetwork:
         return self.head(self.stages(squares) / self.scale)
 
     def _squares(self, images: Iterable[Tensor], size: int, rng: torch.Generator) -> Tensor:
-        return signed(torch.stack([random_scaled_crop(each, size, self.scales, rng, self.device) for each in images]))
+        return from_bytes(
+            torch.stack([random_scaled_crop(each, size, self.scales, rng, self.device) for each in images])
+        )
 
     @torch.enable_grad()
     def fit(

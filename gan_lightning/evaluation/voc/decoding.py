@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from jaxtyping import Float, Num, UInt8
+from jaxtyping import UInt8
 from torch import Tensor
 
 from gan_lightning.evaluation.voc.devkit import read_image
@@ -46,8 +46,3 @@ class DecodedFiles:
     def __iter__(self) -> Iterator[UInt8[Tensor, "channels height width"]]:
         """Yield the images in their order."""
         yield from (self[at] for at in range(len(self)))
-
-
-def signed(pixels: Num[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Return images in [-1, 1] of pixels from 0 to 255."""
-    return pixels.float() / 127.5 - 1

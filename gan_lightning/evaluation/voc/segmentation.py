@@ -22,14 +22,14 @@ from torch import Tensor, nn
 from gan_lightning.errors import DataError, above, at_least, below_one
 from gan_lightning.evaluation.depth_protocol import FrozenWeights
 from gan_lightning.evaluation.probes.probe import Progress
-from gan_lightning.evaluation.sgd import sgd
+from gan_lightning.evaluation.sgd import sgd, train_alone
+from gan_lightning.evaluation.tensors import from_bytes
 from gan_lightning.evaluation.voc.classification import check_finite, initial_squares
 from gan_lightning.evaluation.voc.confusion import confusion, intersection_over_union, pixel_accuracy
-from gan_lightning.evaluation.voc.decoding import DecodedFiles, signed
+from gan_lightning.evaluation.voc.decoding import DecodedFiles
 from gan_lightning.evaluation.voc.devkit import CLASSES, VOID, MaskedImage, image_size, read_mask
 from gan_lightning.nets.data_dependent import data_dependent_
 from gan_lightning.nets.fully_convolutional import FullyConvolutional
-from gan_lightning.system.processes import batch_norm_alone, on_first_process
 from gan_lightning.system.reading import shown
 
 PIXEL_CLASSES = ("background", *CLASSES)
@@ -197,10 +197,7 @@ def segment(
             records.append(SegmentationRecord(weights, named, pixel_accuracy(counts), time.perf_counter() - started))
         return records
 
-    first = next(iter(rows.values()))
-    device = next(first.parameters()).device
-    with torch.random.fork_rng([device] if device.type == "cuda" else []), batch_norm_alone(first):
-        return on_first_process(train_all)
+    return train_alone(next(iter(rows.values())), train_all)
 
 
 def fcn(
@@ -248,7 +245,7 @@ def _fit(
             order = order or torch.randperm(len(train), generator=rng).tolist()
             at = order.pop()
             mask = read_mask(train[at].mask).long().to(device)
-            (pixel_loss(network(signed(images[at].to(device))[None]), mask) / protocol.batch_size).backward()
+            (pixel_loss(network(from_bytes(images[at].to(device))[None]), mask) / protocol.batch_size).backward()
         optimizer.step()
         told(iteration + 1, protocol.iterations)
 
@@ -271,7 +268,7 @@ def _tested(
     total = torch.zeros(len(PIXEL_CLASSES), len(PIXEL_CLASSES), dtype=torch.int64)
     images = DecodedFiles([each.path for each in test], channels, keep=0)
     for done, (image, each) in enumerate(zip(images, test, strict=True), start=1):
-        scores = network(signed(image.to(device))[None])[0]
+        scores = network(from_bytes(image.to(device))[None])[0]
         check_finite(scores, protocol.learning_rate)
         truth = read_mask(each.mask).long().to(device)
         total += confusion(scores.argmax(dim=0), truth, len(PIXEL_CLASSES)).cpu()

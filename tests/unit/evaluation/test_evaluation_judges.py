@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 from gan_lightning.errors import DataError, SettingError
 from gan_lightning.evaluation import ImportedNetwork, Inception, SmallClassifier, TensorImages
-from gan_lightning.evaluation.judges import from_bytes, to_bytes
+from gan_lightning.evaluation.tensors import from_bytes, to_bytes
 
 CPU = torch.device("cpu")
 
