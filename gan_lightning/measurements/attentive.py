@@ -6,23 +6,19 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, get_args
 
-import torch
 from rich.table import Table
 from torch import Tensor, nn
 
 from gan_lightning.errors import at_least
 from gan_lightning.evaluation.attentive_pooling import ATTENTIVE, AttentiveProtocol, Maps, Pooling, pooled_accuracy
-from gan_lightning.evaluation.features import dtype_of, has_statistics
 from gan_lightning.figures import Best, Weights
 from gan_lightning.interfaces import HasExtractors, Images, Split
 from gan_lightning.measurements.bench import BatchNorm, Bench
+from gan_lightning.measurements.extraction import in_parts
 from gan_lightning.measurements.measurement import Measurement, Outcome
-from gan_lightning.measurements.transfer import SPLITS, check_labels
+from gan_lightning.measurements.transfer import SPLITS, check_labels, kinds_with_one_control
 from gan_lightning.nets.stages import check_maps, stages_of
 from gan_lightning.system.processes import on_first_process
-
-AT_ONCE = 250
-"""Images that the convolutions see at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,10 +98,7 @@ class Attentive(Measurement):
         splits = {
             split: bench.images(split, self.images if split == "train" else None, labelled=True) for split in SPLITS
         }
-        kinds: list[tuple[Weights, BatchNorm]] = [("trained", self.batch_norm)]
-        if bench.controls and staged(bench.control(self.seed).networks):
-            normalised = any(map(has_statistics, bench.control(self.seed).networks.values()))
-            kinds.append(("random", "real" if normalised else "running"))
+        kinds = kinds_with_one_control(bench, self.batch_norm, self.seed)
         found: dict[tuple[str, Pooling, Weights], float] = {}
         rates: dict[str, float] = {}
         wanted = [(name, *kind) for kind in kinds for name in staged(bench.sources(kind[0], self.seed))]
@@ -113,7 +106,7 @@ class Attentive(Measurement):
             networks = {name: bench.sources(weights, self.seed)[name]}
             with bench.statistics(networks, weights, batch_norm, self.seed):
                 stages = stages_of(networks[name])
-                maps: dict[Split, Maps] = {split: _maps(stages, splits[split][0]) for split in SPLITS}
+                maps: dict[Split, Maps] = {split: in_parts(stages, splits[split][0]).float() for split in SPLITS}
             for place, pooling in enumerate(get_args(Pooling)):
                 value, rate = on_first_process(partial(self._judged, bench, maps, splits, pooling))
                 found[name, pooling, weights] = value
@@ -162,8 +155,3 @@ def staged(networks: Mapping[str, nn.Module]) -> dict[str, nn.Sequential]:
     """Return the stages of the networks that have convolutions, under the networks' names."""
     found = {name: stages_of(network) for name, network in networks.items()}
     return {name: stages for name, stages in found.items() if len(stages)}
-
-
-def _maps(stages: nn.Sequential, images: Images) -> Maps:
-    dtype = dtype_of(stages)
-    return torch.cat([stages(part.to(dtype)).float() for part in images.split(AT_ONCE)])

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from gan_lightning.errors import DataError, SettingError
-from gan_lightning.evaluation.features import estimate_batch_norm_statistics, extract_features
+from gan_lightning.evaluation.features import dtype_of, estimate_batch_norm_statistics, extract_features
 from gan_lightning.evaluation.probes.probe import Progress
 from gan_lightning.evaluation.tensors import is_known
 from gan_lightning.figures import Weights
@@ -113,6 +113,18 @@ def first_images(batches: ImageBatches, split: Split, count: int | None, *, labe
     mine = torch.cat(images)[:count], torch.cat(labels)[:count]
     counts = gather_objects(len(mine[0]))
     return gather_rows(mine[0], counts)[:count], gather_rows(mine[1], counts)[:count]
+
+
+def in_parts(network: nn.Module, rows: Tensor, at_once: int = 250) -> Tensor:
+    """Return a network's outputs for many rows, such as images, in the type of its weights.
+
+    Args:
+        network: In eval mode.
+        rows: Its inputs.
+        at_once: Rows that it sees at a time.
+    """
+    dtype = dtype_of(network)
+    return torch.cat([network(part.to(dtype)) for part in rows.split(at_once)])
 
 
 Key = tuple[Source, str, Split, int | None]

@@ -12,20 +12,17 @@ from torch import Tensor, nn
 
 from gan_lightning.errors import at_least
 from gan_lightning.evaluation.curves import likeness_chart, picture_of
-from gan_lightning.evaluation.features import dtype_of, has_statistics
 from gan_lightning.evaluation.kernel_alignment import LEAST, debiased_cka, linear_cka, products
 from gan_lightning.figures import Best, Figure, Weights
 from gan_lightning.interfaces import HasExtractors, Images, Split
 from gan_lightning.measurements.bench import BatchNorm, Bench
+from gan_lightning.measurements.extraction import in_parts
 from gan_lightning.measurements.measurement import Measurement, Outcome
-from gan_lightning.measurements.transfer import check_images
+from gan_lightning.measurements.transfer import check_images, kinds_with_one_control
 from gan_lightning.nets.stages import stages_of
 
 FEATURES = "features"
 """Name of an extractor's last layer: its features."""
-
-AT_ONCE = 250
-"""Images that a layer sees at a time."""
 
 Layer = tuple[str, str]
 """An extractor and one of its layers."""
@@ -111,11 +108,7 @@ class LayerLikeness(Measurement):
         """Return the likenesses, and a picture of all pairs of layers."""
         images, _ = bench.images(self.split, self.images)
         figures, arrays, pictures, tables = [], {}, {}, []
-        kinds: list[tuple[Weights, BatchNorm]] = [("trained", self.batch_norm)]
-        if bench.controls and bench.control(self.seed).networks:
-            normalised = any(map(has_statistics, bench.control(self.seed).networks.values()))
-            kinds.append(("random", "real" if normalised else "running"))
-        for weights, batch_norm in kinds:
+        for weights, batch_norm in kinds_with_one_control(bench, self.batch_norm, self.seed):
             networks = bench.sources(weights, self.seed)
             with bench.statistics(networks, weights, batch_norm, self.seed):
                 layers = self._layers(bench, networks, images)
@@ -178,11 +171,11 @@ def layer_names(network: nn.Module) -> list[str]:
 
 def _outputs(network: nn.Module, images: Images) -> Iterator[tuple[str, Tensor]]:
     """Yield each layer's name and output. Only one layer's output is held at a time."""
-    values = images.to(dtype_of(network))
+    values = images
     for name, stage in stages_of(network).named_children():
-        values = torch.cat([stage(part) for part in values.split(AT_ONCE)])
+        values = in_parts(stage, values)
         yield name, values
-    yield FEATURES, torch.cat([network(part.to(dtype_of(network))) for part in images.split(AT_ONCE)])
+    yield FEATURES, in_parts(network, images)
 
 
 def _pairs(layers: Mapping[str, Sequence[str]]) -> list[tuple[str, str, str]]:

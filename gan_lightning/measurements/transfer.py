@@ -272,6 +272,22 @@ def random_kinds(bench: Bench, seed: int | None) -> list[FeatureKind]:
     return [("random", "running", FRESH), ("random", "real", ESTIMATED)]
 
 
+def kinds_with_one_control(bench: Bench, batch_norm: BatchNorm, seed: int | None) -> list[tuple[Weights, BatchNorm]]:
+    """Return the trained networks' kind and, with the bench's controls, that of random weights.
+
+    Batch norm of the control has statistics of the training images.
+
+    Args:
+        bench: With the networks.
+        batch_norm: Statistics of the trained ones.
+        seed: Of the random weights; by default the run's.
+    """
+    kinds: list[tuple[Weights, BatchNorm]] = [("trained", batch_norm)]
+    if bench.controls and (random := bench.control(seed).networks):
+        kinds.append(("random", "real" if any(map(has_statistics, random.values())) else "running"))
+    return kinds
+
+
 def stronger_controls(figures: Sequence[Figure]) -> list[Figure]:
     """Return the figures, and for each pair of random-weights controls the stronger one without a condition."""
     found: list[Figure] = []
