@@ -22,6 +22,7 @@ from gan_lightning.evaluation.depth_protocol import (
 from gan_lightning.figures import Best, Figure
 from gan_lightning.interfaces import HasExtractors, PublishedFigure
 from gan_lightning.measurements.bench import BatchNorm, Bench
+from gan_lightning.measurements.figure_tables import weights_table
 from gan_lightning.measurements.measurement import Measurement, Outcome
 from gan_lightning.measurements.staged import check_initialised_anew, chosen_stages, control_stages, plain_stages
 from gan_lightning.measurements.transfer import SPLITS, check_labels
@@ -170,17 +171,5 @@ def depth_table(
         data: The data set's name.
         published: Printed figures, by the names of ours; they have rows of their own.
     """
-    stages = list(dict.fromkeys(record.stage or NOTHING for record in found))
-    rows: dict[str, dict[str, str]] = {}
-    for record, figure in found.items():
-        column = record.stage or NOTHING
-        rows.setdefault(record.weights, {})[column] = f"{figure.value:.4f}"
-        if figure.name in published:
-            rows.setdefault(f"{record.weights}, paper", {})[column] = f"{published[figure.name].value:.4f}"
-    table = Table(title=f"Frozen up to: {extractor} on {data}")
-    table.add_column("Weights", no_wrap=True)
-    for stage in stages:
-        table.add_column(stage, justify="right")
-    for row, cells in rows.items():
-        table.add_row(row, *(cells.get(stage, "-") for stage in stages))
-    return table
+    cells = ((record.weights, record.stage or NOTHING, figure) for record, figure in found.items())
+    return weights_table(f"Frozen up to: {extractor} on {data}", cells, published)

@@ -1,11 +1,12 @@
-"""A table for the terminal, of any figures."""
+"""Tables for the terminal, of any figures."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from rich.table import Table
 
 from gan_lightning.figures import CHANCE, PIXELS, Figure
+from gan_lightning.interfaces import PublishedFigure
 
 
 def figures_table(title: str, figures: Sequence[Figure]) -> Table:
@@ -64,4 +65,30 @@ def runs_table(title: str, runs: Mapping[str, Sequence[Figure]]) -> Table:
                 f"{each.value:.4g}",
                 *("-" if v is None else f"{v:.4g}" for v in found),
             )
+    return table
+
+
+def weights_table(
+    title: str, cells: Iterable[tuple[str, str, Figure]], published: Mapping[str, PublishedFigure]
+) -> Table:
+    """Return a table with a row per kind of weights, as the papers' tables of what is trained on frozen layers.
+
+    Args:
+        title: Heading.
+        cells: Row, column and figure of each cell.
+        published: Printed figures, by the names of ours; they have rows of their own.
+    """
+    rows: dict[str, dict[str, str]] = {}
+    columns: dict[str, None] = {}
+    for row, column, figure in cells:
+        columns[column] = None
+        rows.setdefault(row, {})[column] = f"{figure.value:.4f}"
+        if figure.name in published:
+            rows.setdefault(f"{row}, paper", {})[column] = f"{published[figure.name].value:.4f}"
+    table = Table(title=title)
+    table.add_column("Weights", no_wrap=True)
+    for column in columns:
+        table.add_column(column, justify="right")
+    for row, values in rows.items():
+        table.add_row(row, *(values.get(column, "-") for column in columns))
     return table

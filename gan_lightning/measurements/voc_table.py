@@ -11,6 +11,7 @@ from gan_lightning.errors import SettingError
 from gan_lightning.figures import Figure
 from gan_lightning.interfaces import PublishedFigure
 from gan_lightning.measurements.bench import Bench
+from gan_lightning.measurements.figure_tables import weights_table
 
 logger = logging.getLogger(__name__)
 
@@ -82,21 +83,9 @@ def table_3(figures: Sequence[Figure], extractor: str, data: str, published: Map
     Source:
         Donahue et al. 2017, Table 3.
     """
-    rows: dict[str, dict[str, str]] = {}
-    columns: dict[str, None] = {}
-    for figure in sorted(figures, key=lambda each: list(VOC_COLUMNS).index(each.measurement)):
-        if figure.subject != extractor:
-            continue
-        row = figure.condition or figure.weights
-        column = VOC_COLUMNS[figure.measurement][1].format(figure.protocol)
-        columns[column] = None
-        rows.setdefault(row, {})[column] = f"{figure.value:.4f}"
-        if figure.name in published:
-            rows.setdefault(f"{row}, paper", {})[column] = f"{published[figure.name].value:.4f}"
-    table = Table(title=f"PASCAL VOC: {extractor} of {data}")
-    table.add_column("Weights", no_wrap=True)
-    for column in columns:
-        table.add_column(column, justify="right")
-    for row, cells in rows.items():
-        table.add_row(row, *(cells.get(column, "-") for column in columns))
-    return table
+    own = [figure for figure in figures if figure.subject == extractor]
+    cells = (
+        (figure.condition or figure.weights, VOC_COLUMNS[figure.measurement][1].format(figure.protocol), figure)
+        for figure in sorted(own, key=lambda each: list(VOC_COLUMNS).index(each.measurement))
+    )
+    return weights_table(f"PASCAL VOC: {extractor} of {data}", cells, published)

@@ -21,6 +21,7 @@ from gan_lightning.evaluation.probes.probe import (
     TestLabels,
     TrainLabels,
     accuracy,
+    check_curve,
     checked_labels,
 )
 
@@ -60,12 +61,7 @@ class FewShotProbe(Probe):
 
     def __post_init__(self) -> None:
         """Refuse values that do not allow a draw or a fit."""
-        if not self.shots or len(set(self.shots)) < len(self.shots):
-            raise refused(self, "shots", "hold at least one number, each once", self.shots, "5 is usual.")
-        for count in self.shots:
-            at_least(self, 1, shots=count)
-        if self.reported not in self.shots:
-            raise refused(self, "reported", f"be one of shots, {', '.join(map(str, self.shots))}", self.reported)
+        check_curve(self, "5 is usual.", reported=self.reported, shots=self.shots)
         at_least(self, 2, "An interval needs two.", draws=self.draws)
         above(self, 0, "1 is usual.", inverse_penalty=self.inverse_penalty)
         at_least(self, 1, "1000 is usual.", max_iterations=self.max_iterations)

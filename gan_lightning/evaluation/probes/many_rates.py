@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import cos, pi
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -98,9 +98,9 @@ class ManyRatesProbe(Probe):
     ) -> dict[str, Judgement]:
         """Return the judgement of each set of features, with the chosen rate."""
 
-        def judge_one(name: str) -> tuple[float, Mapping[str, Any]]:
+        def judge_one(name: str) -> Judgement:
             accuracy, rate = self._judged(train[name], train_labels, test[name], test_labels, num_classes, seed, name)
-            return accuracy, {"learning_rate": rate}
+            return Judgement(accuracy, details={"learning_rate": rate})
 
         return self.one_by_one(train, judge_one, report)
 

@@ -14,7 +14,7 @@ A probe of your own is one class:
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64, Integer
 from torch import Tensor
 
-from gan_lightning.errors import DataError, SettingError
+from gan_lightning.errors import DataError, SettingError, at_least, refused
 from gan_lightning.evaluation.tensors import is_known
 
 TrainLabels = Integer[Tensor, " train"] | Integer[Tensor, "train attributes"]
@@ -46,7 +46,7 @@ class Judgement:
     """
 
     accuracy: float
-    seconds: float
+    seconds: float = 0.0
     curve: Mapping[int, float] = field(default_factory=dict)
     axis: str = ""
     details: Mapping[str, Any] = field(default_factory=dict)
@@ -109,31 +109,31 @@ class Probe(ABC):
     ) -> dict[str, Judgement]:
         """Return the judgement of each set of features, under its name; the arguments are as in `accuracy`."""
 
-        def judge_one(name: str) -> tuple[float, Mapping[str, Any]]:
+        def judge_one(name: str) -> Judgement:
             accuracy = self.accuracy(
                 train[name], train_labels, test[name], test_labels, num_classes=num_classes, seed=seed, name=name
             )
             if not isinstance(accuracy, int | float) or not 0 <= accuracy <= 1:
                 raise SettingError(f"the probe {self.name} must return an accuracy in [0, 1], got {accuracy!r}.")
-            return accuracy, {}
+            return Judgement(accuracy)
 
         return self.one_by_one(train, judge_one, report)
 
     def one_by_one(
-        self, names: Collection[str], judge_one: Callable[[str], tuple[float, Mapping[str, Any]]], report: Progress
+        self, names: Collection[str], judge_one: Callable[[str], Judgement], report: Progress
     ) -> dict[str, Judgement]:
         """Return the judgement of each set of features in turn, each with its time.
 
         Args:
             names: Of the sets.
-            judge_one: Returns the accuracy of a set, and further facts.
+            judge_one: Returns the judgement of a set, without its time.
             report: Told after each set.
         """
         found = {}
         for done, name in enumerate(names, start=1):
             started = time.perf_counter()
-            accuracy, details = judge_one(name)
-            found[name] = Judgement(accuracy, time.perf_counter() - started, details=details)
+            judgement = judge_one(name)
+            found[name] = replace(judgement, seconds=time.perf_counter() - started)
             report(f"probes: {self.name}", done, len(names))
         return found
 
@@ -171,6 +171,27 @@ def accuracy(logits: Float[Tensor, "images classes"], labels: ImageLabels) -> fl
     """Return the share of images, or of known attributes, that are classified correctly."""
     right, known = torch.stack([right_answers(logits, labels), (labels >= 0).sum()]).tolist()
     return right / known
+
+
+def check_curve(owner: object, usual: str, *, reported: int, **places: Sequence[int]) -> None:
+    """Check the places of a curve, and that the one for the single value is among them.
+
+    Args:
+        owner: The probe.
+        usual: What to do instead.
+        reported: The place for the single value.
+        places: The setting that has the places.
+
+    Raises:
+        SettingError: There is no place, one stands twice or is below 1, or the reported one is not among them.
+    """
+    for setting, numbers in places.items():
+        if not numbers or len(set(numbers)) < len(numbers):
+            raise refused(owner, setting, "hold at least one number, each once", numbers, usual)
+        for number in numbers:
+            at_least(owner, 1, "", **{setting: number})
+        if reported not in numbers:
+            raise refused(owner, "reported", f"be one of {setting}, {', '.join(map(str, numbers))}", reported)
 
 
 def held_out_places(

@@ -1,6 +1,5 @@
 """The weighted vote of the nearest training images, as a probe: nothing is fitted."""
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -10,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from gan_lightning.errors import above, at_least, refused
+from gan_lightning.errors import above
 from gan_lightning.evaluation.neighbour_search import nearest_neighbours
 from gan_lightning.evaluation.probes.probe import (
     Judgement,
@@ -19,6 +18,7 @@ from gan_lightning.evaluation.probes.probe import (
     TestLabels,
     TrainLabels,
     accuracy,
+    check_curve,
     checked_labels,
 )
 
@@ -56,13 +56,7 @@ class WeightedNeighboursProbe(Probe):
 
     def __post_init__(self) -> None:
         """Refuse values that do not allow a vote."""
-        if not self.neighbours or len(set(self.neighbours)) < len(self.neighbours):
-            raise refused(self, NEIGHBOURS, "hold at least one number, each once", self.neighbours, "20 is usual.")
-        for count in self.neighbours:
-            at_least(self, 1, neighbours=count)
-        if self.reported not in self.neighbours:
-            numbers = ", ".join(map(str, self.neighbours))
-            raise refused(self, "reported", f"be one of neighbours, {numbers}", self.reported)
+        check_curve(self, "20 is usual.", reported=self.reported, neighbours=self.neighbours)
         above(self, 0, "0.07 is usual.", temperature=self.temperature)
 
     def accuracy(
@@ -92,16 +86,14 @@ class WeightedNeighboursProbe(Probe):
         report: Progress,
     ) -> dict[str, Judgement]:
         """Return the judgement of each set of features, with a curve over the numbers of neighbours."""
-        found = {}
-        for done, (name, features) in enumerate(train.items(), start=1):
-            started = time.perf_counter()
+
+        def judge_one(name: str) -> Judgement:
             curve = self._accuracies(
-                features, train_labels, test[name], test_labels, self.neighbours, num_classes, name
+                train[name], train_labels, test[name], test_labels, self.neighbours, num_classes, name
             )
-            seconds = time.perf_counter() - started
-            found[name] = Judgement(curve[self.reported], seconds, curve, NEIGHBOURS)
-            report(f"probes: {self.name}", done, len(train))
-        return found
+            return Judgement(curve[self.reported], curve=curve, axis=NEIGHBOURS)
+
+        return self.one_by_one(train, judge_one, report)
 
     def _accuracies(
         self,
