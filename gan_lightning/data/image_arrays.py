@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gan_lightning.data.holding_out import held_out_of_class
 from gan_lightning.data.image_data import ImageData
 from gan_lightning.data.store import ImageStore
 from gan_lightning.errors import DataError, SettingError, between_zero_and_one, one_of, refused
@@ -264,9 +265,7 @@ def held_out(store: ImageStore, fraction: float) -> dict[Split, ImageStore]:
     held = torch.zeros(len(store), dtype=torch.bool)
     for label in labels.unique().tolist():
         places = (labels == label).nonzero()[:, 0]
-        count = min(len(places) - 1, max(1, round(len(places) * fraction)))
-        order = torch.randperm(len(places), generator=torch.Generator().manual_seed(label + 1))
-        held[places[order[:count]]] = True
+        held[places[held_out_of_class(len(places), fraction, label + 1)]] = True
     if not held.any():
         raise DataError("a test split must have images, got none: each class has one. Add images, or a test split.")
     chosen: dict[Split, Tensor] = {"train": ~held, "test": held}

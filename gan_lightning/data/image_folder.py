@@ -11,10 +11,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from gan_lightning.data.decoded import decoded, decoded_whole
+from gan_lightning.data.holding_out import held_out_of_class
 from gan_lightning.data.image_data import ImageData
 from gan_lightning.data.labels_file import labels_of, read_rows
 from gan_lightning.data.listing import (
@@ -364,10 +364,9 @@ def hold_out(samples: Labelled, classes: list[str], fraction: float) -> dict[Spl
         groups.setdefault(label, []).append(index)
     held: set[int] = set()
     for label, group in groups.items():
-        count = min(len(group) - 1, max(1, round(len(group) * fraction)))
         name = classes[label] if label >= 0 else ""
-        order = np.random.default_rng((0, zlib.crc32(os.fsencode(name)))).permutation(len(group))
-        held.update(group[place] for place in order[:count])
+        chosen = held_out_of_class(len(group), fraction, zlib.crc32(os.fsencode(name)))
+        held.update(group[place] for place in chosen)
     return {
         "train": [sample for index, sample in enumerate(samples) if index not in held],
         "test": [sample for index, sample in enumerate(samples) if index in held],

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Int64
-from PIL import Image
 from torch import Tensor
 
 from gan_lightning.evaluation.tensors import from_bytes, to_bytes
@@ -162,6 +161,8 @@ def compressed(images: Images, loss: float, seed: int = 0) -> Images:
 
 
 def _as_jpeg(pixels: np.ndarray, quality: int) -> np.ndarray:
+    from PIL import Image
+
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=quality)
     return np.asarray(Image.open(buffer))
