@@ -159,8 +159,9 @@ def test_a_trial_holds_its_lock_as_long_as_it_lives_and_nobody_else_does(tmp_pat
 
 
 def test_a_parent_that_is_killed_leaves_its_trials_and_another_one_follows(tmp_path):
-    with started(tmp_path / "a", "import time; time.sleep(60)") as orphan:
+    with started(tmp_path / "a", "import time; print('begun', flush=True); time.sleep(60)") as orphan:
         (parent,) = forked_worker._parents.values()
+        wait_for(lambda: "begun" in said(tmp_path / "a"))  # before, its parent may not have let it go
         parent.process.kill()
         parent.process.wait()
         assert orphan.poll() is None
