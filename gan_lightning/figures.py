@@ -29,6 +29,9 @@ PIXELS, CHANCE = "pixels", "chance"
 HEAD_EPOCH = "head epoch"
 """The x axis of a probe's curve."""
 
+BATCH = "batch"
+"""The x axis of a curve over the batches of a training."""
+
 PLUMBING = {"root", "cache_dir", "download", "verify", "evaluation_batch_size", "device"}
 """Settings of a data set that concern its source and its place, without influence on its content."""
 
@@ -50,7 +53,7 @@ class Figure:
         epoch: Epochs of the model's training so far; None if unknown.
         batches: Batches of the model's training so far; None if unknown.
         seconds: Wall time of this figure.
-        axis: The x axis of the curve, for a point of one: `head epoch`, `round`; empty for a single figure.
+        axis: The x axis of the curve, for a point of one: `head epoch`, `batch`, `round`; empty for a single figure.
         at: The point's place on that axis.
     """
 

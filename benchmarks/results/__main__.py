@@ -71,6 +71,9 @@ def main(given: Sequence[str] | None = None) -> int:
         recording.add_argument(f"--{name}", help=what)
     recording.add_argument("--only", nargs="+", help="patterns of the recorded figures' names; of these the newest")
     recording.add_argument("--logged", nargs="+", help="names of logged values: their mean at the end is recorded")
+    recording.add_argument(
+        "--commands", nargs="+", help="command lines without folders of a machine, for those of the runs"
+    )
     recording.add_argument("--notes", nargs="+", help="sentences that a reader of the figures needs")
     tables = commands.add_parser("tables", help="write the tables of all pages")
     tables.add_argument("--check", action="store_true", help="write nothing, and end with status 1 on a difference")

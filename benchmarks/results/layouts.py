@@ -144,6 +144,17 @@ LAYOUTS = {
         },
         "anatomy/classifier/", ("weights",), ("weights",),
     ),
+    "real_or_generated": Layout(
+        {
+            "n": "n: anatomy/{subject}/{weights}real_or_generated/accuracy_whole",
+            "f": "anatomy/{subject}/{weights}real_or_generated/accuracy_whole",
+            "f_row": "anatomy/{subject}/{weights}real_or_generated/accuracy_row",
+            "a random subspace": "anatomy/{subject}/{weights}real_or_generated/accuracy_random_row",
+            "f_null": "anatomy/{subject}/{weights}real_or_generated/accuracy_null",
+            "f without a random subspace": "anatomy/{subject}/{weights}real_or_generated/accuracy_random_null",
+        },
+        "anatomy/", ("subject", "weights"), ("extractor", "weights"), digits=3,
+    ),
     "row_share_over_training": Layout(
         {str(epoch): f"anatomy/discriminator/real/row_share@{epoch} .3" for epoch in (20, 40, 60, 80, 100)},
     ),

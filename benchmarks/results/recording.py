@@ -13,7 +13,7 @@ from gan_lightning.dashboard.rows import is_common
 from gan_lightning.dashboard.run_folders import Run, read_folder
 from gan_lightning.dashboard.statistics import estimate
 from gan_lightning.errors import SettingError
-from gan_lightning.figures import HEAD_EPOCH, PLUMBING, Figure
+from gan_lightning.figures import BATCH, HEAD_EPOCH, PLUMBING, Figure
 
 
 def record_of(
@@ -93,7 +93,7 @@ def _runs(comparison: Comparison, group: Group, only: Sequence[str], logged: Seq
     published = {name: dict(each) for run in group.runs for name, each in run.published.items()}
     return Runs(
         settings={name: _plain(group.runs[0].settings.get(name), group.fields[name]) for name in names},
-        seeds=[run.seed for run in group.runs if run.seed is not None],
+        seeds=sorted(run.seed for run in group.runs if run.seed is not None),
         published=published,
         measured=[_measured(group, found) for found in _by_figure(group.runs, only, logged)],
     )
@@ -105,11 +105,14 @@ def _plain(value: Any, text: str) -> Any:
 
 
 def _by_figure(runs: Sequence[Run], only: Sequence[str], logged: Sequence[str]) -> list[dict[int | None, Figure]]:
-    """Return the figures of each name, epoch and place by seed. A probe's curves are left to the runs' own files."""
+    """Return the figures of each name, epoch and place by seed.
+
+    Curves over a probe's epochs and over the batches of a training are left to the runs' own files.
+    """
     found: dict[tuple[str, int | None, float | None], dict[int | None, Figure]] = {}
     for run in runs:
         for figure in (*_chosen(run, only), *_logged(run, logged)):
-            if figure.axis != HEAD_EPOCH:
+            if figure.axis not in (HEAD_EPOCH, BATCH):
                 found.setdefault((figure.name, figure.epoch, figure.at), {})[run.seed] = figure
     return list(found.values())
 
@@ -130,7 +133,7 @@ def _logged(run: Run, names: Sequence[str]) -> Iterator[Figure]:
 
 
 def _measured(group: Group, found: Mapping[int | None, Figure]) -> Measured:
-    values = {seed: figure.value for seed, figure in found.items()}
+    values = {seed: found[seed].value for seed in sorted(found, key=lambda seed: (seed is None, seed))}
     figure = replace(next(iter(found.values())), value=estimate(list(values.values())).mean, seconds=None)
     if figure.weights != "trained" and is_common(group, figure, values):
         return Measured(figure=figure)

@@ -12,7 +12,7 @@ from gan_lightning.errors import DataError, NonFiniteError, SettingError, at_lea
 from gan_lightning.evaluation import drawn_images
 from gan_lightning.evaluation.curves import curves_chart, picture_of
 from gan_lightning.evaluation.features import dtype_of
-from gan_lightning.figures import Figure
+from gan_lightning.figures import BATCH, Figure
 from gan_lightning.interfaces import JudgesImages, LabelledImages
 from gan_lightning.measurements.measurement import Outcome
 from gan_lightning.papers.mgan.density_ratio import (
@@ -237,7 +237,7 @@ class DensityRatioMonitor(Callback):
         return [
             figure
             for check in shown_checks(self.history)
-            for figure in self._figures(check, images, trainer, axis="batch", at=check["batch"])
+            for figure in self._figures(check, images, trainer, axis=BATCH, at=check["batch"])
         ]
 
     def state_dict(self) -> dict[str, Any]:

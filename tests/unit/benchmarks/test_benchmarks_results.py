@@ -352,7 +352,7 @@ def write_run(root: Path, name: str, d: float, c: float, *, seed: int, shares_re
 
 def test_run_folders_become_a_record_with_every_value_by_seed(tmp_path, capsys):
     for seed, (d, c) in enumerate([(0.90, 0.92), (0.93, 0.94), (0.915, 0.945)]):
-        write_run(tmp_path / "runs", f"a{seed}", d, c, seed=seed, shares_removed=4)
+        write_run(tmp_path / "runs", f"a{9 - seed}", d, c, seed=seed, shares_removed=4)
     write_run(tmp_path / "runs", "b0", 0.9, 0.9, seed=0, shares_removed=0)
     write_run(tmp_path / "runs", "c0", 0.9, 0.9, seed=7, shares_removed=0, status="failed")
     into = tmp_path / "records/x.json"
@@ -362,14 +362,15 @@ def test_run_folders_become_a_record_with_every_value_by_seed(tmp_path, capsys):
     assert (found.method, found.data, found.width, found.epochs) == ("MGAN", "mnist", "32", "2")
     assert (found.commit, found.versions, found.precision, found.device) == ("abc", "torch 2", "32-true", "one GPU")
     assert (found.wall_time, found.images, found.notes) == ("10 to 12 seconds a run", "limit 9", ["a", "b"])
-    assert found.commands[0] == "gan-lightning fit --seed_everything=0"
+    assert set(found.commands) == {f"gan-lightning fit --seed_everything={seed}" for seed in range(3)}
     assert found.settings["base_width"] == 32
     assert [(runs.settings, list(runs.seeds)) for runs in found.runs] == [
         ({"shares_removed": 0}, [0]),
         ({"shares_removed": 4}, [0, 1, 2]),
     ]
     runs = found.of({"shares_removed": 4})
-    assert runs.find("transfer/classifier/paper/accuracy").by_seed == {"0": 0.92, "1": 0.94, "2": 0.945}
+    by_seed = runs.find("transfer/classifier/paper/accuracy").by_seed
+    assert list(by_seed.items()) == [("0", 0.92), ("1", 0.94), ("2", 0.945)]
     assert runs.find(DIFFERENCE).by_seed == pytest.approx({"0": 0.02, "1": 0.01, "2": 0.03})
     random = runs.find("transfer/classifier/paper/random_weights/accuracy")
     assert (random.figure.value, random.n, random.by_seed) == (0.8, None, {})
@@ -384,7 +385,9 @@ def test_run_folders_become_a_record_with_every_value_by_seed(tmp_path, capsys):
 def test_a_record_may_keep_some_figures_alone_and_what_was_logged_at_the_end(tmp_path):
     write_run(tmp_path, "a", 0.9, 0.8, seed=0, shares_removed=4)
     (tmp_path / "a/metrics.csv").write_text("step,train/loss\n0,3.0\n1,2.0\n")
-    found, _ = record_of([tmp_path], only=["transfer/*/random_weights/*", "quality/*"], logged=["train/loss"])
+    only = ["transfer/*/random_weights/*", "quality/*"]
+    found, _ = record_of([tmp_path], only=only, logged=["train/loss"], commands=["gan-lightning fit"])
+    assert found.commands == ["gan-lightning fit"]
     kept = [(each.figure.name, each.figure.epoch, each.figure.value) for each in found.runs[0].measured]
     assert kept == [
         ("transfer/classifier/paper/random_weights/accuracy", None, 0.8), ("quality/j/fid", 2, 1.6),
