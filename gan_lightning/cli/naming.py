@@ -28,17 +28,20 @@ GROUPS = {kind.name: kind for kind in KINDS}
 SHARED: dict[str, type] = {"voc": VocData}
 """Groups of settings that several measurements share. Each of these has a setting of this name in Python."""
 
+TARGETS = "targets"
+"""The setting that lists further data sets. Measurements that take them have a setting of this name in Python."""
+
 OWN = "measurements"
 """The setting that lists measurements of the user's own."""
 
 
 def shared_by(kind: type[Measurement]) -> set[str]:
-    """Return the shared groups that a measurement has among its settings."""
-    return SHARED.keys() & {each.name for each in fields(kind)}
+    """Return the shared groups, and the shared list of data sets, that a measurement has among its settings."""
+    return {*SHARED, TARGETS} & {each.name for each in fields(kind)}
 
 
 def with_shared(measurement: Measurement, shared: Mapping[str, Any]) -> Measurement:
-    """Return a measurement with the shared groups of settings that it has, of these."""
+    """Return a measurement with the shared settings that it has, of these."""
     return replace(measurement, **{name: shared[name] for name in shared_by(type(measurement))})
 
 

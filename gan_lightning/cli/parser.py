@@ -28,7 +28,7 @@ from gan_lightning.cli.checks import (
 from gan_lightning.cli.logger_places import with_places
 from gan_lightning.cli.messages import cannot_be_made, made, user_error
 from gan_lightning.cli.mount import LINKED, at_its_path
-from gan_lightning.cli.naming import GROUPS, OWN, SHARED, shared_by, with_shared
+from gan_lightning.cli.naming import GROUPS, OWN, SHARED, TARGETS, shared_by, with_shared
 from gan_lightning.cli.sweep_point import WANDB_POINT, check_swept, swept_parameters
 from gan_lightning.errors import SettingError, UserError
 from gan_lightning.measurements import Measurement
@@ -182,6 +182,12 @@ class GanCLI(LightningCLI):
         for name, settings in SHARED.items():
             parser.add_class_arguments(settings, name)
         parser.add_argument(
+            f"--{TARGETS}",
+            type=list[LightningDataModule],
+            default=[],
+            help="Further data sets to judge frozen features on: --targets+=MNIST --targets.root=data",
+        )
+        parser.add_argument(
             f"--{OWN}",
             type=list[Measurement],
             default=[],
@@ -292,7 +298,7 @@ class GanCLI(LightningCLI):
         callbacks = [callback for callback in callbacks if callback is not None]
         if settings.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
             callbacks.append(LossBar())
-        shared = {name: self._instantiated(name) for name in SHARED}
+        shared = {name: self._instantiated(name) for name in (*SHARED, TARGETS)}
         measurements = [with_shared(self._instantiated(name), shared) for name in GROUPS]
         own = self._instantiated(OWN) or []
         settings.callbacks = [*callbacks, FiniteGuard(), StepCount(), Measure(*measurements, *own)]

@@ -15,8 +15,9 @@ from gan_lightning.figures import Best, Weights
 from gan_lightning.interfaces import HasExtractors, Images, Split
 from gan_lightning.measurements.bench import BatchNorm, Bench
 from gan_lightning.measurements.extraction import in_parts
+from gan_lightning.measurements.labels import SPLITS, check_labels
 from gan_lightning.measurements.measurement import Measurement, Outcome
-from gan_lightning.measurements.transfer import SPLITS, check_labels, kinds_with_one_control
+from gan_lightning.measurements.transfer import kinds_with_one_control
 from gan_lightning.nets.stages import check_maps, stages_of
 from gan_lightning.system.processes import on_first_process
 

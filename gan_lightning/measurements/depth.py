@@ -23,9 +23,9 @@ from gan_lightning.figures import Best, Figure
 from gan_lightning.interfaces import HasExtractors, PublishedFigure
 from gan_lightning.measurements.bench import BatchNorm, Bench
 from gan_lightning.measurements.figure_tables import weights_table
+from gan_lightning.measurements.labels import SPLITS, check_labels
 from gan_lightning.measurements.measurement import Measurement, Outcome
 from gan_lightning.measurements.staged import check_initialised_anew, chosen_stages, control_stages, plain_stages
-from gan_lightning.measurements.transfer import SPLITS, check_labels
 from gan_lightning.nets.stages import check_maps, stages_of
 
 DepthControl = Literal["random", "kmeans", "scratch"]

@@ -14,8 +14,9 @@ from gan_lightning.evaluation.probes import TUNED, NearestProbe, PaperProbe, Tun
 from gan_lightning.figures import CHANCE, PIXELS, Best, Figure
 from gan_lightning.interfaces import HasExtractors
 from gan_lightning.measurements.bench import BatchNorm, Bench
+from gan_lightning.measurements.labels import check_labels
 from gan_lightning.measurements.measurement import Measurement, Outcome
-from gan_lightning.measurements.transfer import Transfer, check_labels
+from gan_lightning.measurements.transfer import Transfer
 from gan_lightning.nets.adapted_network import AdaptedNetwork
 from gan_lightning.nets.layer_tap import stage_or_layer
 from gan_lightning.nets.stages import stages_of

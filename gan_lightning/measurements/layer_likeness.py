@@ -17,8 +17,9 @@ from gan_lightning.figures import Best, Figure, Weights
 from gan_lightning.interfaces import HasExtractors, Images, Split
 from gan_lightning.measurements.bench import BatchNorm, Bench
 from gan_lightning.measurements.extraction import in_parts
+from gan_lightning.measurements.labels import check_images
 from gan_lightning.measurements.measurement import Measurement, Outcome
-from gan_lightning.measurements.transfer import check_images, kinds_with_one_control
+from gan_lightning.measurements.transfer import kinds_with_one_control
 from gan_lightning.nets.stages import stages_of
 
 FEATURES = "features"

@@ -19,8 +19,9 @@ from gan_lightning.evaluation.tensors import TensorBatches
 from gan_lightning.figures import Best, Figure, Weights
 from gan_lightning.interfaces import HasExtractors, Images, Labels
 from gan_lightning.measurements.bench import BatchNorm, Bench
+from gan_lightning.measurements.labels import check_labels
 from gan_lightning.measurements.measurement import Measurement, Outcome
-from gan_lightning.measurements.transfer import FeatureKind, check_labels, random_kinds
+from gan_lightning.measurements.transfer import FeatureKind, random_kinds
 from gan_lightning.system.processes import on_first_process, process_count, process_rank
 
 AT_ONCE = 500

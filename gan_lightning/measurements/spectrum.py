@@ -11,8 +11,9 @@ from gan_lightning.evaluation.spectra import power_law_exponent, rank_me
 from gan_lightning.figures import Best
 from gan_lightning.interfaces import HasExtractors, Split
 from gan_lightning.measurements.bench import BatchNorm, Bench
+from gan_lightning.measurements.labels import check_images
 from gan_lightning.measurements.measurement import Measurement, Outcome
-from gan_lightning.measurements.transfer import FeatureKind, check_images, random_kinds
+from gan_lightning.measurements.transfer import FeatureKind, random_kinds
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,9 @@ from gan_lightning.evaluation.probes import TUNED, TunedProbe
 from gan_lightning.figures import Best, Figure, Weights
 from gan_lightning.interfaces import HasExtractors
 from gan_lightning.measurements.bench import BatchNorm, Bench
+from gan_lightning.measurements.labels import SPLITS, check_labels
 from gan_lightning.measurements.measurement import Measurement, Outcome
-from gan_lightning.measurements.transfer import SPLITS, check_labels, random_kinds
+from gan_lightning.measurements.transfer import random_kinds
 from gan_lightning.system.processes import on_first_process
 
 Pair = tuple[str, str]

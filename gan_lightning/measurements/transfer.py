@@ -3,9 +3,8 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
-import torch
 from rich.table import Table
 from torch import Tensor
 
@@ -25,14 +24,14 @@ from gan_lightning.evaluation.probes import (
 )
 from gan_lightning.evaluation.probes.probe import majority_accuracy
 from gan_lightning.figures import CHANCE, PIXELS, Best, Figure, Weights
-from gan_lightning.interfaces import HasExtractors, LabelledImages, Split
+from gan_lightning.interfaces import HasExtractors, Split
 from gan_lightning.measurements.bench import BatchNorm, Bench
+from gan_lightning.measurements.further_data import bench_of, check_names, check_target
+from gan_lightning.measurements.labels import SPLITS, check_labels, class_names, classes_in_one_split
 from gan_lightning.measurements.measurement import Measurement, Outcome
-from gan_lightning.system.processes import gather_objects, on_first_process
+from gan_lightning.system.processes import on_first_process
 
 logger = logging.getLogger(__name__)
-
-SPLITS: tuple[Split, ...] = ("train", "test")
 
 FRESH, ESTIMATED = "fresh_statistics", "estimated_statistics"
 """Conditions of a random-weights control: batch-norm statistics of a new layer, and of the training images."""
@@ -63,6 +62,10 @@ class Transfer(Measurement):
     control. Chance is the accuracy of always answering with the most frequent class. Images without a label are left
     out.
 
+    The same is measured on each further data set of `targets`, with its name as the condition:
+    `transfer/<extractor>/<probe>/mnist/accuracy`. Probes, controls and estimated batch-norm statistics are then of its
+    own training images. A data set without labels is passed over if there are targets.
+
     Args:
         enabled: Whether to measure at all.
         every_n_epochs: Epochs between two measurements of the trained extractors while they train; 0 measures after the
@@ -79,10 +82,12 @@ class Transfer(Measurement):
         batch_norm: Batch-norm statistics of the trained extractors: "running" were gathered in training, "real" are
             estimated on the training images.
         pool: Edge to which maps are averaged before they become features; by default they are taken whole.
+        targets: Further labelled data sets, with images of the same size and channels, that the features are judged on.
         seed: Of the heads, of their batches, of the held-out images and of the random weights; by default the run's.
 
     Source:
-        Mao et al. 2022, section 4, steps 4 and 5; Donahue et al. 2017, section 4.2.
+        Mao et al. 2022, section 4, steps 4 and 5, and section 3, end (targets far from the source); Donahue et al.
+        2017, section 4.2.
     """
 
     name: ClassVar[str] = "transfer"
@@ -101,13 +106,15 @@ class Transfer(Measurement):
     raw_pixels: bool = True
     batch_norm: BatchNorm = "running"
     pool: int | None = None
+    targets: Sequence[Any] = ()
     seed: int | None = None
 
     def __post_init__(self) -> None:
         """Check the settings.
 
         Raises:
-            SettingError: `pool` or `every_n_epochs` is out of range, or two probes have one name.
+            SettingError: `pool` or `every_n_epochs` is out of range, two probes or two targets have one name, or a
+                target does not declare labelled images.
         """
         super().__post_init__()
         if self.pool is not None:
@@ -122,6 +129,7 @@ class Transfer(Measurement):
         names = [probe.name for probe in self.all_probes]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise SettingError(f"probes must have names of their own, got {twice[0]!r} twice.", self)
+        check_names(self.targets)
 
     @property
     def all_probes(self) -> list[Probe]:
@@ -138,29 +146,51 @@ class Transfer(Measurement):
         """Check labels, probes, extractors and controls.
 
         Raises:
-            DataError: A split has no labels, or there are fewer than two classes.
-            SettingError: A probe cannot be fitted to the labels, an extractor cannot be used, or there can be no
-                random-weights control.
+            DataError: A split has no labels, there are fewer than two classes, or a target cannot be read.
+            SettingError: A probe cannot be fitted to the labels, an extractor cannot be used, a target has images of
+                another size, or there can be no random-weights control.
         """
-        check_labels(bench, self.name)
-        for probe in self.all_probes:
-            if isinstance(probe, Probe) and type(probe).check is not Probe.check:
-                probe.check(bench.labels("train"), class_names(bench.data))
-        bench.check_networks()
-        if self.random_weights and bench.controls:
+        if self.random_weights and bench.controls and bench.networks:
             bench.control(self.seed)  # fails now if it would fail after the training
+        for target in self.targets:
+            check_target(bench, target)
+        for each in self._benches(bench).values():
+            check_labels(each, self.name)
+            for probe in self.all_probes:
+                if isinstance(probe, Probe) and type(probe).check is not Probe.check:
+                    probe.check(each.labels("train"), class_names(each.data))
+            each.check_networks()
+
+    def _benches(self, bench: Bench) -> Mapping[str, Bench]:
+        """Return the bench of each data set, by the condition of its figures: none for the run's own."""
+        unlabelled = not bench.without_images() and bench.data.label_kind == "none"
+        own = {} if self.targets and unlabelled else {"": bench}
+        return own | {each.name: bench_of(bench, each, self.seed, self.random_weights) for each in self.targets}
 
     def metrics(self, bench: Bench) -> Mapping[str, Best | None]:
         """Return the accuracies of the trained extractors."""
         names = [
-            self.figure("accuracy", 0.0, subject=each, protocol=p.name).name
-            for p in self.all_probes
+            self.figure("accuracy", 0.0, subject=each, protocol=probe.name, condition=condition).name
+            for condition in self._benches(bench)
+            for probe in self.all_probes
             for each in bench.networks
         ]
         return dict.fromkeys(names, "max")
 
     def run(self, bench: Bench) -> Outcome:
-        """Return the accuracies of extractors and controls."""
+        """Return the accuracies of extractors and controls, on each data set."""
+        found = {condition: self._outcome(each) for condition, each in self._benches(bench).items()}
+        figures = [
+            replace(figure, condition="/".join(filter(None, (condition, figure.condition))))
+            for condition, outcome in found.items()
+            for figure in outcome.figures
+        ]
+        details = dict(found[""].details) if "" in found else {}
+        details |= {name: outcome.details for name, outcome in found.items() if name}
+        return Outcome(figures, details, tables=[table for outcome in found.values() for table in outcome.tables])
+
+    def _outcome(self, bench: Bench) -> Outcome:
+        """Return the accuracies on the data set of a bench."""
         sources, labels = self._sources(bench)
         named = {f"{each.subject} ({each.weights}{each.condition and ', '}{each.condition})": each for each in sources}
 
@@ -302,79 +332,4 @@ def stronger_controls(figures: Sequence[Figure]) -> list[Figure]:
         ]
         alone = max((each for each in pair if not each.is_point), key=lambda each: each.value)
         found += [replace(each, condition="") for each in pair if each.condition == alone.condition]
-    return found
-
-
-def check_labels(bench: Bench, what: str) -> None:
-    """Check that a probe has something to learn: labels in both splits, and two classes among the training labels.
-
-    Args:
-        bench: With the data.
-        what: Name of the measurement that needs labels.
-
-    Raises:
-        DataError: It has nothing to learn.
-    """
-    remedy = "or set its `enabled` to false"
-    if bench.without_images():
-        raise DataError(
-            f"{what} needs a data module that declares labelled images, got {bench.described_data}, {remedy}."
-        )
-    data = bench.data
-    if data.label_kind == "none":
-        raise DataError(
-            f"{what} needs labels, and the data set {data.name} has none. Use a labelled data set {remedy}."
-        )
-    for split in SPLITS:
-        seen = _some_labels(bench, split, enough=2 if split == "train" else 1)
-        if not seen:
-            raise DataError(
-                f"{what} needs labels, and no {split} image of {data.name} has one. Use a labelled data set {remedy}."
-            )
-        if split == "train" and data.label_kind == "classes" and len(seen) < 2:
-            raise DataError(
-                f"{what} needs two classes or more, and all training images of {data.name} are of one: every accuracy "
-                f"would be 1. Use a data set with more classes {remedy}."
-            )
-
-
-def check_images(bench: Bench, split: Split, least: int) -> None:
-    """Check that a split has enough images.
-
-    Raises:
-        DataError: It has fewer than the least.
-    """
-    count = len(bench.images(split, least)[0])
-    if count < least:
-        raise DataError(f"{bench.data.name}: at least {least} {split} images are needed, got {count}. Add images.")
-
-
-def _some_labels(bench: Bench, split: Split, enough: int) -> set[int]:
-    """Return labels of a split; the search ends once there are enough."""
-    seen: set[int] = set()
-    for _, labels in bench.data.evaluation_batches(split, torch.device("cpu")):
-        seen |= set(labels[labels >= 0].unique().tolist())
-        if len(seen) >= enough:
-            break
-    return set().union(*gather_objects(seen))
-
-
-def class_names(data: LabelledImages) -> Sequence[str]:
-    """Return the names of a data set's classes or attributes: numbers where it does not give any."""
-    return getattr(data, "classes", None) or [str(label) for label in range(data.num_classes)]
-
-
-def classes_in_one_split(bench: Bench, train: Tensor, test: Tensor) -> dict[Split, list[str]]:
-    """Return the names of classes with images in one split alone, and warn of them."""
-    if train.ndim > 1:
-        return {}
-    in_train, in_test = set(train.unique().tolist()), set(test.unique().tolist())
-    names = class_names(bench.data)
-    alone: dict[Split, set[int]] = {"train": in_train - in_test, "test": in_test - in_train}
-    found: dict[Split, list[str]] = {
-        split: [names[label] for label in sorted(own)] for split, own in alone.items() if own
-    }
-    for split, own in found.items():
-        shown = ", ".join(own[:10]) + (", ..." if len(own) > 10 else "")
-        logger.warning("%s: only the %s split has images of %s.", bench.data.name, split, shown)
     return found

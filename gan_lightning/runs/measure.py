@@ -36,8 +36,9 @@ SWITCHED_OFF = "it is switched off"
 
 
 RESERVED = {
-    *("run", "data", "model", "trainer", "checkpoint", "features", "speed", "density_ratio", "subproblem", "voc"),
-    *("measurements", "curve", "train", "val", "test", "checkpoints", "pictures", "metrics", "config", "figures"),
+    *("run", "data", "targets", "model", "trainer", "checkpoint", "features", "speed", "density_ratio", "subproblem"),
+    *("voc", "measurements", "curve", "train", "val", "test", "checkpoints", "pictures", "metrics", "config"),
+    "figures",
 }
 """Names of other settings, metrics or files of a run."""
 

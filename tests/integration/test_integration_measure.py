@@ -95,6 +95,28 @@ def test_tasks_of_voc_share_its_place(gan_lightning, trained, tmp_path):
     assert {each.images for each in made} == {4}
 
 
+def test_features_are_judged_on_further_data_sets_of_any_class(gan_lightning, trained, tmp_path):
+    run = trained("GAN", tmp_path)
+    for label in ("0", "1"):
+        for split in ("train", "test"):
+            (tmp_path / "far" / split / label).mkdir(parents=True)
+            for number in range(4):
+                Image.new("L", (9, 9), 30 * number).save(tmp_path / "far" / split / label / f"{number}.png")
+    options = ["--transfer.paper=null", "--transfer.nearest.metric=euclidean", "--transfer.random_weights=false"]
+    targets = ["--targets+=ImageFolder", f"--targets.root={tmp_path}/far", "--targets.channels=1"]
+    status, _, errors = gan_lightning("measure", run, *options, *targets, "--targets.image_size=32")
+    assert (status, errors.count("error: targets must have the run's channels and image size, 1x8x8, got far")) == (
+        2,
+        1,
+    )
+    targets += ["--targets.image_size=8"]
+    status, printed, errors = gan_lightning("measure", run, *options, *targets)
+    assert (status, "Transfer on far: accuracy on frozen features" in printed) == (0, True), errors
+    found = values(run)
+    assert ("transfer/discriminator/nearest/far/accuracy", "", None) in found
+    assert found["transfer/chance/far/accuracy", "", None] == 0.5
+
+
 def test_without_a_name_a_run_is_measured_as_its_settings_ask_and_gives_the_same_figures(
     gan_lightning, trained, tmp_path
 ):

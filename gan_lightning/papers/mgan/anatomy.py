@@ -18,8 +18,8 @@ from gan_lightning.evaluation.tensors import TensorBatches
 from gan_lightning.figures import Best, Figure
 from gan_lightning.interfaces import GeneratesImages, HasExtractors, HasHeads, LinearHead, Split
 from gan_lightning.measurements.bench import BatchNorm, Bench
+from gan_lightning.measurements.labels import SPLITS, check_labels
 from gan_lightning.measurements.measurement import Measurement, Outcome
-from gan_lightning.measurements.transfer import SPLITS, check_labels
 from gan_lightning.nets.resizing import resized
 from gan_lightning.papers.mgan.anatomy_chart import anatomy_chart
 from gan_lightning.papers.mgan.anatomy_record import AnatomyRecord, evaluate_anatomy
