@@ -43,6 +43,7 @@ WORDS = {
     "encoder": "E(x)",
     "encoder_hidden": "E, hidden layer",
     "random": "random weights",
+    "": "the run's own",
 }
 """What stands in a table for a part of a figure."""
 
@@ -101,6 +102,24 @@ LAYOUTS = {
             "raw pixels": "transfer/pixels/{protocol}/accuracy",
         },
         "transfer/", ("protocol",), ("probe",), {"protocol": ["paper", "tuned", "nearest"]},
+    ),
+    "targets": Layout(
+        {
+            "D": "transfer/discriminator/{protocol}/{under}accuracy",
+            "C": "transfer/classifier/{protocol}/{under}accuracy",
+            "n": "n: transfer/discriminator/{protocol}/{under}accuracy",
+            "C - D": "transfer/classifier - discriminator/{protocol}/{under}accuracy",
+            "p": "p: transfer/classifier - discriminator/{protocol}/{under}accuracy",
+            "random weights, D": "transfer/discriminator/{protocol}/random_weights/{under}accuracy",
+            "random weights, C": "transfer/classifier/{protocol}/random_weights/{under}accuracy",
+            "raw pixels": "transfer/pixels/{protocol}/{under}accuracy",
+            "chance": "transfer/chance/{under}accuracy",
+        },
+        "transfer/", ("condition", "protocol"), ("data set", "probe"),
+        {
+            "condition": ["", "digits", "mnist", "cifar10", "tiny-imagenet-20"],
+            "protocol": ["paper", "tuned", "nearest"],
+        },
     ),
     "quality": Layout(
         {

@@ -79,7 +79,8 @@ def table_of(record: Record, layout: Layout) -> Table:
     """Return a record's table.
 
     Its first columns are the settings in which the record's runs differ. A layout with `over` has a row for each value
-    of these parts of the figures. Columns without any figure are left out.
+    of these parts of the figures. Columns without any figure are left out. In a figure's name `{under}` is a row's
+    condition with its slash.
     """
     settings = list(dict.fromkeys(name for runs in record.runs for name in runs.settings))
     than = record.of(layout.than) if layout.than else None
@@ -87,6 +88,7 @@ def table_of(record: Record, layout: Layout) -> Table:
     for place, runs in sorted(_places(record, layout), key=lambda found: found[0].get("protocol", "")):
         words = {name: str(runs.settings.get(name, NONE)) for name in settings}
         parts = {**place, "weights": "random_weights/" if place.get("weights") == "random" else ""}
+        parts["under"] = f"{condition}/" if (condition := place.get("condition")) else ""
         cells = [_cell(runs, cell.format(**parts), layout, than) for cell in layout.columns.values()]
         known = [cell for cell in cells if cell not in (NONE, _Tested(None))]
         if known:
