@@ -140,6 +140,8 @@ LAYOUTS = {
             "accuracy": f"{_D}/accuracy",
             "less that at 0.0002": f"less: {_D}/accuracy",
             "p": f"p_less: {_D}/accuracy",
+            "random weights": f"{_D}/random_weights/accuracy",
+            "raw pixels": "transfer/pixels/{protocol}/accuracy",
         },
         "transfer/", ("protocol",), ("probe",), {"protocol": ["paper", "tuned"]}, {"discriminator_lr": 0.0002},
     ),
