@@ -1,56 +1,10 @@
-"""The layouts of the tables in docs/results: which figures stand in which column.
+"""The layouts of the tables in docs/results: which figures stand in which column, in the words of `tables.Layout`."""
 
-A cell is `[what: ]figure[@epoch][ .digits]`. Without `what` it is the figure with its 95% interval. `paper:` is the
-paper's figure, `n:` the number of seeds, `p:` Student's p corrected by Holm over the table, `count:` a count with the
-exact interval of its share, and `margin:` the figure less that of random weights. `less:` is the figure less that of
-the runs that the layout compares with, paired by seed, and `p_less:` its corrected p. `*` in a figure's name stands for
-any text, and `{part}` for the row's value of a part of figures; `{weights}` is empty, or `random_weights/`.
-"""
-
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What stands in the columns of a table.
-
-    Attributes:
-        columns: Cells by their headings.
-        of: First part of the names of the figures that make rows.
-        over: Parts of figures with a row for each of their values.
-        headings: Of these parts.
-        only: Their values that make rows, if not all do.
-        than: Settings of the runs that `less:` and `p_less:` compare with.
-        digits: After the point, where a cell names no number.
-        turned: Whether rows and columns change places.
-    """
-
-    columns: Mapping[str, str]
-    of: str = ""
-    over: Sequence[str] = ()
-    headings: Sequence[str] = ()
-    only: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    than: Mapping[str, Any] = field(default_factory=dict)
-    digits: int = 4
-    turned: bool = False
-
-
-WORDS = {
-    "discriminator": "D",
-    "classifier": "C",
-    "encoder": "E(x)",
-    "encoder_hidden": "E, hidden layer",
-    "random": "random weights",
-    "": "the run's own",
-}
-"""What stands in a table for a part of a figure."""
+from benchmarks.results.tables import Layout
 
 _D, _C = "transfer/discriminator/{protocol}", "transfer/classifier/{protocol}"
 _DIFFERENCE = "transfer/classifier - discriminator/{protocol}/accuracy"
 _NEAREST = "transfer/{subject}/nearest"
-
 
 _USES = {
     "similarity: ROC AUC by codes": "similarity/codes/roc_auc .3",
@@ -82,6 +36,9 @@ def _anatomy(extractor: str) -> dict[str, str]:
     }
 
 
+_HARMS = ("clean", "noise", "blur", "occlusion")
+_TOLD = "anatomy/{subject}/{weights}real_or_generated"
+_TOGETHER = "together/discriminator+classifier/tuned"
 _DEPTH = "imagenet_frozen/encoder"
 _VOC = "voc_classification/encoder"
 _MAP = "mean_average_precision"
@@ -163,19 +120,59 @@ LAYOUTS = {
         },
         "anatomy/classifier/", ("weights",), ("weights",),
     ),
-    "real_or_generated": Layout(
-        {
-            "n": "n: anatomy/{subject}/{weights}real_or_generated/accuracy_whole",
-            "f": "anatomy/{subject}/{weights}real_or_generated/accuracy_whole",
-            "f_row": "anatomy/{subject}/{weights}real_or_generated/accuracy_row",
-            "a random subspace": "anatomy/{subject}/{weights}real_or_generated/accuracy_random_row",
-            "f_null": "anatomy/{subject}/{weights}real_or_generated/accuracy_null",
-            "f without a random subspace": "anatomy/{subject}/{weights}real_or_generated/accuracy_random_null",
-        },
-        "anatomy/", ("subject", "weights"), ("extractor", "weights"), digits=3,
-    ),
     "row_share_over_training": Layout(
         {str(epoch): f"anatomy/discriminator/real/row_share@{epoch} .3" for epoch in (20, 40, 60, 80, 100)},
+    ),
+    "real_or_generated": Layout(
+        {
+            "n": f"n: {_TOLD}/accuracy_whole",
+            "by f": f"{_TOLD}/accuracy_whole",
+            "by f_row": f"{_TOLD}/accuracy_row",
+            "by a random subspace": f"{_TOLD}/accuracy_random_row",
+            "by f_null": f"{_TOLD}/accuracy_null",
+            "by f without the random subspace": f"{_TOLD}/accuracy_random_null",
+        },
+        "anatomy/", ("subject", "weights"), ("features", "weights"), digits=3,
+    ),
+    "robustness": Layout(
+        {
+            "n": "n: robustness/{subject}/tuned/{weights}clean/accuracy",
+            **{x: f"robustness/{{subject}}/tuned/{{weights}}{x}/accuracy" for x in _HARMS},
+        },
+        "robustness/", ("subject", "weights"), ("features", "weights"), digits=3,
+    ),
+    "together": Layout(
+        {
+            "n": "n: together/classifier/tuned/accuracy",
+            "D": "together/discriminator/tuned/accuracy",
+            "C": "together/classifier/tuned/accuracy",
+            "D and C": f"{_TOGETHER}/accuracy",
+            "C with a D of random weights": f"{_TOGETHER}/random_weights/discriminator/accuracy",
+            "what training adds to that": f"{_TOGETHER}/random_weights/discriminator/gain",
+        },
+        digits=3,
+    ),
+    "rates": Layout(
+        {
+            "n": f"n: {_D}/accuracy",
+            "accuracy": f"{_D}/accuracy",
+            "less that at 0.0002": f"less: {_D}/accuracy",
+            "p": f"p_less: {_D}/accuracy",
+            "random weights": f"{_D}/random_weights/accuracy",
+            "raw pixels": "transfer/pixels/{protocol}/accuracy",
+        },
+        "transfer/", ("protocol",), ("probe",), {"protocol": ["paper", "tuned"]}, {"discriminator_lr": 0.0002},
+    ),
+    "verdicts": Layout(
+        {
+            "n": "n: verdicts/gap",
+            "mean, real test images": "verdicts/real/mean",
+            "spread between them": "verdicts/real/spread",
+            "mean, generated images": "verdicts/generated/mean",
+            "spread between those": "verdicts/generated/spread",
+            "gap of the means": "verdicts/gap",
+        },
+        digits=2,
     ),
     "density_ratio": Layout(
         {

@@ -3,9 +3,8 @@
 import re
 from collections.abc import Mapping, Sequence
 
-from benchmarks.results.layouts import WORDS
 from benchmarks.results.records import MINUS, NOT_RECORDED, Measured, Record, Runs
-from benchmarks.results.tables import NONE, Table, in_words
+from benchmarks.results.tables import NONE, WORDS, Table, in_words
 from gan_lightning.figures import PIXELS, Figure
 
 SHOWN_COMMANDS = 2

@@ -136,5 +136,5 @@ def _measured(group: Group, found: Mapping[int | None, Figure]) -> Measured:
     values = {seed: found[seed].value for seed in sorted(found, key=lambda seed: (seed is None, seed))}
     figure = replace(next(iter(found.values())), value=estimate(list(values.values())).mean, seconds=None)
     if figure.weights != "trained" and is_common(group, figure, values):
-        return Measured(figure=figure)
+        return Measured(figure=replace(figure, value=next(iter(values.values()))))  # the mean of equals may be rounded
     return Measured(figure=figure, by_seed={str(seed): value for seed, value in values.items()})

@@ -7,10 +7,10 @@ layouts stand in `layouts.py`.
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import Any
 
-from benchmarks.results.layouts import WORDS, Layout
 from benchmarks.results.records import MINUS, RESULTS, Measured, Record, Runs, difference
 from gan_lightning.dashboard.statistics import holm, share_interval
 from gan_lightning.errors import DataError
@@ -26,6 +26,48 @@ Table = list[list[str]]
 
 Maker = Callable[[str], Table]
 """Makes the table of a name."""
+
+WORDS = {
+    "discriminator": "D",
+    "classifier": "C",
+    "encoder": "E(x)",
+    "encoder_hidden": "E, hidden layer",
+    "random": "random weights",
+    "": "the run's own",
+}
+"""What stands in a table for a part of a figure."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What stands in the columns of a table.
+
+    A cell is `[what: ]figure[@epoch][ .digits]`. Without `what` it is the figure with its 95% interval. `paper:` is
+    the paper's figure, `n:` the number of seeds, `p:` Student's p corrected by Holm over the table, `count:` a
+    count with the exact interval of its share, and `margin:` the figure less that of random weights. `less:` is the
+    figure less that of the runs that the layout compares with, paired by seed, and `p_less:` its corrected p. `*`
+    in a figure's name stands for any text, and `{part}` for the row's value of a part of figures; `{weights}` is
+    empty, or `random_weights/`.
+
+    Attributes:
+        columns: Cells by their headings.
+        of: First part of the names of the figures that make rows.
+        over: Parts of figures with a row for each of their values.
+        headings: Of these parts.
+        only: Their values that make rows, if not all do.
+        than: Settings of the runs that `less:` and `p_less:` compare with.
+        digits: After the point, where a cell names no number.
+        turned: Whether rows and columns change places.
+    """
+
+    columns: Mapping[str, str]
+    of: str = ""
+    over: Sequence[str] = ()
+    headings: Sequence[str] = ()
+    only: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    than: Mapping[str, Any] = field(default_factory=dict)
+    digits: int = 4
+    turned: bool = False
 
 
 @dataclass(frozen=True)

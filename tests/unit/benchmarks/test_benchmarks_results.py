@@ -12,10 +12,10 @@ from scipy import stats
 
 from benchmarks.results.__main__ import changed, main, makers
 from benchmarks.results.claims import CLAIMS, Claim, Prediction, Quoted, claims_table, read_claims, verdict
-from benchmarks.results.layouts import LAYOUTS, Layout
+from benchmarks.results.layouts import LAYOUTS
 from benchmarks.results.recording import record_of
 from benchmarks.results.records import RECORDS, RESULTS, Measured, Record, Runs, read_record, read_records, write_record
-from benchmarks.results.tables import BEGIN, MARKED, PAGES, in_words, markdown, table_of, with_tables
+from benchmarks.results.tables import BEGIN, MARKED, PAGES, Layout, in_words, markdown, table_of, with_tables
 from gan_lightning.errors import DataError, SettingError
 from gan_lightning.figures import Figure, RunFigures, Section, write_figures
 from gan_lightning.papers.mgan.table_2 import TABLE_2
