@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.results.records import MINUS, RESULTS, Measured, Record, difference
+from benchmarks.results.records import MINUS, RESULTS, Measured, Record, difference, mean_by_seed
 from benchmarks.results.tables import NONE, Table, in_words, p_in_words
 from gan_lightning.dashboard.statistics import CONFIDENCE, POWER, detectable_effect, holm, paired_power, sign_test
 from gan_lightning.errors import DataError
@@ -24,7 +24,9 @@ class Quoted:
     Attributes:
         says: The quantity, in words.
         of: Name of the record.
-        where: Settings of its runs.
+        also: Names of further records, of other runs at the same settings. A seed's value is the mean over the records
+            that have the seed.
+        where: Settings of the runs.
         figure: Name of the figure.
         less: Settings of other runs of the record. Their figure of the same seed is taken away.
         digits: After the point.
@@ -32,6 +34,7 @@ class Quoted:
 
     says: str
     of: str
+    also: Sequence[str] = ()
     where: Mapping[str, Any] = field(default_factory=dict)
     figure: str
     less: Mapping[str, Any] | None = None
@@ -43,14 +46,16 @@ class Quoted:
         Raises:
             DataError: The record or the figure is not there, or the runs of `less` have no seed in common with them.
         """
-        if self.of not in records:
-            raise DataError(f"a claim's record must be in docs/results/records, got '{self.of}'.")
-        name, record = figure or self.figure, records[self.of]
-        measured = record.of(self.where).find(name)
+        return mean_by_seed([self._in(of, records, figure or self.figure) for of in (self.of, *self.also)])
+
+    def _in(self, of: str, records: Mapping[str, Record], name: str) -> Measured:
+        if of not in records:
+            raise DataError(f"a claim's record must be in docs/results/records, got '{of}'.")
+        measured = records[of].of(self.where).find(name)
         if measured is not None and self.less is not None:
-            measured = difference(measured, record.of(self.less).find(name))
+            measured = difference(measured, records[of].of(self.less).find(name))
         if measured is None:
-            raise DataError(f"record '{self.of}' must have {name}, got no such figure.")
+            raise DataError(f"record '{of}' must have {name}, got no such figure.")
         return measured
 
     def shown(self, measured: Measured) -> str:

@@ -132,6 +132,21 @@ def difference(first: Measured | None, second: Measured | None, subject: str = "
     return Measured(figure=replace(first.figure, subject=subject or first.figure.subject, value=mean), by_seed=seeds)
 
 
+def mean_by_seed(found: Sequence[Measured]) -> Measured:
+    """Return the mean of a figure over several runs of each seed; a single one as it is.
+
+    Raises:
+        DataError: The values of one are not known by seed.
+    """
+    if len(found) == 1:
+        return found[0]
+    if any(not each.by_seed for each in found):
+        raise DataError(f"{found[0].figure.name} must be known by seed to be averaged over records, got means alone.")
+    seeds = sorted({seed for each in found for seed in each.by_seed})
+    values = {seed: estimate([each.by_seed[seed] for each in found if seed in each.by_seed]).mean for seed in seeds}
+    return Measured(figure=replace(found[0].figure, value=estimate(list(values.values())).mean), by_seed=values)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Record:
     """What one command, or one sweep, has measured.

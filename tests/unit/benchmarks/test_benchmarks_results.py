@@ -14,7 +14,17 @@ from benchmarks.results.__main__ import changed, main, makers
 from benchmarks.results.claims import CLAIMS, Claim, Prediction, Quoted, claims_table, read_claims, verdict
 from benchmarks.results.layouts import LAYOUTS
 from benchmarks.results.recording import record_of
-from benchmarks.results.records import RECORDS, RESULTS, Measured, Record, Runs, read_record, read_records, write_record
+from benchmarks.results.records import (
+    RECORDS,
+    RESULTS,
+    Measured,
+    Record,
+    Runs,
+    mean_by_seed,
+    read_record,
+    read_records,
+    write_record,
+)
 from benchmarks.results.tables import BEGIN, MARKED, PAGES, Layout, in_words, markdown, table_of, with_tables
 from gan_lightning.errors import DataError, SettingError
 from gan_lightning.figures import Figure, RunFigures, Section, write_figures
@@ -100,6 +110,24 @@ def test_difference_interval_p_and_the_papers_difference_stand_in_a_row():
         "+0.0269",
     )
     assert "raw pixels" not in cells
+
+
+def test_a_claim_may_rest_on_several_runs_of_each_seed():
+    first = Measured(figure=Figure(measurement="a", metric="b", value=2.0), by_seed={"0": 1.0, "1": 3.0})
+    again = Measured(figure=Figure(measurement="a", metric="b", value=5.0), by_seed={"1": 4.0, "2": 6.0})
+    both = mean_by_seed([first, again])
+    assert (both.by_seed, both.figure.value, both.n) == ({"0": 1.0, "1": 3.5, "2": 6.0}, 3.5, 3)
+    assert mean_by_seed([first]) is first
+    with pytest.raises(DataError, match="a/b must be known by seed to be averaged over records"):
+        mean_by_seed([first, Measured(figure=first.figure, n=3)])
+    records = {
+        "x/one": record(first),
+        "x/two": record(again),
+    }
+    claim = Claim(claim="It is so", source="p. 1", how="t", predictions=[Prediction(says="", of="x/one", also=["x/two"],
+                  figure="a/b", above=0.0)])  # fmt: skip
+    _, row = claims_table([claim], records)
+    assert "3.5000 ± 6.2103 (n = 3)" in row[1]
 
 
 def test_a_table_may_compare_with_other_runs_of_the_record_by_seed():
