@@ -50,7 +50,6 @@ _D, _C = "transfer/discriminator/{protocol}", "transfer/classifier/{protocol}"
 _DIFFERENCE = "transfer/classifier - discriminator/{protocol}/accuracy"
 _NEAREST = "transfer/{subject}/nearest"
 
-
 _USES = {
     "similarity: ROC AUC by codes": "similarity/codes/roc_auc .3",
     "by angle": "similarity/centred_codes_by_angle/roc_auc .3",
@@ -202,6 +201,7 @@ LAYOUTS = {
     "reconstruction": Layout(
         {
             "n": "n: reconstruction/image/distance",
+            "saturated outputs of E": "train/saturated",
             "‖x - G(E(x))‖": "reconstruction/image/distance",
             "to another image": "reconstruction/image/distance_to_another",
             "share": "reconstruction/image/share",
@@ -210,6 +210,7 @@ LAYOUTS = {
             "share of that": "reconstruction/latent/share",
             "‖G(z) - G(E(G(z)))‖": "reconstruction/generated/distance",
             "to another generated image": "reconstruction/generated/distance_to_another",
+            "class kept": "kept_class/reconstructions/share",
         },
         digits=2,
     ),
