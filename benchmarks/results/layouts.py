@@ -229,6 +229,7 @@ LAYOUTS = {
     "reconstruction": Layout(
         {
             "n": "n: reconstruction/image/distance",
+            "saturated outputs of E": "train/saturated",
             "‖x - G(E(x))‖": "reconstruction/image/distance",
             "to another image": "reconstruction/image/distance_to_another",
             "share": "reconstruction/image/share",
@@ -237,6 +238,7 @@ LAYOUTS = {
             "share of that": "reconstruction/latent/share",
             "‖G(z) - G(E(G(z)))‖": "reconstruction/generated/distance",
             "to another generated image": "reconstruction/generated/distance_to_another",
+            "class kept": "kept_class/reconstructions/share",
         },
         digits=2,
     ),
