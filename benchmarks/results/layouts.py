@@ -74,7 +74,7 @@ LAYOUTS = {
         },
         "transfer/", ("condition", "protocol"), ("data set", "probe"),
         {
-            "condition": ["", "digits", "mnist", "cifar10", "tiny-imagenet-20"],
+            "condition": ["", "digits", "mnist", "cifar10", "tiny-imagenet-20", "imagenette-224"],
             "protocol": ["paper", "tuned", "nearest"],
         },
     ),
