@@ -61,7 +61,11 @@ def record_of(
 
 def _common(settings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     first, *others = settings
-    return {name: value for name, value in first.items() if all(name in o and o[name] == value for o in others)}
+    return {
+        name: value
+        for name, value in first.items()
+        if name.rpartition(".")[2] not in PLUMBING and all(name in o and o[name] == value for o in others)
+    }
 
 
 def _data_settings(run: Run) -> Mapping[str, Any]:
