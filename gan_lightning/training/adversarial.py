@@ -78,7 +78,9 @@ class AdversarialModule(LightningModule, ABC):
         if self.steps_per_call > 1:
             for further in further_batches(self.trainer, self.steps_per_call - 1):
                 losses = self._learn_and_count(further)
-        self.log_dict({f"train/{name}": loss for name, loss in losses.items()}, prog_bar=True)
+        # Lightning reads values with `prog_bar` after each batch. With a watch the host waits for no loss.
+        shown = self.finite_watch is None
+        self.log_dict({f"train/{name}": loss for name, loss in losses.items()}, prog_bar=shown)
 
     def _learn_and_count(self, batch: Batch) -> Mapping[str, Tensor]:
         losses = self.guarded_learn(batch) if self.learns is None else self.learns(batch)

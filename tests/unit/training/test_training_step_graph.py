@@ -134,6 +134,23 @@ def test_a_step_reads_nothing_on_the_host(name, recorder):
     assert watched.found == [None, None]
 
 
+@pytest.mark.parametrize("graph", [False, True])
+def test_between_two_rows_nothing_waits_for_a_batch_or_its_losses(graph, recorder):
+    class Watched(Callback):
+        """Watches from the beginning of the fourth batch to the beginning of the fifth, with Lightning's part."""
+
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            if batch_idx == 3:
+                self.reads = HostReads(as_on_gpu=True)
+                self.reads.__enter__()
+            elif batch_idx == 4:
+                self.reads.__exit__(None, None, None)
+
+    watched = Watched()
+    fit("mgan", watched, graph=graph, max_epochs=1, log_every_n_steps=0)
+    assert watched.reads.found is None
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_training_with_a_graph_is_training_without_it_bit_for_bit(name, recorder):
     plain, before = fit(name)
@@ -454,15 +471,12 @@ def test_on_a_card_nothing_moves_after_a_loss_that_is_not_finite(graph):
 
 
 @pytest.mark.gpu
-def test_a_step_on_a_card_waits_for_nothing():
+def test_a_step_on_a_card_waits_for_nothing_and_nor_does_what_follows_it():
     class Strict(Callback):
-        """Lets torch raise an error where the host waits for the card."""
+        """Lets torch raise an error where the host waits for the card, from the second batch to the fourth."""
 
         def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
             torch.cuda.set_sync_debug_mode("error" if batch_idx in (1, 2) else "default")
-
-        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-            torch.cuda.set_sync_debug_mode("default")
 
     _, trainer = fit_on_card("mgan", Strict(), max_epochs=1, log_every_n_steps=0)
     assert trainer.global_step == 5
