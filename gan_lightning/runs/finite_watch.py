@@ -26,13 +26,18 @@ class FiniteWatch:
         optimizers: All of them are `fused`. Until `end` they have their learning rates on the device.
         device: Of the weights.
         batches: Trained batches so far.
+        moving: Statistics and counters, which a batch moves; they stay the same tensors.
     """
 
-    def __init__(self, optimizers: Iterable[Optimizer], device: torch.device, batches: int) -> None:
+    def __init__(
+        self, optimizers: Iterable[Optimizer], device: torch.device, batches: int, moving: Iterable[Tensor] = ()
+    ) -> None:
         self.found = torch.zeros((), device=device)
         """1 after a loss that is not finite, else 0."""
         self._batches = torch.tensor(batches, device=device)
         """Trained batches until then."""
+        self._last = Snapshot([*moving, self._batches])
+        """What the last batch without such a loss has moved."""
         self._values: dict[tuple[str, ...], Tensor] = {}
         """The losses that were noted together, under their names: the last ones until then."""
         self._rates: list[tuple[dict[str, Any], Tensor]] = []
@@ -65,8 +70,8 @@ class FiniteWatch:
         if (names := tuple(losses)) not in self._values:
             self._values[names] = torch.zeros_like(values)
         kept = self._values[names]
-        kept.copy_(torch.where(self.found == 0, values, kept))
-        self.found.masked_fill_((values * 0).sum() != 0, 1)  # 0 times NaN or infinity is NaN
+        torch.where(self.found == 0, values, kept, out=kept)
+        self.found.masked_fill_((values * 0).any(), 1)  # 0 times NaN or infinity is NaN, which is not 0
 
     @torch.no_grad()
     def mean_found(self) -> None:
@@ -78,10 +83,10 @@ class FiniteWatch:
         return change.masked_fill(self.found != 0, 0)
 
     @torch.no_grad()
-    def end_batch(self, moved: "Snapshot") -> None:
+    def end_batch(self) -> None:
         """Count a batch, or undo what it has moved if a loss was not finite."""
-        moved.restore_unless(self.found == 0)
-        self._batches += (self.found == 0).long()
+        self._batches += 1
+        self._last.renew_or_restore(self.found == 0)
 
     def check(self, trainer: Trainer) -> None:
         """Read the flag.
@@ -118,10 +123,11 @@ class Snapshot:
             _set(group, copy)
 
     @torch.no_grad()
-    def restore_unless(self, keep: Tensor) -> None:
-        """Set the tensors back if `keep` is false. Nothing waits for its value."""
+    def renew_or_restore(self, renew: Tensor) -> None:
+        """Copy the tensors anew if `renew` is true, else set them back. Nothing waits for its value."""
         for group, copy in zip(self._groups.values(), self._copies, strict=True):
-            _set(group, torch.where(keep, _flat(group), copy))
+            torch.where(renew, _flat(group), copy, out=copy)
+            _set(group, copy)
 
 
 def _flat(tensors: Sequence[Tensor]) -> Tensor:
@@ -133,7 +139,9 @@ def _set(tensors: Sequence[Tensor], values: Tensor) -> None:
     copy_all(tensors, [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)])
 
 
-def watching(optimizers: Sequence[Optimizer], device: torch.device, batches: int) -> FiniteWatch | None:
+def watching(
+    optimizers: Sequence[Optimizer], device: torch.device, batches: int, moving: Iterable[Tensor] = ()
+) -> FiniteWatch | None:
     """Return a watch over a model's optimizers, on a GPU.
 
     Optimizers that could step in one pass are set to do so, unless `fused` is false.
@@ -142,6 +150,7 @@ def watching(optimizers: Sequence[Optimizer], device: torch.device, batches: int
         optimizers: Of the model.
         device: Of its weights.
         batches: Trained batches so far.
+        moving: As `FiniteWatch` takes it.
 
     Returns:
         The watch. None on the CPU, where reading a loss costs nothing, and if an optimizer cannot read the flag: the
@@ -153,7 +162,7 @@ def watching(optimizers: Sequence[Optimizer], device: torch.device, batches: int
         return None
     for optimizer in optimizers:
         set_fused(optimizer, fused=True)
-    return FiniteWatch(optimizers, device, batches)
+    return FiniteWatch(optimizers, device, batches, moving)
 
 
 def watches(device: torch.device) -> bool:

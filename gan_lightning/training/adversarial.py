@@ -18,7 +18,7 @@ from gan_lightning.errors import NonFiniteError, SettingError, refused
 from gan_lightning.interfaces import Batch, Images
 from gan_lightning.runs.counting import batches_done, count_batch
 from gan_lightning.runs.finite_watch import FiniteWatch, Snapshot, rates_as_numbers, watching
-from gan_lightning.system.private_names import BatchNorm, replace_layer_sync
+from gan_lightning.system.private_names import BatchNorm, add_all, replace_layer_sync
 from gan_lightning.system.processes import process_count
 from gan_lightning.training.averaging import average_gradients
 from gan_lightning.training.generator_updates import Direct, GeneratorLoss, GeneratorUpdate, resting_statistics
@@ -98,12 +98,13 @@ class AdversarialModule(LightningModule, ABC):
             NonFiniteError: A loss is NaN or infinite, unless `finite_watch` notes it for later.
             SettingError: No step of the model says that it is the last one.
         """
-        moving = Snapshot([*self._statistics(counts=True), self.images_seen, self.d_steps, self.g_steps])
+        before = Snapshot(self._moving()) if self.finite_watch is None else None
         self._has_stepped_last = True
         try:
             losses = self.learn(batch)
         except NonFiniteError:
-            moving.restore()
+            if before is not None:
+                before.restore()
             raise
         if not self._has_stepped_last:
             raise SettingError(
@@ -111,7 +112,7 @@ class AdversarialModule(LightningModule, ABC):
                 "processes exchange batch norm's statistics with the last step."
             )
         if self.finite_watch is not None:
-            self.finite_watch.end_batch(moving)
+            self.finite_watch.end_batch()
         return losses
 
     @abstractmethod
@@ -199,7 +200,7 @@ class AdversarialModule(LightningModule, ABC):
                     alike = isinstance(value, Tensor) and value.shape == weight.shape
                     if alike and value.stride() != weight.stride():
                         state[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
-        self.finite_watch = watching(self.trainer.optimizers, self.device, batches_done(self.trainer))
+        self.finite_watch = watching(self.trainer.optimizers, self.device, batches_done(self.trainer), self._moving())
 
     def on_train_end(self) -> None:
         """Give the optimizers back as they were made."""
@@ -292,20 +293,20 @@ class AdversarialModule(LightningModule, ABC):
         with strategy.block_backward_sync() if isinstance(strategy, ParallelStrategy) else nullcontext():
             self.manual_backward(loss, retain_graph=retain_graph, inputs=parameters)
         gradients = {parameter: parameter.grad for parameter in parameters}
-        self.zero_grad(set_to_none=True)
+        for parameter in parameters:
+            parameter.grad = None
         return gradients
 
-    def _statistics(self, counts: bool = False) -> list[Tensor]:
-        """Return the running batch-norm statistics that a batch moves, in each process by its own images.
-
-        Args:
-            counts: Whether to add each layer's count of batches.
-        """
+    def _statistics(self) -> list[Tensor]:
+        """Return the running batch-norm statistics that a batch moves, in each process by its own images."""
         layers = [layer for layer in self.modules() if isinstance(layer, BatchNorm) and layer.training]
         found = [statistic for layer in layers for statistic in (layer.running_mean, layer.running_var)]
-        if counts:
-            found += [layer.num_batches_tracked for layer in layers]
         return [statistic for statistic in found if statistic is not None]
+
+    def _moving(self) -> list[Tensor]:
+        """Return what a batch may move beside the weights: batch norm's buffers, and the counters."""
+        norms = [buffer for layer in self.modules() if isinstance(layer, BatchNorm) for buffer in layer.buffers()]
+        return [*norms, self.images_seen, self.d_steps, self.g_steps]
 
     def update_generator_by(self, update: GeneratorUpdate, channels: int, image_size: int) -> None:
         """Set how the generator is updated.
@@ -323,9 +324,7 @@ class AdversarialModule(LightningModule, ABC):
 
     def count(self, real: Tensor, *, d_steps: int, g_steps: int) -> None:
         """Add a batch of real images and its steps to the counters."""
-        self.images_seen += len(real)
-        self.d_steps += d_steps
-        self.g_steps += g_steps
+        add_all([self.images_seen, self.d_steps, self.g_steps], [len(real), d_steps, g_steps])
 
     def check_finite(self, losses: Mapping[str, Tensor]) -> None:
         """Stop the training if a loss is NaN or infinite, before any weight moves on it.

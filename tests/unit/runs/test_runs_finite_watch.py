@@ -7,7 +7,7 @@ from torch import nn
 
 from gan_lightning.errors import NonFiniteError
 from gan_lightning.runs import finite_watch
-from gan_lightning.runs.finite_watch import FiniteWatch, Snapshot, as_number, rates_as_numbers, watching
+from gan_lightning.runs.finite_watch import FiniteWatch, as_number, rates_as_numbers, watching
 
 CPU = torch.device("cpu")
 INF, NAN = float("inf"), float("nan")
@@ -18,8 +18,8 @@ def trainer() -> Trainer:
     return Trainer(logger=False, enable_checkpointing=False, accelerator="cpu")
 
 
-def watch(batches: int = 0) -> FiniteWatch:
-    return FiniteWatch([], CPU, batches)
+def watch(batches: int = 0, moving=()) -> FiniteWatch:
+    return FiniteWatch([], CPU, batches, moving)
 
 
 def test_the_first_loss_that_is_not_finite_is_named_with_its_batch_whatever_comes_later(trainer):
@@ -27,7 +27,7 @@ def test_the_first_loss_that_is_not_finite_is_named_with_its_batch_whatever_come
     for first, second in [(1.0, 2.0), (3.0, -INF), (NAN, 4.0), (5.0, 6.0)]:
         found.note({"train/d": torch.tensor(first)})
         found.note({"train/g": torch.tensor(0.0), "train/c": torch.tensor(second)})
-        found.end_batch(Snapshot([]))
+        found.end_batch()
     with pytest.raises(NonFiniteError, match=r"^train/c became -inf after 8 batches, in epoch 0; training stops"):
         found.check(trainer)
 
@@ -51,12 +51,12 @@ def test_a_loss_of_another_process_stops_this_one(trainer):
 
 def test_what_a_batch_has_moved_is_kept_or_put_back_by_the_flag():
     statistic, counter = torch.zeros(2, 3), torch.tensor(4)
-    for value, expected in ((1.0, (1.0, 5)), (NAN, (1.0, 5))):
-        found, moving = watch(), Snapshot([statistic, counter])
+    found = watch(moving=[statistic, counter])
+    for value, expected in ((1.0, (1.0, 5)), (0.5, (1.5, 6)), (NAN, (1.5, 6)), (0.5, (1.5, 6))):
         statistic += value
         counter += 1
         found.note({"loss": torch.tensor(value)})
-        found.end_batch(moving)
+        found.end_batch()
         torch.testing.assert_close(statistic, torch.full((2, 3), expected[0]))
         assert counter == expected[1]
     change = torch.tensor([1.0, NAN])
