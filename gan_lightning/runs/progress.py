@@ -30,6 +30,10 @@ class LossBar(RichProgressBar):
         self._losses: dict[str, float] = {}
         self._next_read = 0.0
 
+    def looks_at_batch(self, trainer: Trainer, number: int) -> bool:
+        """Return whether it is time to read the losses."""
+        return time.monotonic() >= self._next_read
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the last losses of the epoch."""
         self._next_read = 0.0

@@ -23,7 +23,7 @@ from gan_lightning.system.processes import process_count
 from gan_lightning.training.averaging import average_gradients
 from gan_lightning.training.generator_updates import Direct, GeneratorLoss, GeneratorUpdate, resting_statistics
 from gan_lightning.training.joined_batch_norm import JoinedBatchNorm
-from gan_lightning.training.several_batches import further_batches
+from gan_lightning.training.several_batches import further_batches, is_looked_at, obstacles
 
 Loss = Tensor | GeneratorLoss
 """The objective of an optimizer; a `GeneratorLoss` also says how it depends on the images."""
@@ -55,6 +55,8 @@ class AdversarialModule(LightningModule, ABC):
         """Stands in for `guarded_learn` in training: the same step as one graph."""
         self.steps_per_call = 1
         """Most batches of one call of `training_step`."""
+        self._has_spectators = True
+        """Whether somebody may look at the losses of any batch."""
         for counter in ("images_seen", "d_steps", "g_steps"):
             self.register_buffer(counter, torch.zeros((), dtype=torch.int64))
 
@@ -73,14 +75,21 @@ class AdversarialModule(LightningModule, ABC):
         """
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
-        """Learn from the batch, and from further ones if a call takes several; log the last one's losses."""
+        """Learn from the batch, and from further ones if a call takes several; log the last one's losses if seen."""
         losses = self._learn_and_count(batch)
         if self.steps_per_call > 1:
             for further in further_batches(self.trainer, self.steps_per_call - 1):
                 losses = self._learn_and_count(further)
-        # Lightning reads values with `prog_bar` after each batch. With a watch the host waits for no loss.
-        shown = self.finite_watch is None
-        self.log_dict({f"train/{name}": loss for name, loss in losses.items()}, prog_bar=shown)
+        if self._is_seen():
+            # Lightning reads values with `prog_bar` after each batch. With a watch the host waits for no loss.
+            shown = self.finite_watch is None
+            self.log_dict({f"train/{name}": loss for name, loss in losses.items()}, prog_bar=shown)
+
+    def _is_seen(self) -> bool:
+        """Return whether somebody looks at the batch's losses. Logging them takes as long as many operations."""
+        if self.finite_watch is None or self._has_spectators:
+            return True
+        return is_looked_at(self.trainer, self.trainer.fit_loop.epoch_loop.batch_progress.total.ready)
 
     def _learn_and_count(self, batch: Batch) -> Mapping[str, Tensor]:
         losses = self.guarded_learn(batch) if self.learns is None else self.learns(batch)
@@ -200,6 +209,7 @@ class AdversarialModule(LightningModule, ABC):
                     alike = isinstance(value, Tensor) and value.shape == weight.shape
                     if alike and value.stride() != weight.stride():
                         state[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
+        self._has_spectators = bool(obstacles(self.trainer, self))
         self.finite_watch = watching(self.trainer.optimizers, self.device, batches_done(self.trainer), self._moving())
 
     def on_train_end(self) -> None:

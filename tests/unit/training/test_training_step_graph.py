@@ -151,6 +151,33 @@ def test_between_two_rows_nothing_waits_for_a_batch_or_its_losses(graph, recorde
     assert watched.reads.found is None
 
 
+def test_losses_that_nobody_looks_at_are_not_logged(recorder, monkeypatch):
+    logged = []
+    monkeypatch.setattr(MGAN, "log_dict", lambda model, losses, **_: logged.append(model.d_steps.item()))
+    fit("mgan", Row(every=4), log_every_n_steps=3)
+    assert logged == [3, 4, 5, 6, 8, 9, 10], "rows, batches of the callback, and the ends of epochs"
+
+
+class SeesAll(Callback):
+    """Reads a loss after every batch, and says so to nobody."""
+
+    def __init__(self) -> None:
+        self.losses = []
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.losses.append(trainer.callback_metrics["train/generator_loss"].item())
+
+
+def test_a_callback_with_a_hook_around_batches_sees_the_losses_of_each(recorder, monkeypatch):
+    on_gpu, on_cpu = SeesAll(), SeesAll()
+    fit("mgan", on_gpu, log_every_n_steps=0)
+    monkeypatch.setattr(finite, "watches", lambda device: False)
+    monkeypatch.setattr(finite_watch, "watches", lambda device: False)
+    fit("mgan", on_cpu, log_every_n_steps=0)
+    assert on_gpu.losses == on_cpu.losses
+    assert len(set(on_gpu.losses)) == 10
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_training_with_a_graph_is_training_without_it_bit_for_bit(name, recorder):
     plain, before = fit(name)
