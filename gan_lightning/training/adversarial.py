@@ -4,7 +4,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from itertools import chain
-from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule
@@ -17,7 +16,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from gan_lightning.errors import NonFiniteError, SettingError, refused
 from gan_lightning.interfaces import Batch, Images
 from gan_lightning.runs.counting import batches_done, count_batch
-from gan_lightning.runs.finite_watch import FiniteWatch, Snapshot, rates_as_numbers, watching
+from gan_lightning.runs.finite_watch import FiniteWatch, Snapshot, watching
 from gan_lightning.system.private_names import BatchNorm, add_all, replace_layer_sync
 from gan_lightning.system.processes import process_count
 from gan_lightning.training.averaging import average_gradients
@@ -110,7 +109,8 @@ class AdversarialModule(LightningModule, ABC):
         before = Snapshot(self._moving()) if self.finite_watch is None else None
         self._has_stepped_last = True
         try:
-            losses = self.learn(batch)
+            with nullcontext() if self.finite_watch is None else self.finite_watch.rates_on_device():
+                losses = self.learn(batch)
         except NonFiniteError:
             if before is not None:
                 before.restore()
@@ -215,10 +215,6 @@ class AdversarialModule(LightningModule, ABC):
     def on_train_end(self) -> None:
         """Give the optimizers back as they were made."""
         self._unwatch()
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save learning rates as numbers, also where the optimizers have them on the device."""
-        rates_as_numbers(checkpoint)
 
     def _unwatch(self) -> None:
         if self.finite_watch is not None:
