@@ -311,8 +311,9 @@ class AdversarialModule(LightningModule, ABC):
 
     def _moving(self) -> list[Tensor]:
         """Return what a batch may move beside the weights: batch norm's buffers, and the counters."""
-        norms = [buffer for layer in self.modules() if isinstance(layer, BatchNorm) for buffer in layer.buffers()]
-        return [*norms, self.images_seen, self.d_steps, self.g_steps]
+        norms = [layer for layer in self.modules() if isinstance(layer, BatchNorm)]
+        found = [buffer for n in norms for buffer in (n.running_mean, n.running_var, n.num_batches_tracked)]
+        return [*(buffer for buffer in found if buffer is not None), self.images_seen, self.d_steps, self.g_steps]
 
     def update_generator_by(self, update: GeneratorUpdate, channels: int, image_size: int) -> None:
         """Set how the generator is updated.
