@@ -17,7 +17,8 @@
 The two programs of a row run in turn; a ratio says how many times as fast ours is, as the median over the rounds with
 its least and its largest. How long it will take is said beforehand, and again once the first steps have been timed.
 Writes `results.json` into the output folder after each row. Instead of timing the rows, `--profile` writes a table of
-the longest operations of a step, `--memory` measures the peak memory of each program, in processes of their own
+the longest operations of a step, `--operations` counts them by name (`operations.json`; the counts do not depend on
+widths, so `--small` suffices), `--memory` measures the peak memory of each program, in processes of their own
 (`memory.json`), and `--growth` how time and memory grow with the sizes (`growth.json` and `growth.png`).
 """
 
@@ -33,6 +34,7 @@ import torch
 
 from benchmarks.evaluation import TransferSize
 from benchmarks.growth import MEBIBYTE, TRAINED, Sizes, draw, growth, memory_rows
+from benchmarks.operations import operations_of, operations_table
 from benchmarks.profiling import profile_of
 from benchmarks.progress import Progress, in_words
 from benchmarks.rows import ROWS, SMALL, variants
@@ -76,6 +78,7 @@ def arguments(given: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--small", action="store_true", help="tiny sizes, to see that it runs")
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument("--profile", action="store_true", help="profile a step of each variant")
+    instead.add_argument("--operations", action="store_true", help="count the operations of a step of each variant")
     instead.add_argument("--memory", action="store_true", help="measure the peak memory of each program")
     instead.add_argument("--growth", action="store_true", help="measure how time and memory grow, and draw it")
     parser.add_argument("--output", type=Path, default=Path("runs/benchmarks"))
@@ -99,6 +102,17 @@ def write_profiles(args: argparse.Namespace) -> None:
             about["steps"].append({"row": row, "variant": name, **found})
             write_json(args.output / "profiles.json", about)
             print(profile_table(about["steps"])[-1], flush=True)
+
+
+def write_operations(args: argparse.Namespace) -> None:
+    """Write and print how often a step of each training row and variant calls each operation."""
+    about: dict[str, Any] = {"machine": machine(args.device), "steps": {}}
+    for row in (row for row in TRAINED if row in args.rows):
+        size = getattr(args.sizes, row)
+        counts = {name: operations_of(size, settings, args.device) for name, settings in variants(args, row).items()}
+        about["steps"][row] = counts
+        write_json(args.output / "operations.json", about)
+        print("\n".join(operations_table(row, counts)) + "\n", flush=True)
 
 
 def write_memory(args: argparse.Namespace) -> None:
@@ -142,7 +156,13 @@ def main(given: list[str] | None = None) -> None:
         torch.set_num_threads(args.threads)
     # As PyTorch's example does; it serves both programs of a row.
     torch.backends.cudnn.benchmark = True
-    for asked, write in ((args.profile, write_profiles), (args.memory, write_memory), (args.growth, write_growth)):
+    instead = {
+        write_profiles: args.profile,
+        write_operations: args.operations,
+        write_memory: args.memory,
+        write_growth: args.growth,
+    }
+    for write, asked in instead.items():
         if asked:
             write(args)
             return

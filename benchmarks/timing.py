@@ -26,6 +26,9 @@ LEAST_ROUNDS = 2
 WARM_UP_SHARE = 1 / 8
 """Share of the time of a pair that the warm-up of a program may take."""
 
+TURN = 0.2
+"""Seconds of a turn on a GPU, at the least: single steps would be timed with what the host does before and after."""
+
 Work = Callable[[int], None]
 """Does so many units of work, a step or an evaluation."""
 
@@ -220,7 +223,9 @@ def schedule(
                 break
             more = min(more, max(needed, int(left / one)))
             if not whole:
-                units = [max(1, int(left / (more * turns * len(programs) * seconds))) for seconds in took]
+                least_turn = TURN if device.type == "cuda" else 0.0
+                turn = max(least_turn, left / (more * turns * len(programs)))
+                units = [max(1, int(turn / seconds)) for seconds in took]
             rest = more * turns * sum(count * seconds for count, seconds in zip(units, took, strict=True))
             progress.expect(rest)
             if number == int(whole):

@@ -6,7 +6,8 @@ by the first loss that is NaN or infinite, and it stays set. The host reads it w
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -23,40 +24,49 @@ class FiniteWatch:
     """Notes the first loss that is not finite; from then on the watched optimizers stand still.
 
     Args:
-        optimizers: All of them are `fused`. Until `end` they have their learning rates on the device.
+        optimizers: All of them are `fused`.
         device: Of the weights.
         batches: Trained batches so far.
+        moving: Statistics and counters, which a batch moves; they stay the same tensors.
     """
 
-    def __init__(self, optimizers: Iterable[Optimizer], device: torch.device, batches: int) -> None:
+    def __init__(
+        self, optimizers: Iterable[Optimizer], device: torch.device, batches: int, moving: Iterable[Tensor] = ()
+    ) -> None:
         self.found = torch.zeros((), device=device)
         """1 after a loss that is not finite, else 0."""
         self._batches = torch.tensor(batches, device=device)
         """Trained batches until then."""
+        self._last = Snapshot([*moving, self._batches])
+        """What the last batch without such a loss has moved."""
         self._values: dict[tuple[str, ...], Tensor] = {}
         """The losses that were noted together, under their names: the last ones until then."""
-        self._rates: list[tuple[dict[str, Any], Tensor]] = []
+        self._rates: list[_Rate] = []
         for optimizer in optimizers:
             optimizer.found_inf = self.found  # type: ignore[attr-defined]  # as GradScaler sets it
-            for group in optimizer.param_groups:
-                # Fused optimizers read float32 on a GPU; on the CPU they read any number.
-                dtype = torch.float64 if device.type == "cpu" else torch.float32
-                self._rates.append((group, torch.tensor(float(group["lr"]), dtype=dtype, device=device)))
-        self.refresh_rates()
+            self._rates += [_Rate(group, device) for group in optimizer.param_groups]
 
-    def refresh_rates(self) -> None:
-        """Take up learning rates that somebody has set as numbers."""
-        for group, rate in self._rates:
-            if group["lr"] is not rate:
-                rate.fill_(float(group["lr"]))
-                group["lr"] = rate
+    def write_rates(self) -> None:
+        """Take up the learning rates of the next step."""
+        for rate in self._rates:
+            rate.write()
+
+    @contextmanager
+    def rates_on_device(self) -> Iterator[None]:
+        """Give the optimizers their learning rates on the device, for a step; a graph reads them there."""
+        self.write_rates()
+        for rate in self._rates:
+            rate.group["lr"] = rate.on_device
+        try:
+            yield
+        finally:
+            for rate in self._rates:
+                rate.group["lr"] = rate.number
 
     def end(self, optimizers: Iterable[Optimizer]) -> None:
-        """Give the optimizers back, with learning rates as numbers."""
+        """Give the optimizers back."""
         for optimizer in optimizers:
             vars(optimizer).pop("found_inf", None)
-        for group, _ in self._rates:
-            group["lr"] = as_number(group["lr"])
 
     @torch.no_grad()
     def note(self, losses: Mapping[str, Tensor]) -> None:
@@ -65,8 +75,8 @@ class FiniteWatch:
         if (names := tuple(losses)) not in self._values:
             self._values[names] = torch.zeros_like(values)
         kept = self._values[names]
-        kept.copy_(torch.where(self.found == 0, values, kept))
-        self.found.masked_fill_((values * 0).sum() != 0, 1)  # 0 times NaN or infinity is NaN
+        torch.where(self.found == 0, values, kept, out=kept)
+        self.found.masked_fill_((values * 0).any(), 1)  # 0 times NaN or infinity is NaN, which is not 0
 
     @torch.no_grad()
     def mean_found(self) -> None:
@@ -78,10 +88,10 @@ class FiniteWatch:
         return change.masked_fill(self.found != 0, 0)
 
     @torch.no_grad()
-    def end_batch(self, moved: "Snapshot") -> None:
+    def end_batch(self) -> None:
         """Count a batch, or undo what it has moved if a loss was not finite."""
-        moved.restore_unless(self.found == 0)
-        self._batches += (self.found == 0).long()
+        self._batches += 1
+        self._last.renew_or_restore(self.found == 0)
 
     def check(self, trainer: Trainer) -> None:
         """Read the flag.
@@ -96,6 +106,28 @@ class FiniteWatch:
             found = [f"{name} became {value}" for name, value in values.items() if not math.isfinite(value)]
             what = found[0] if found else "A loss of another process is not finite"
             raise NonFiniteError(stopped_at(trainer, what, int(self._batches)))
+
+
+class _Rate:
+    """A learning rate that others see and set as a number, and that a step reads on the device.
+
+    Args:
+        group: Of an optimizer's parameters.
+        device: Of the weights.
+    """
+
+    def __init__(self, group: dict[str, Any], device: torch.device) -> None:
+        self.group, self.number = group, float(group["lr"])
+        # Fused optimizers read float32 on a GPU; on the CPU they read any number.
+        dtype = torch.float64 if device.type == "cpu" else torch.float32
+        self.on_device = torch.tensor(self.number, dtype=dtype, device=device)
+        group["lr"] = self.number
+
+    def write(self) -> None:
+        """Write the number to the device if somebody has changed it."""
+        if self.group["lr"] is not self.on_device and self.group["lr"] != self.number:
+            self.number = float(self.group["lr"])
+            self.on_device.fill_(self.number)
 
 
 class Snapshot:
@@ -118,10 +150,11 @@ class Snapshot:
             _set(group, copy)
 
     @torch.no_grad()
-    def restore_unless(self, keep: Tensor) -> None:
-        """Set the tensors back if `keep` is false. Nothing waits for its value."""
+    def renew_or_restore(self, renew: Tensor) -> None:
+        """Copy the tensors anew if `renew` is true, else set them back. Nothing waits for its value."""
         for group, copy in zip(self._groups.values(), self._copies, strict=True):
-            _set(group, torch.where(keep, _flat(group), copy))
+            torch.where(renew, _flat(group), copy, out=copy)
+            _set(group, copy)
 
 
 def _flat(tensors: Sequence[Tensor]) -> Tensor:
@@ -133,7 +166,9 @@ def _set(tensors: Sequence[Tensor], values: Tensor) -> None:
     copy_all(tensors, [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)])
 
 
-def watching(optimizers: Sequence[Optimizer], device: torch.device, batches: int) -> FiniteWatch | None:
+def watching(
+    optimizers: Sequence[Optimizer], device: torch.device, batches: int, moving: Iterable[Tensor] = ()
+) -> FiniteWatch | None:
     """Return a watch over a model's optimizers, on a GPU.
 
     Optimizers that could step in one pass are set to do so, unless `fused` is false.
@@ -142,6 +177,7 @@ def watching(optimizers: Sequence[Optimizer], device: torch.device, batches: int
         optimizers: Of the model.
         device: Of its weights.
         batches: Trained batches so far.
+        moving: As `FiniteWatch` takes it.
 
     Returns:
         The watch. None on the CPU, where reading a loss costs nothing, and if an optimizer cannot read the flag: the
@@ -153,7 +189,7 @@ def watching(optimizers: Sequence[Optimizer], device: torch.device, batches: int
         return None
     for optimizer in optimizers:
         set_fused(optimizer, fused=True)
-    return FiniteWatch(optimizers, device, batches)
+    return FiniteWatch(optimizers, device, batches, moving)
 
 
 def watches(device: torch.device) -> bool:
@@ -171,20 +207,3 @@ def set_fused(optimizer: Optimizer, fused: bool) -> None:
             if "step" in state:
                 device = weight.device if fused else torch.device("cpu")
                 state["step"] = state["step"].to(device, torch.float32)
-
-
-def rates_as_numbers(checkpoint: dict[str, Any]) -> None:
-    """Replace learning rates on a device by numbers, in a checkpoint of Lightning's layout."""
-    for state in checkpoint.get("optimizer_states", []):
-        for group in state["param_groups"]:
-            group["lr"] = as_number(group["lr"])
-    for state in checkpoint.get("lr_schedulers", []):
-        if "_last_lr" in state:
-            state["_last_lr"] = [as_number(rate) for rate in state["_last_lr"]]
-
-
-def as_number(rate: float | Tensor) -> float:
-    """Return a learning rate as a number; one in float32 becomes the shortest number that rounds to it."""
-    if not isinstance(rate, Tensor):
-        return rate
-    return float(str(rate.cpu().numpy())) if rate.dtype == torch.float32 else float(rate)

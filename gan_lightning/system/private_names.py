@@ -1,7 +1,7 @@
 """The private names of other packages that we rely on, each with its reason; no other file uses one.
 
 An upgrade may change any of them without a word; `tests/unit/system/test_system_private_names.py` has a test for each,
-and one that finds those that stand elsewhere. There are 36: 10 of torch, 3 of pickled arrays, one of torchmetrics, 22
+and one that finds those that stand elsewhere. There are 37: 11 of torch, 3 of pickled arrays, one of torchmetrics, 22
 of Lightning, of which 10 are methods and attributes of classes that ours derive from (`INHERITED`).
 
 Lightning is imported by whoever hands its objects over: evaluation and measurements start without it.
@@ -84,6 +84,11 @@ def copy_all(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
     `torch._foreach_copy_`: publicly, each copy is a launch of its own.
     """
     torch._foreach_copy_(list(targets), list(sources))
+
+
+def add_all(tensors: Sequence[Tensor], numbers: Sequence[int]) -> None:
+    """Add a whole number to each tensor, all in one pass; `torch._foreach_add_`, for the reason of `copy_all`."""
+    torch._foreach_add_(list(tensors), list(numbers))
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from itertools import chain
-from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule
@@ -17,13 +16,13 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from gan_lightning.errors import NonFiniteError, SettingError, refused
 from gan_lightning.interfaces import Batch, Images
 from gan_lightning.runs.counting import batches_done, count_batch
-from gan_lightning.runs.finite_watch import FiniteWatch, Snapshot, rates_as_numbers, watching
-from gan_lightning.system.private_names import BatchNorm, replace_layer_sync
+from gan_lightning.runs.finite_watch import FiniteWatch, Snapshot, watching
+from gan_lightning.system.private_names import BatchNorm, add_all, replace_layer_sync
 from gan_lightning.system.processes import process_count
 from gan_lightning.training.averaging import average_gradients
 from gan_lightning.training.generator_updates import Direct, GeneratorLoss, GeneratorUpdate, resting_statistics
 from gan_lightning.training.joined_batch_norm import JoinedBatchNorm
-from gan_lightning.training.several_batches import further_batches
+from gan_lightning.training.several_batches import further_batches, is_looked_at, obstacles
 
 Loss = Tensor | GeneratorLoss
 """The objective of an optimizer; a `GeneratorLoss` also says how it depends on the images."""
@@ -55,6 +54,8 @@ class AdversarialModule(LightningModule, ABC):
         """Stands in for `guarded_learn` in training: the same step as one graph."""
         self.steps_per_call = 1
         """Most batches of one call of `training_step`."""
+        self._has_spectators = True
+        """Whether somebody may look at the losses of any batch."""
         for counter in ("images_seen", "d_steps", "g_steps"):
             self.register_buffer(counter, torch.zeros((), dtype=torch.int64))
 
@@ -73,12 +74,21 @@ class AdversarialModule(LightningModule, ABC):
         """
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
-        """Learn from the batch, and from further ones if a call takes several; log the last one's losses."""
+        """Learn from the batch, and from further ones if a call takes several; log the last one's losses if seen."""
         losses = self._learn_and_count(batch)
         if self.steps_per_call > 1:
             for further in further_batches(self.trainer, self.steps_per_call - 1):
                 losses = self._learn_and_count(further)
-        self.log_dict({f"train/{name}": loss for name, loss in losses.items()}, prog_bar=True)
+        if self._is_seen():
+            # Lightning reads values with `prog_bar` after each batch. With a watch the host waits for no loss.
+            shown = self.finite_watch is None
+            self.log_dict({f"train/{name}": loss for name, loss in losses.items()}, prog_bar=shown)
+
+    def _is_seen(self) -> bool:
+        """Return whether somebody looks at the batch's losses. Logging them takes as long as many operations."""
+        if self.finite_watch is None or self._has_spectators:
+            return True
+        return is_looked_at(self.trainer, self.trainer.fit_loop.epoch_loop.batch_progress.total.ready)
 
     def _learn_and_count(self, batch: Batch) -> Mapping[str, Tensor]:
         losses = self.guarded_learn(batch) if self.learns is None else self.learns(batch)
@@ -96,12 +106,14 @@ class AdversarialModule(LightningModule, ABC):
             NonFiniteError: A loss is NaN or infinite, unless `finite_watch` notes it for later.
             SettingError: No step of the model says that it is the last one.
         """
-        moving = Snapshot([*self._statistics(counts=True), self.images_seen, self.d_steps, self.g_steps])
+        before = Snapshot(self._moving()) if self.finite_watch is None else None
         self._has_stepped_last = True
         try:
-            losses = self.learn(batch)
+            with nullcontext() if self.finite_watch is None else self.finite_watch.rates_on_device():
+                losses = self.learn(batch)
         except NonFiniteError:
-            moving.restore()
+            if before is not None:
+                before.restore()
             raise
         if not self._has_stepped_last:
             raise SettingError(
@@ -109,7 +121,7 @@ class AdversarialModule(LightningModule, ABC):
                 "processes exchange batch norm's statistics with the last step."
             )
         if self.finite_watch is not None:
-            self.finite_watch.end_batch(moving)
+            self.finite_watch.end_batch()
         return losses
 
     @abstractmethod
@@ -197,15 +209,12 @@ class AdversarialModule(LightningModule, ABC):
                     alike = isinstance(value, Tensor) and value.shape == weight.shape
                     if alike and value.stride() != weight.stride():
                         state[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
-        self.finite_watch = watching(self.trainer.optimizers, self.device, batches_done(self.trainer))
+        self._has_spectators = bool(obstacles(self.trainer, self))
+        self.finite_watch = watching(self.trainer.optimizers, self.device, batches_done(self.trainer), self._moving())
 
     def on_train_end(self) -> None:
         """Give the optimizers back as they were made."""
         self._unwatch()
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save learning rates as numbers, also where the optimizers have them on the device."""
-        rates_as_numbers(checkpoint)
 
     def _unwatch(self) -> None:
         if self.finite_watch is not None:
@@ -290,20 +299,21 @@ class AdversarialModule(LightningModule, ABC):
         with strategy.block_backward_sync() if isinstance(strategy, ParallelStrategy) else nullcontext():
             self.manual_backward(loss, retain_graph=retain_graph, inputs=parameters)
         gradients = {parameter: parameter.grad for parameter in parameters}
-        self.zero_grad(set_to_none=True)
+        for parameter in parameters:
+            parameter.grad = None
         return gradients
 
-    def _statistics(self, counts: bool = False) -> list[Tensor]:
-        """Return the running batch-norm statistics that a batch moves, in each process by its own images.
-
-        Args:
-            counts: Whether to add each layer's count of batches.
-        """
+    def _statistics(self) -> list[Tensor]:
+        """Return the running batch-norm statistics that a batch moves, in each process by its own images."""
         layers = [layer for layer in self.modules() if isinstance(layer, BatchNorm) and layer.training]
         found = [statistic for layer in layers for statistic in (layer.running_mean, layer.running_var)]
-        if counts:
-            found += [layer.num_batches_tracked for layer in layers]
         return [statistic for statistic in found if statistic is not None]
+
+    def _moving(self) -> list[Tensor]:
+        """Return what a batch may move beside the weights: batch norm's buffers, and the counters."""
+        norms = [layer for layer in self.modules() if isinstance(layer, BatchNorm)]
+        found = [buffer for n in norms for buffer in (n.running_mean, n.running_var, n.num_batches_tracked)]
+        return [*(buffer for buffer in found if buffer is not None), self.images_seen, self.d_steps, self.g_steps]
 
     def update_generator_by(self, update: GeneratorUpdate, channels: int, image_size: int) -> None:
         """Set how the generator is updated.
@@ -321,9 +331,7 @@ class AdversarialModule(LightningModule, ABC):
 
     def count(self, real: Tensor, *, d_steps: int, g_steps: int) -> None:
         """Add a batch of real images and its steps to the counters."""
-        self.images_seen += len(real)
-        self.d_steps += d_steps
-        self.g_steps += g_steps
+        add_all([self.images_seen, self.d_steps, self.g_steps], [len(real), d_steps, g_steps])
 
     def check_finite(self, losses: Mapping[str, Tensor]) -> None:
         """Stop the training if a loss is NaN or infinite, before any weight moves on it.

@@ -5,7 +5,7 @@ which somebody wants a hook therefore has a call of its own: a logged row, a che
 epoch or of the training, a check of the density ratio.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol, runtime_checkable
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -45,11 +45,12 @@ def further_batches(trainer: Trainer, most: int) -> Iterator[Batch]:
         most: Largest number of further batches.
     """
     fetcher, progress = data_fetcher(trainer), trainer.fit_loop.epoch_loop.batch_progress
+    if is_looked_at(trainer, progress.total.ready):
+        return
     for _ in range(most):
-        number = progress.total.ready
         if fetcher.done or trainer.should_stop or trainer.received_sigterm:
             return
-        if is_looked_at(trainer, number) or is_looked_at(trainer, number + 1):
+        if is_looked_at(trainer, progress.total.ready + 1):
             return
         end_batch(trainer)
         batch, *_ = next(fetcher)
@@ -79,8 +80,10 @@ def is_looked_at(trainer: Trainer, number: int) -> bool:
 
 
 def _looks(callback: Callback, trainer: Trainer, number: int, steps: int) -> bool:
-    if isinstance(callback, LooksAtBatches):
-        return callback.looks_at_batch(trainer, number)
+    # `isinstance` of a protocol takes as long as a small operation, and this runs in every batch.
+    looks: Callable[[Trainer, int], bool] | None = getattr(callback, "looks_at_batch", None)
+    if looks is not None:
+        return looks(trainer, number)
     if isinstance(callback, ModelCheckpoint):
         every = steps_between_saves(callback)
         return every > 0 and steps % every == 0

@@ -57,7 +57,7 @@ class StepGraph:
         if self._gives_up or not alike or self.model.generator_observer is not None:
             return self.model.guarded_learn(batch)
         assert self.model.finite_watch is not None
-        self.model.finite_watch.refresh_rates()
+        self.model.finite_watch.write_rates()
         for place, values in zip(self._inputs, batch, strict=True):
             place.copy_(values)
         if self._warm < WARM_UP:

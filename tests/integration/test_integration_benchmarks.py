@@ -5,6 +5,7 @@ import re
 import runpy
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import asdict, replace
 from importlib import import_module
 from pathlib import Path
@@ -366,3 +367,17 @@ def test_the_input_from_a_folder_of_images_is_timed(data_root, tmp_path, capsys)
     table = capsys.readouterr().out
     for program in ("the cache", "DataLoader, workers: 0", "one process", "Pillow"):
         assert f"| {program} | " in table
+
+
+@pytest.mark.parametrize(("device", "units"), [("cpu", 1), ("cuda", 20)])
+def test_a_turn_on_a_gpu_is_no_single_short_step_even_if_the_time_is_over(device, units):
+    timing, progress = import_module("benchmarks.timing"), import_module("benchmarks.progress")
+    comparison, asked = timing.Comparison("mgan", "default", "plain", "step"), []
+    with progress.Progress("a row", 0.0) as shown, suppress(StopIteration):
+        turns = timing.schedule(comparison, timing.Budget(seconds=0.0), shown, torch.device(device))
+        _, count = next(turns)
+        while True:
+            asked.append(count)
+            _, count = turns.send((0.01 * count, count))
+    assert asked[-4:] == [units] * 4, "two rounds, whatever the time"
+    assert len(comparison.our_seconds) == timing.LEAST_ROUNDS

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from gan_lightning.evaluation import PaperProbe, TensorBatches
 from gan_lightning.measurements import Samples, Transfer
 from gan_lightning.papers import MGAN
-from gan_lightning.runs import LossBar, Measure, RunFolder
+from gan_lightning.runs import LossBar, Measure, RunFolder, finite_watch, progress
 from gan_lightning.system.files import whole_file, write_json
 
 
@@ -134,7 +134,9 @@ def test_settings_that_are_objects_are_written_with_their_class(tmp_path):
     assert written["at"] == "here"
 
 
-def test_the_bar_shows_the_losses_under_short_names():
+@pytest.mark.parametrize("waits", [True, False])
+def test_the_bar_shows_the_losses_under_short_names(waits, monkeypatch):
+    monkeypatch.setattr(finite_watch, "watches", lambda device: not waits)
     model = small()
     shown = {}
 
@@ -146,3 +148,20 @@ def test_the_bar_shows_the_losses_under_short_names():
     trainer(Spy(), enable_progress_bar=True).fit(model, Stripes())
     assert set(shown) == {"generator", "discriminator", "classifier"}
     assert all(math.isfinite(float(value)) for value in shown.values())
+
+
+def test_the_bar_reads_losses_a_few_times_a_second_and_at_the_end_of_an_epoch(monkeypatch):
+    monkeypatch.setattr(finite_watch, "watches", lambda device: True)
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_READS", 3600.0)
+    shown, last = [], []
+
+    class Spy(LossBar):
+        def get_metrics(self, trainer, pl_module):
+            metrics = super().get_metrics(trainer, pl_module)
+            shown.append(metrics["generator"])
+            last.append(trainer.callback_metrics["train/generator_loss"].item())
+            return metrics
+
+    trainer(Spy(), enable_progress_bar=True, max_epochs=1).fit(small(), Stripes())
+    assert shown == [last[0], last[0], last[-1]], "two batches and the end of the epoch"
+    assert last[0] != last[-1]

@@ -7,7 +7,8 @@ from torch import nn
 
 from gan_lightning.errors import NonFiniteError
 from gan_lightning.runs import finite_watch
-from gan_lightning.runs.finite_watch import FiniteWatch, Snapshot, as_number, rates_as_numbers, watching
+from gan_lightning.runs.finite_watch import FiniteWatch, watching
+from gan_lightning.system.private_names import writes_into
 
 CPU = torch.device("cpu")
 INF, NAN = float("inf"), float("nan")
@@ -18,8 +19,8 @@ def trainer() -> Trainer:
     return Trainer(logger=False, enable_checkpointing=False, accelerator="cpu")
 
 
-def watch(batches: int = 0) -> FiniteWatch:
-    return FiniteWatch([], CPU, batches)
+def watch(batches: int = 0, moving=()) -> FiniteWatch:
+    return FiniteWatch([], CPU, batches, moving)
 
 
 def test_the_first_loss_that_is_not_finite_is_named_with_its_batch_whatever_comes_later(trainer):
@@ -27,7 +28,7 @@ def test_the_first_loss_that_is_not_finite_is_named_with_its_batch_whatever_come
     for first, second in [(1.0, 2.0), (3.0, -INF), (NAN, 4.0), (5.0, 6.0)]:
         found.note({"train/d": torch.tensor(first)})
         found.note({"train/g": torch.tensor(0.0), "train/c": torch.tensor(second)})
-        found.end_batch(Snapshot([]))
+        found.end_batch()
     with pytest.raises(NonFiniteError, match=r"^train/c became -inf after 8 batches, in epoch 0; training stops"):
         found.check(trainer)
 
@@ -51,12 +52,12 @@ def test_a_loss_of_another_process_stops_this_one(trainer):
 
 def test_what_a_batch_has_moved_is_kept_or_put_back_by_the_flag():
     statistic, counter = torch.zeros(2, 3), torch.tensor(4)
-    for value, expected in ((1.0, (1.0, 5)), (NAN, (1.0, 5))):
-        found, moving = watch(), Snapshot([statistic, counter])
+    found = watch(moving=[statistic, counter])
+    for value, expected in ((1.0, (1.0, 5)), (0.5, (1.5, 6)), (NAN, (1.5, 6)), (0.5, (1.5, 6))):
         statistic += value
         counter += 1
         found.note({"loss": torch.tensor(value)})
-        found.end_batch(moving)
+        found.end_batch()
         torch.testing.assert_close(statistic, torch.full((2, 3), expected[0]))
         assert counter == expected[1]
     change = torch.tensor([1.0, NAN])
@@ -99,16 +100,17 @@ def test_there_is_no_watch_where_the_host_does_not_wait_or_an_optimizer_cannot_r
     assert watching([optimizer], torch.device(device), 0) is None
 
 
-def test_a_rate_is_saved_as_the_number_that_was_set():
-    rates = [2e-4, 1e-3, 0.1, 3.3333e-5]
-    assert [as_number(torch.tensor(rate, dtype=torch.float32)) for rate in rates] == rates
-    assert as_number(torch.tensor(1 / 3, dtype=torch.float64)) == 1 / 3
-    checkpoint = {
-        "optimizer_states": [{"param_groups": [{"lr": torch.tensor(2e-4)}, {"lr": 0.5}]}],
-        "lr_schedulers": [{"_last_lr": [torch.tensor(2e-4)]}, {}],
-    }
-    rates_as_numbers(checkpoint)
-    assert checkpoint == {
-        "optimizer_states": [{"param_groups": [{"lr": 2e-4}, {"lr": 0.5}]}],
-        "lr_schedulers": [{"_last_lr": [2e-4]}, {}],
-    }
+def test_a_rate_is_a_number_outside_of_steps_and_is_written_once_it_has_changed():
+    first, second = (torch.optim.Adam([nn.Parameter(torch.zeros(1))], lr=rate, fused=True) for rate in (0.1, 0.2))
+    found = FiniteWatch([first, second], CPU, 0)
+    with found.rates_on_device():
+        read = [each.param_groups[0]["lr"] for each in (first, second)]
+        assert [rate.item() for rate in read] == [0.1, 0.2]
+    second.param_groups[0]["lr"] = 0.05
+    before = [writes_into(rate) for rate in read]
+    with found.rates_on_device():
+        found.write_rates()
+        assert all(each.param_groups[0]["lr"] is rate for each, rate in zip((first, second), read, strict=True))
+        assert [rate.item() for rate in read] == [0.1, 0.05]
+    assert [writes_into(rate) for rate in read] == [before[0], before[1] + 1]
+    assert [each.param_groups[0]["lr"] for each in (first, second)] == [0.1, 0.05]

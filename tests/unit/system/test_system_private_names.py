@@ -46,6 +46,7 @@ from gan_lightning.system.private_names import (
     PICKLED_ARRAYS,
     BatchNorm,
     DispatchMode,
+    add_all,
     cluster_environment,
     compiling_for_shared_graphs,
     copy_all,
@@ -144,6 +145,14 @@ def test_many_tensors_are_copied_into_others_at_once():
     copy_all(targets, sources)
     torch.testing.assert_close(targets, sources)
     assert [target.data_ptr() for target in targets] == places
+
+
+def test_numbers_are_added_to_many_tensors_at_once():
+    counters = [torch.tensor(1), torch.tensor(2**40), torch.tensor([3, 4])]
+    places = [counter.data_ptr() for counter in counters]
+    add_all(counters, [120, 1, 0])
+    assert [counter.tolist() for counter in counters] == [121, 2**40 + 1, [3, 4]]
+    assert [counter.data_ptr() for counter in counters] == places
 
 
 def test_the_way_to_another_device_is_known():

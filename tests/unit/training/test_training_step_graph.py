@@ -134,6 +134,50 @@ def test_a_step_reads_nothing_on_the_host(name, recorder):
     assert watched.found == [None, None]
 
 
+@pytest.mark.parametrize("graph", [False, True])
+def test_between_two_rows_nothing_waits_for_a_batch_or_its_losses(graph, recorder):
+    class Watched(Callback):
+        """Watches from the beginning of the fourth batch to the beginning of the fifth, with Lightning's part."""
+
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            if batch_idx == 3:
+                self.reads = HostReads(as_on_gpu=True)
+                self.reads.__enter__()
+            elif batch_idx == 4:
+                self.reads.__exit__(None, None, None)
+
+    watched = Watched()
+    fit("mgan", watched, graph=graph, max_epochs=1, log_every_n_steps=0)
+    assert watched.reads.found is None
+
+
+def test_losses_that_nobody_looks_at_are_not_logged(recorder, monkeypatch):
+    logged = []
+    monkeypatch.setattr(MGAN, "log_dict", lambda model, losses, **_: logged.append(model.d_steps.item()))
+    fit("mgan", Row(every=4), log_every_n_steps=3)
+    assert logged == [3, 4, 5, 6, 8, 9, 10], "rows, batches of the callback, and the ends of epochs"
+
+
+class SeesAll(Callback):
+    """Reads a loss after every batch, and says so to nobody."""
+
+    def __init__(self) -> None:
+        self.losses = []
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.losses.append(trainer.callback_metrics["train/generator_loss"].item())
+
+
+def test_a_callback_with_a_hook_around_batches_sees_the_losses_of_each(recorder, monkeypatch):
+    on_gpu, on_cpu = SeesAll(), SeesAll()
+    fit("mgan", on_gpu, log_every_n_steps=0)
+    monkeypatch.setattr(finite, "watches", lambda device: False)
+    monkeypatch.setattr(finite_watch, "watches", lambda device: False)
+    fit("mgan", on_cpu, log_every_n_steps=0)
+    assert on_gpu.losses == on_cpu.losses
+    assert len(set(on_gpu.losses)) == 10
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_training_with_a_graph_is_training_without_it_bit_for_bit(name, recorder):
     plain, before = fit(name)
@@ -454,15 +498,12 @@ def test_on_a_card_nothing_moves_after_a_loss_that_is_not_finite(graph):
 
 
 @pytest.mark.gpu
-def test_a_step_on_a_card_waits_for_nothing():
+def test_a_step_on_a_card_waits_for_nothing_and_nor_does_what_follows_it():
     class Strict(Callback):
-        """Lets torch raise an error where the host waits for the card."""
+        """Lets torch raise an error where the host waits for the card, from the second batch to the fourth."""
 
         def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
             torch.cuda.set_sync_debug_mode("error" if batch_idx in (1, 2) else "default")
-
-        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-            torch.cuda.set_sync_debug_mode("default")
 
     _, trainer = fit_on_card("mgan", Strict(), max_epochs=1, log_every_n_steps=0)
     assert trainer.global_step == 5
