@@ -7,7 +7,7 @@ A figure is a row. Its name is the same in `figures.json`, in the loggers, in th
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -22,6 +22,9 @@ Weights = Literal["trained", "random", "none"]
 
 Best = Literal["min", "max"]
 """Best direction of a metric, in the words of `ModelCheckpoint` and `EarlyStopping`."""
+
+RANDOM_WEIGHTS = "random_weights"
+"""The part of a figure's name that tells the networks with random weights apart."""
 
 PIXELS, CHANCE = "pixels", "chance"
 """Subjects of figures without a network: the raw pixels, and answering without looking."""
@@ -95,7 +98,7 @@ class Figure:
 
         The points of a curve share the name of the curve.
         """
-        random = "random_weights" if self.weights == "random" else ""
+        random = RANDOM_WEIGHTS if self.weights == "random" else ""
         parts = (self.measurement, self.subject, self.protocol, random, self.condition, self.metric)
         return "/".join(part for part in parts if part)
 
@@ -169,6 +172,13 @@ def final_figures(figures: Iterable[Figure]) -> list[Figure]:
 def metrics(figures: Iterable[Figure]) -> dict[str, float]:
     """Return the values of the figures that are not points of curves, under their names in loggers."""
     return {figure.name: figure.value for figure in figures if not figure.is_point}
+
+
+def constructor_arguments(data: object) -> dict[str, Any]:
+    """Return the constructor arguments of a data set, if it is a dataclass like the project's."""
+    if not is_dataclass(data):
+        return {}
+    return {setting.name: getattr(data, setting.name) for setting in fields(data) if setting.init}
 
 
 def write_figures(path: Path, run: RunFigures) -> None:

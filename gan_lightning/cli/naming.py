@@ -31,6 +31,9 @@ SHARED: dict[str, type] = {"voc": VocData}
 TARGETS = "targets"
 """The setting that lists further data sets. Measurements that take them have a setting of this name in Python."""
 
+TAKERS = [name for name, kind in GROUPS.items() if TARGETS in {each.name for each in fields(kind)}]
+"""The measurements that take further data sets."""
+
 OWN = "measurements"
 """The setting that lists measurements of the user's own."""
 
@@ -173,6 +176,7 @@ def measure_arguments(arguments: Sequence[str]) -> tuple[list[str], Path]:
     if named := named_measurements(options):
         others = [name for name in GROUPS if name not in named]
         before += [*_switches(named, options, on=True), *(f"--{name}.enabled=false" for name in others)]
+        before += [] if set(TAKERS) & set(named) else [f"--{TARGETS}=[]"]
         own = [option for option in options if option.startswith(f"--{OWN}")]
         # Added measurements are made alone. Settings are of the run's own measurements.
         before += [] if own and own[0].startswith(f"--{OWN}.") else [f"--{OWN}=[]"]
@@ -180,7 +184,10 @@ def measure_arguments(arguments: Sequence[str]) -> tuple[list[str], Path]:
 
 
 def named_measurements(options: Sequence[str]) -> list[str]:
-    """Return the groups of measurements with settings in the options, or in configurations among them."""
+    """Return the groups of measurements with settings in the options, or in configurations among them.
+
+    To name further data sets is to name the measurements that take them.
+    """
     found: dict[str, None] = {}
     for option, following in zip(options, [*options[1:], ""], strict=True):
         name, _, value = option.partition("=")
@@ -188,7 +195,23 @@ def named_measurements(options: Sequence[str]) -> list[str]:
             found |= dict.fromkeys(_in_file(Path(value or following)))
         elif option.startswith("--"):
             found[name[2:].partition(".")[0].rstrip("+")] = None
+    if TARGETS in found:
+        found |= dict.fromkeys(TAKERS)
     return [name for name in found if name in GROUPS or name == OWN]
+
+
+def check_taken(targets: Sequence[object], measurements: Sequence[Measurement]) -> None:
+    """Check that further data sets are measured on, if there are any.
+
+    Raises:
+        SettingError: The measurements that take them are switched off.
+    """
+    takers = [each.name for each in measurements if each.name in TAKERS]
+    if targets and not any(each.enabled for each in measurements if each.name in TAKERS):
+        raise SettingError(
+            f"targets must be empty where {' and '.join(takers)} is switched off, got {len(targets)}. Leave them out, "
+            f"or set {takers[0]}.enabled to true."
+        )
 
 
 def _in_file(config: Path) -> Iterator[str]:

@@ -28,7 +28,7 @@ from gan_lightning.cli.checks import (
 from gan_lightning.cli.logger_places import with_places
 from gan_lightning.cli.messages import cannot_be_made, made, user_error
 from gan_lightning.cli.mount import LINKED, at_its_path
-from gan_lightning.cli.naming import GROUPS, OWN, SHARED, TARGETS, shared_by, with_shared
+from gan_lightning.cli.naming import GROUPS, OWN, SHARED, TARGETS, check_taken, shared_by, with_shared
 from gan_lightning.cli.sweep_point import WANDB_POINT, check_swept, swept_parameters
 from gan_lightning.errors import SettingError, UserError
 from gan_lightning.measurements import Measurement
@@ -300,6 +300,7 @@ class GanCLI(LightningCLI):
             callbacks.append(LossBar())
         shared = {name: self._instantiated(name) for name in (*SHARED, TARGETS)}
         measurements = [with_shared(self._instantiated(name), shared) for name in GROUPS]
+        check_taken(shared[TARGETS], measurements)
         own = self._instantiated(OWN) or []
         settings.callbacks = [*callbacks, FiniteGuard(), StepCount(), Measure(*measurements, *own)]
         try:

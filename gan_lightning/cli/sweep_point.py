@@ -82,6 +82,8 @@ def _agrees(value: Any, used: Any, is_class: bool = False) -> bool:
         return _agrees(value, used["class_path"], is_class=True)
     if isinstance(value, Mapping):
         return all(_agrees(given, _setting(used, [name]), name == "class_path") for name, given in value.items())
+    if isinstance(value, list) and isinstance(used, list):
+        return len(value) == len(used) and all(map(_agrees, value, used))
     if isinstance(value, str) and isinstance(used, str):
         return used == value or (is_class and used.endswith(f".{value}"))
     if isinstance(value, str) and isinstance(used, float):

@@ -49,7 +49,11 @@ def build_page(
     asked = all_questions(comparison, figures, found.sweeps, found.unmeasured) if comparison else []
     said = answers(asked)
     if not said:
-        what = "The runs have no accuracies on frozen features" if comparison else "There is no finished run yet"
+        what = (
+            "The runs have no accuracies on frozen features of their own data"
+            if comparison
+            else "There is no finished run yet"
+        )
         said = f'<p class="notice">{what}: the charts below show what there is.</p>'
     unequal = map(escape, comparison.unequal if comparison else ())
     parts = [

@@ -3,7 +3,7 @@
 import base64
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -12,6 +12,7 @@ from gan_lightning.dashboard.comparison import SEED, Comparison, number_or_text,
 from gan_lightning.dashboard.rows import GroupFigure, figure_parts
 from gan_lightning.dashboard.run_files import logged_of, pasted, pictures_of
 from gan_lightning.dashboard.run_folders import SWEEP, FoundRuns, Run, UnmeasuredRun
+from gan_lightning.figures import CHANCE
 
 COLOURS = 6
 """Number of colours that people with any kind of colour blindness can tell apart (Okabe and Ito)."""
@@ -177,22 +178,32 @@ def _series(found: GroupFigure) -> str:
 def panels(names: Sequence[Mapping[str, Any]]) -> Iterable[tuple[str, list[int]]]:
     """Yield the charts: a title, and the places of the figures that share the chart.
 
-    A chart has one metric of a measurement and one protocol. Too many figures are spread over several charts.
+    A chart has one metric of a measurement and one protocol. Too many figures are spread over several charts. Beside
+    accuracies stands the chance of their data set.
     """
-    chance = [i for i, name in enumerate(names) if name["subject"] == "chance"]
+    chance = [i for i, name in enumerate(names) if name["subject"] == CHANCE]
+    further = {names[i]["condition"] for i in chance} - {""}
     by_metric = _grouped(names, range(len(names)), lambda name: (name["measurement"], name["metric"], name["axis"]))
     for key, own in by_metric.items():
         title = " ".join(filter(None, [key[1], f"over {key[2]}" if key[2] else ""]))
         for part, group in _spread(names, own):
-            beside = [i for i in chance if key == ("transfer", "accuracy", "") and i not in group]
+            sets = {_data_set(names[i], further) for i in group}
+            same = [i for i in chance if names[i]["condition"] in sets]
+            beside = [i for i in same if key == ("transfer", "accuracy", "") and i not in group]
             yield ": ".join(filter(None, [title, part])), group + beside
+
+
+def _data_set(name: Mapping[str, Any], further: Collection[str]) -> str:
+    """Return which of the further data sets an accuracy is of; empty for the run's own."""
+    first = str(name["condition"]).partition("/")[0]
+    return first if first in further else ""
 
 
 def _spread(names: Sequence[Mapping[str, Any]], own: Sequence[int]) -> Iterable[tuple[str, list[int]]]:
     by_protocol = _grouped(names, own, lambda name: name["protocol"])
     if len(by_protocol) > 1:
         for protocol, group in by_protocol.items():
-            if protocol or any(names[i]["subject"] != "chance" for i in group):
+            if protocol or any(names[i]["subject"] != CHANCE for i in group):
                 for part, few in _few(names, group):
                     yield ", ".join(filter(None, [protocol, part])), few
     else:

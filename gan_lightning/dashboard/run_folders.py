@@ -325,16 +325,24 @@ def _settings(measured: Mapping[str, Any], about: Mapping[str, Any]) -> Iterator
         # A width has one name, for a model's and for its networks'.
         own = "base_width" if name == "networks.base_width" else name
         yield f"model.{own}" if own in _OTHER_NAMES else own, value
-    data = {name: value for name, value in measured.get("data_settings", {}).items() if name not in PLUMBING}
-    yield from _flat(data, "data.")
+    yield from _flat(_content(measured.get("data_settings", {})), "data.")
     of_run = {"precision": about.get("precision"), "processes": about.get("processes")}
     yield from _flat({"epochs": measured.get("epochs"), "batches": measured.get("batches"), **of_run})
 
 
+def _content(settings: Any) -> dict[str, Any]:
+    """Return the settings of a data set that have an influence on its content."""
+    settings = settings if isinstance(settings, dict) else {}
+    return {name: value for name, value in settings.items() if name not in PLUMBING}
+
+
 def _measuring(measured: RunFigures) -> Iterator[tuple[str, Any]]:
-    """Yield the settings of the measurements."""
+    """Yield the settings of the measurements, of further data sets without their source and place."""
     for name, section in measured.sections.items():
-        yield from _flat({own: value for own, value in section.settings.items() if own not in _WHEN}, f"{name}.")
+        stated = {own: value for own, value in section.settings.items() if own not in _WHEN}
+        if isinstance(targets := stated.get("targets"), dict):
+            stated["targets"] = {target: _content(settings) for target, settings in targets.items()}
+        yield from _flat(stated, f"{name}.")
 
 
 def _swept(parameters: Mapping[str, Any], measured: RunFigures) -> Iterator[tuple[str, Any]]:

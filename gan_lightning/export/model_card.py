@@ -67,7 +67,7 @@ def model_card(run: TrainedRun, name: str, config: Mapping[str, Any], epochs: in
 
 
 def _accuracies(run: TrainedRun, name: str, epochs: int | None) -> Iterator[str]:
-    """Yield a table with a row per probe: the accuracy beside random weights, pixels and chance.
+    """Yield a table with a row per data set and probe: the accuracy beside random weights, pixels and chance.
 
     A line below says so if the features were not measured with the batch-norm statistics that are exported.
     """
@@ -83,13 +83,14 @@ def _accuracies(run: TrainedRun, name: str, epochs: int | None) -> Iterator[str]
         f"{run.measured.about.get('seed')}: no interval."
     )
     yield ""
-    yield "| probe | accuracy | random weights | pixels | chance | test images |"
-    yield "| --- | --- | --- | --- | --- | --- |"
+    yield "| data set | probe | accuracy | random weights | pixels | chance | test images |"
+    yield "| --- | --- | --- | --- | --- | --- | --- |"
     for each in own:
         pixels = replace(each, subject=PIXELS, weights="none")
         beside = (replace(each, weights="random"), pixels, replace(pixels, subject=CHANCE, protocol=""))
         cells = [f"{values[other.name].value:.4f}" if other.name in values else "-" for other in beside]
-        yield f"| {each.protocol} | {each.value:.4f} | {' | '.join(cells)} | {each.images} |"
+        data = each.condition or run.measured.about.get("data")
+        yield f"| {data} | {each.protocol} | {each.value:.4f} | {' | '.join(cells)} | {each.images} |"
     section = run.measured.sections.get("transfer")
     if section is not None and section.settings.get("batch_norm", "running") != "running":
         yield ""

@@ -3,16 +3,21 @@
 from collections.abc import Sequence
 
 from gan_lightning.errors import SettingError
+from gan_lightning.figures import RANDOM_WEIGHTS
 from gan_lightning.interfaces import LabelledImages, lacking
 from gan_lightning.measurements.bench import Bench
 from gan_lightning.system.processes import on_first_process
 
 
-def check_names(targets: Sequence[object]) -> None:
+def check_names(targets: Sequence[object], reserved: Sequence[str]) -> None:
     """Check the names of targets; reads nothing.
 
+    Args:
+        targets: The data sets.
+        reserved: Names of other conditions of the same figures.
+
     Raises:
-        SettingError: One has no name, or two have the same.
+        SettingError: One has no name or a reserved one, or two have the same.
     """
     for target in targets:
         name = getattr(target, "name", None)
@@ -22,19 +27,37 @@ def check_names(targets: Sequence[object]) -> None:
                 f"{type(target).__name__}. Wrap a module of your own in FromLoaders."
             )
     names = [str(getattr(target, "name", "")) for target in targets]
+    if taken := sorted({RANDOM_WEIGHTS, *reserved} & set(names)):
+        raise SettingError(
+            f"targets must not be called {taken[0]!r}, which other figures have in their names. Rename the data set."
+        )
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise SettingError(f"targets must have names of their own, got {twice[0]!r} twice. Leave one out.")
 
 
 def check_target(bench: Bench, target: object) -> None:
-    """Fetch and read a target's files, and check that its images fit the networks.
+    """Check that a target's images fit the networks, and fetch and read its files.
+
+    A size and channels that the files tell alone are checked after the reading.
 
     Raises:
         SettingError: It does not declare labelled images, or they have another size or other channels than the run's.
         DataError: The files cannot be read.
     """
+    told_by_files = any(isinstance(getattr(type(target), each, None), property) for each in ("channels", "image_size"))
+    if not told_by_files:
+        _check_shape(bench, target)
     if callable(prepare := getattr(target, "prepare_data", None)):
         on_first_process(prepare)
+    _check_shape(bench, target)
+
+
+def _check_shape(bench: Bench, target: object) -> None:
+    """Check that a target declares images of the run's channels and size.
+
+    Raises:
+        SettingError: It does not.
+    """
     if not isinstance(target, LabelledImages):
         raise SettingError(
             f"targets must declare labelled images, got {type(target).__name__} without {', '.join(lacking(target))}. "

@@ -154,6 +154,10 @@ class Measurement(ABC):
         `bench.controls` is false while training: figures of other than the trained networks may then be left out.
         """
 
+    def stated_settings(self) -> dict[str, Any]:
+        """Return the settings as a run's `figures.json` states them."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
+
     def figure(self, metric: str, value: int | float, **more: Any) -> Figure:
         """Return a figure of this measurement.
 

@@ -1,7 +1,7 @@
 """The accuracy from frozen features on a labelled data set, beside its controls."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -23,7 +23,7 @@ from gan_lightning.evaluation.probes import (
     WeightedNeighboursProbe,
 )
 from gan_lightning.evaluation.probes.probe import majority_accuracy
-from gan_lightning.figures import CHANCE, PIXELS, Best, Figure, Weights
+from gan_lightning.figures import CHANCE, PIXELS, Best, Figure, Weights, constructor_arguments
 from gan_lightning.interfaces import HasExtractors, Split
 from gan_lightning.measurements.bench import BatchNorm, Bench
 from gan_lightning.measurements.further_data import bench_of, check_names, check_target
@@ -129,7 +129,7 @@ class Transfer(Measurement):
         names = [probe.name for probe in self.all_probes]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise SettingError(f"probes must have names of their own, got {twice[0]!r} twice.", self)
-        check_names(self.targets)
+        check_names(self.targets, reserved=(FRESH, ESTIMATED))
 
     @property
     def all_probes(self) -> list[Probe]:
@@ -154,24 +154,30 @@ class Transfer(Measurement):
             bench.control(self.seed)  # fails now if it would fail after the training
         for target in self.targets:
             check_target(bench, target)
-        for each in self._benches(bench).values():
+        for _, each in self._benches(bench):
             check_labels(each, self.name)
             for probe in self.all_probes:
                 if isinstance(probe, Probe) and type(probe).check is not Probe.check:
                     probe.check(each.labels("train"), class_names(each.data))
             each.check_networks()
 
-    def _benches(self, bench: Bench) -> Mapping[str, Bench]:
-        """Return the bench of each data set, by the condition of its figures: none for the run's own."""
-        unlabelled = not bench.without_images() and bench.data.label_kind == "none"
-        own = {} if self.targets and unlabelled else {"": bench}
-        return own | {each.name: bench_of(bench, each, self.seed, self.random_weights) for each in self.targets}
+    def stated_settings(self) -> dict[str, Any]:
+        """Return the settings; of each target those that it was made with, by its name."""
+        targets = {each.name: {"class": type(each).__name__} | constructor_arguments(each) for each in self.targets}
+        return super().stated_settings() | {"targets": targets}
+
+    def _benches(self, bench: Bench) -> Iterator[tuple[str, Bench]]:
+        """Yield the bench of each data set after the condition of its figures: none for the run's own."""
+        if not self.targets or bench.without_images() or bench.data.label_kind != "none":
+            yield "", bench
+        for each in self.targets:
+            yield each.name, bench_of(bench, each, self.seed, self.random_weights)
 
     def metrics(self, bench: Bench) -> Mapping[str, Best | None]:
         """Return the accuracies of the trained extractors."""
         names = [
             self.figure("accuracy", 0.0, subject=each, protocol=probe.name, condition=condition).name
-            for condition in self._benches(bench)
+            for condition, _ in self._benches(bench)
             for probe in self.all_probes
             for each in bench.networks
         ]
@@ -179,14 +185,16 @@ class Transfer(Measurement):
 
     def run(self, bench: Bench) -> Outcome:
         """Return the accuracies of extractors and controls, on each data set."""
-        found = {condition: self._outcome(each) for condition, each in self._benches(bench).items()}
+        alone = replace(self, targets=())
+        found = {name: each.run(alone) if name else self._outcome(each) for name, each in self._benches(bench)}
         figures = [
             replace(figure, condition="/".join(filter(None, (condition, figure.condition))))
             for condition, outcome in found.items()
             for figure in outcome.figures
         ]
         details = dict(found[""].details) if "" in found else {}
-        details |= {name: outcome.details for name, outcome in found.items() if name}
+        if self.targets:
+            details["targets"] = {name: outcome.details for name, outcome in found.items() if name}
         return Outcome(figures, details, tables=[table for outcome in found.values() for table in outcome.tables])
 
     def _outcome(self, bench: Bench) -> Outcome:

@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from gan_lightning.figures import (
     Figure,
     RunFigures,
     Section,
+    constructor_arguments,
     finite,
     metrics,
     read_figures,
@@ -148,7 +149,7 @@ def check_same_data(folder: Path, data: object) -> None:
     if run is None:
         return
     # In the file's form: tuples are lists there.
-    here = json.loads(json.dumps(finite({"data": data_name(data), **data_settings(data)})))
+    here = json.loads(json.dumps(finite({"data": data_name(data), **constructor_arguments(data)})))
     there = {"data": run.about.get("data"), **run.about.get("data_settings", {})}
     for name in sorted((here.keys() | there.keys()) - PLUMBING):
         if here.get(name) != there.get(name):
@@ -186,7 +187,7 @@ def about_run(trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         "model": subject_of(pl_module),
         "model_settings": dict(pl_module.hparams),
         "data": data_name(data),
-        "data_settings": data_settings(data),
+        "data_settings": constructor_arguments(data),
         "seed": run_seed(),
         "epochs": trainer.current_epoch if fitted else None,
         "batches": batches_done(trainer) if fitted else None,
@@ -196,13 +197,6 @@ def about_run(trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
 def data_name(data: object) -> str:
     """Return a data set's name for figures."""
     return data.name if isinstance(data, LabelledImages) else type(data).__name__
-
-
-def data_settings(data: object) -> Mapping[str, Any]:
-    """Return the constructor arguments of a data set, if it is a dataclass like the project's."""
-    if not is_dataclass(data):
-        return {}
-    return {setting.name: getattr(data, setting.name) for setting in fields(data) if setting.init}
 
 
 def _published(trainer: Trainer, pl_module: LightningModule) -> dict[str, dict[str, Any]]:

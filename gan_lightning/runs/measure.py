@@ -5,7 +5,7 @@ import re
 import time
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
@@ -228,7 +228,7 @@ class Measure(Callback):
             trainer,
             pl_module,
             measurement.name,
-            {each.name: getattr(measurement, each.name) for each in fields(measurement)},
+            measurement.stated_settings(),
             outcome,
             epoch=bench.epoch,
             seconds=time.perf_counter() - started,

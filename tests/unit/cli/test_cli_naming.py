@@ -6,7 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gan_lightning.cli.naming import classes_first, with_files
+from gan_lightning.cli.naming import check_taken, classes_first, named_measurements, with_files
+from gan_lightning.data import Digits
+from gan_lightning.errors import SettingError
+from gan_lightning.measurements import Quality, Transfer
 
 CLASSES = {"--data": "Digits", "--model": "my_pkg.MyGAN", "--trainer.logger": "CSVLogger"}
 
@@ -76,3 +79,20 @@ def test_a_configuration_by_its_name_becomes_its_file_wherever_it_stands(tmp_pat
         (): [],
     }.items():  # fmt: skip
         assert with_files(words) == meant
+
+
+def test_to_name_further_data_sets_is_to_name_the_measurement_that_takes_them():
+    assert named_measurements(["--robustness.seed=1", "--targets+=MNIST", "--targets.root=data"]) == [
+        "robustness",
+        "transfer",
+    ]
+    assert named_measurements(["--data.limit=3"]) == []
+
+
+def test_further_data_sets_that_no_measurement_takes_are_refused():
+    check_taken([], [Transfer(enabled=False)])
+    check_taken([Digits()], [Quality(), Transfer()])
+    with pytest.raises(
+        SettingError, match=r"targets must be empty where transfer is switched off, got 1\. Leave them out, or set"
+    ):
+        check_taken([Digits()], [Quality(), Transfer(enabled=False)])

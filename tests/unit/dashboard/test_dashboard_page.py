@@ -80,6 +80,24 @@ def test_charts_have_one_metric_and_probe_and_no_more_figures_than_colours():
     assert list(panels([*probes, chance])) == [("accuracy: paper", [0, 2]), ("accuracy: tuned", [1, 2])]
 
 
+def test_beside_the_accuracies_of_a_data_set_stands_its_own_chance():
+    def accuracy(subject, protocol, condition):
+        parts = {"measurement": "transfer", "metric": "accuracy", "axis": ""}
+        return parts | {"subject": subject, "protocol": protocol, "condition": condition}
+
+    own = [accuracy("d", "tuned", condition) for condition in ("", "fresh_statistics")]
+    far = [accuracy(each, "tuned", "far") for each in ("d", "c", "e")]
+    fresh = [accuracy(each, "tuned", "far/fresh_statistics") for each in ("d", "c")]
+    chances = [accuracy("chance", "", condition) for condition in ("", "far")]
+    names = [*own, accuracy("c", "tuned", ""), accuracy("c", "tuned", "fresh_statistics"), *far, *fresh, *chances]
+    assert dict(panels(names)) == {
+        "accuracy: tuned": [0, 2, 9],
+        "accuracy: tuned, fresh_statistics": [1, 3, 9],
+        "accuracy: tuned, far": [4, 5, 6, 10],
+        "accuracy: tuned, far/fresh_statistics": [7, 8, 10],
+    }
+
+
 def test_the_state_of_a_sweep_stands_at_the_top_with_the_errors_of_failed_trials(running_sweep):
     words = words_of(page_of(running_sweep))
     assert re.search(r"shared\s*: 11 of 15, 3 running, 1 failed", words)
@@ -118,7 +136,7 @@ def test_runs_without_accuracies_or_without_figures_have_a_page(tmp_path, write_
         measured = [Figure(measurement="mine", metric="mean", value=0.5 + seed / 10)]
         write_run(tmp_path, f"r{seed}", {}, seed=seed, measured=measured, passed_over={"transfer": "no <labels>"})
     page = page_of(tmp_path)
-    assert "The runs have no accuracies on frozen features" in page
+    assert "The runs have no accuracies on frozen features of their own data" in page
     (row,) = data_of(page)["means"]
     assert row[2] == pytest.approx(0.55)
     assert data_of(page)["runs"][0]["passed"] == {"transfer": "no <labels>"}

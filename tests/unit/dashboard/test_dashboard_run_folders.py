@@ -179,6 +179,19 @@ def test_settings_have_names_of_their_own(tmp_path, write_run):
     assert (run.measuring["transfer.probes.Mine.steps"], run.measuring["transfer.probes.1.steps"]) == (3, 4)
 
 
+def test_further_data_sets_are_told_by_their_names_without_the_place_of_their_files(tmp_path, write_run):
+    of_class = {"class": "ImageFolder", "root": "/there", "download": False}
+    targets = {"near": of_class | {"limit": 3}, "far": of_class | {"limit": 4}}
+    write_run(tmp_path, "a", {"discriminator": 0.5}, sections={"transfer": {"seed": 0, "targets": targets}})
+    assert read_folder(tmp_path).runs[0].measuring == {
+        "transfer.seed": 0,
+        "transfer.targets.near.class": "ImageFolder",
+        "transfer.targets.near.limit": 3,
+        "transfer.targets.far.class": "ImageFolder",
+        "transfer.targets.far.limit": 4,
+    }
+
+
 def test_pictures_are_in_the_order_of_their_epochs_and_the_finished_models_comes_last(tmp_path, write_run):
     folder = write_run(tmp_path, "a", {"discriminator": 0.5})
     for name in ("samples-epoch-0004", "samples-epoch-10000", "samples-epoch-9999", "anatomy", "codes-epoch-0001"):

@@ -1,5 +1,6 @@
 """A model card says of which features its accuracies are."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,3 +23,13 @@ def test_other_batch_norm_statistics_than_the_exported_ones_are_said(batch_norm,
     card = model_card(run, "discriminator", CONFIG, 2, onnx=False)
     assert "| tuned | 0.7500 |" in card
     assert ("`transfer.batch_norm=real`" in card) == said
+
+
+def test_each_accuracy_stands_with_its_data_set():
+    figure = Figure(measurement="transfer", metric="accuracy", value=0.75, subject="discriminator", protocol="tuned")
+    chance = replace(figure, subject="chance", protocol="", weights="none", condition="far", value=0.125)
+    figures = [figure, replace(figure, condition="far", value=0.25), chance]
+    run = TrainedRun(Path("run"), {}, {}, RunFigures({"seed": 0, "data": "digits"}, figures))
+    card = model_card(run, "discriminator", CONFIG, 2, onnx=False)
+    assert "| digits | tuned | 0.7500 | - | - | - |" in card
+    assert "| far | tuned | 0.2500 | - | - | 0.1250 |" in card

@@ -4,10 +4,10 @@ import pytest
 import torch
 from test_measurements_transfer import TUNED, data, network, pictures, values
 
-from gan_lightning.data import Digits
+from gan_lightning.data import Digits, ImageArrays
 from gan_lightning.errors import DataError, SettingError
 from gan_lightning.evaluation import NearestProbe, TensorImages
-from gan_lightning.measurements import Bench, Transfer
+from gan_lightning.measurements import Bench, Transfer, extraction
 
 ONE = Transfer(paper=None, tuned=TUNED, nearest=NearestProbe())
 
@@ -28,15 +28,15 @@ def target(name: str = "far", labels: bool = True, seed: int = 5, size: int = 6)
     return found
 
 
-def alone(outcome):
+def values_of(outcome):
     return {figure.name: figure.value for figure in outcome.figures if not figure.is_point}
 
 
 def test_figures_of_a_target_are_those_of_a_bench_with_it_as_its_own_data_set():
     networks, random = {"a": network(0)}, {"a": network(2)}
-    both = alone(Bench(networks, data(), random_networks=random).measure(replace(ONE, targets=[target()])))
-    own = alone(Bench(networks, data(), random_networks=random).measure(ONE))
-    other = alone(Bench(networks, target(), random_networks=random).measure(ONE))
+    both = values_of(Bench(networks, data(), random_networks=random).measure(replace(ONE, targets=[target()])))
+    own = values_of(Bench(networks, data(), random_networks=random).measure(ONE))
+    other = values_of(Bench(networks, target(), random_networks=random).measure(ONE))
     assert {name: value for name, value in both.items() if "/far/" not in name} == own
     assert both["transfer/a/tuned/far/accuracy"] != both["transfer/a/tuned/accuracy"]
     expected = {
@@ -55,8 +55,8 @@ def test_figures_of_a_target_are_those_of_a_bench_with_it_as_its_own_data_set():
 
 def test_statistics_of_batch_norm_may_be_estimated_on_the_target():
     networks, real = {"a": network(0)}, replace(ONE, batch_norm="real", random_weights=False)
-    both = alone(Bench(networks, data()).measure(replace(real, targets=[target()])))
-    other = alone(Bench(networks, target()).measure(real))
+    both = values_of(Bench(networks, data()).measure(replace(real, targets=[target()])))
+    other = values_of(Bench(networks, target()).measure(real))
     assert both["transfer/a/tuned/far/accuracy"] == other["transfer/a/tuned/accuracy"]
 
 
@@ -64,19 +64,19 @@ def test_while_training_targets_have_no_controls_and_each_has_a_table():
     transfer = replace(ONE, targets=[target("far"), target("near", seed=9)])
     bench = Bench({"a": network(0)}, data(), controls=False)
     outcome = bench.measure(transfer)
-    assert set(alone(outcome)) == set(transfer.metrics(bench))
+    assert set(values_of(outcome)) == set(transfer.metrics(bench))
     titles = [table.title for table in outcome.tables]
     assert [title.partition(":")[0] for title in titles] == [
         f"Transfer on {name}" for name in ("stripes", "far", "near")
     ]
-    assert outcome.details["near"]["features"] == {"a": 48}
+    assert outcome.details["targets"]["near"]["features"] == {"a": 48}
 
 
 def test_a_data_set_without_labels_is_left_to_its_targets():
     bench = Bench({"a": network(0)}, target("blank", labels=False))
     with pytest.raises(DataError, match="transfer needs labels, and the data set blank has none"):
         bench.measure(ONE)
-    found = alone(bench.measure(replace(ONE, targets=[target()])))
+    found = values_of(bench.measure(replace(ONE, targets=[target()])))
     assert {name for name in found if "/far/" not in name} == set()
     with pytest.raises(DataError, match="transfer needs labels, and the data set far has none"):
         bench.measure(replace(ONE, targets=[target(labels=False)]))
@@ -97,6 +97,8 @@ def test_a_target_is_fetched_and_read_before_the_training(tmp_path):
     ("targets", "message"),
     [
         ([target(), target()], r"targets must have names of their own, got 'far' twice"),
+        ([target("random_weights")], r"targets must not be called 'random_weights', which other figures have in"),
+        ([target("fresh_statistics")], r"targets must not be called 'fresh_statistics', which other figures have in"),
         ([target("a/b")], r"targets must have a `name` without a slash, which .*, got 'a/b' of TensorImages"),
         ([object()], r"targets must have a `name` .*, got None of object. Wrap"),
         ([target(size=5)], r"targets must have the run's channels and image size, 1x6x6, got far with 1x5x5. Set its"),
@@ -105,6 +107,42 @@ def test_a_target_is_fetched_and_read_before_the_training(tmp_path):
 def test_targets_that_do_not_fit_are_refused(targets, message):
     with pytest.raises(SettingError, match=message):
         Bench({"a": network(0)}, data()).measure(replace(ONE, targets=targets))
+
+
+def test_a_target_that_does_not_fit_is_not_fetched():
+    class Far(TensorImages):
+        def prepare_data(self):
+            raise AssertionError("It is fetched.")
+
+    (train, labels), (test, truth) = pictures(10, 0), pictures(10, 1)
+    far = Far("far", train=(train[..., :5, :5], labels), test=(test[..., :5, :5], truth), num_classes=3)
+    with pytest.raises(SettingError, match="got far with 1x5x5"):
+        replace(ONE, targets=[far]).check(Bench({"a": network(0)}, data()))
+
+
+def test_features_of_a_target_that_do_not_fit_into_a_gpu_lie_in_the_hosts_memory(monkeypatch):
+    def extracting(networks, batches, *, pool, device):
+        found, labels = extract(networks, batches, pool=pool, device=device)
+        if device is None and len(labels) == 50:  # of the target
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return found, labels
+
+    extract = extraction.extract_features
+    alone = replace(ONE, tuned=None, random_weights=False, raw_pixels=False, targets=[target()])
+    expected = values_of(Bench({"a": network(0)}, data()).measure(alone))
+    monkeypatch.setattr(extraction, "extract_features", extracting)
+    assert values_of(Bench({"a": network(0)}, data()).measure(alone)) == expected
+
+
+def test_a_target_is_stated_by_its_name_and_its_own_settings_values_of():
+    images, labels = torch.zeros(6, 1, 6, 6, dtype=torch.uint8), torch.arange(6) % 2
+    arrays = ImageArrays.of((images, labels), (images, labels), name="mine", image_size=6)
+    stated = Transfer(targets=[Digits(limit=200), arrays]).stated_settings()["targets"]
+    assert {name: (each["class"], each["limit"]) for name, each in stated.items()} == {
+        "digits": ("Digits", 200),
+        "mine": ("ImageArrays", None),
+    }
+    assert "given" not in stated["mine"]
 
 
 def test_a_target_that_declares_no_images_is_refused():
