@@ -12,7 +12,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from gan_lightning.cli.measuring import measure
 from gan_lightning.cli.messages import user_error
-from gan_lightning.cli.naming import classes_first, with_files, with_named
+from gan_lightning.cli.naming import check_added, classes_first, with_files, with_named
 from gan_lightning.cli.parser import GanCLI
 from gan_lightning.errors import exit_with
 from gan_lightning.runs.interruption import Interrupted, ends_when_told
@@ -69,6 +69,7 @@ def run(arguments: list[str]) -> None:
 def _run(arguments: Sequence[str]) -> None:
     arguments = with_files(arguments)
     check_arguments(arguments)
+    check_added(arguments)
     asks_for_help = not arguments or {"-h", "--help"} & set(arguments)
     if arguments[:1] == ["measure"] and not asks_for_help:
         measure(arguments)

@@ -62,6 +62,17 @@ def with_files(arguments: Sequence[str]) -> list[str]:
     return words
 
 
+def check_added(arguments: Sequence[str]) -> None:
+    """Check that no class stands where a list of classes is expected.
+
+    Raises:
+        SettingError: One does; says how to add it.
+    """
+    for name, value in map(name_and_value, options_of(arguments)):
+        if name in (f"--{TARGETS}", f"--{OWN}") and _is_class(name, value):
+            raise SettingError(f"{name[2:]} must be a list, got {value}. Add to it with {name}+={value}.")
+
+
 def with_named(arguments: Sequence[str]) -> list[str]:
     """Return arguments with every named measurement switched on, if it is off by default.
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gan_lightning.cli.naming import check_taken, classes_first, named_measurements, with_files
+from gan_lightning.cli.naming import check_added, check_taken, classes_first, named_measurements, with_files
 from gan_lightning.data import Digits
 from gan_lightning.errors import SettingError
 from gan_lightning.measurements import Quality, Transfer
@@ -87,6 +87,13 @@ def test_to_name_further_data_sets_is_to_name_the_measurement_that_takes_them():
         "transfer",
     ]
     assert named_measurements(["--data.limit=3"]) == []
+
+
+@pytest.mark.parametrize("option", [["--targets=MNIST"], ["--targets", "MNIST"]])
+def test_a_class_in_the_place_of_a_list_is_told_how_to_be_added(option):
+    with pytest.raises(SettingError, match=r"targets must be a list, got MNIST\. Add to it with --targets\+=MNIST"):
+        check_added(["fit", *option, "--targets.root=data"])
+    check_added(["fit", "--targets+=MNIST", "--targets=[]", "--targets", "own.yaml", "--data=Digits"])
 
 
 def test_further_data_sets_that_no_measurement_takes_are_refused():
