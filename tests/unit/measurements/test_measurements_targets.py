@@ -134,7 +134,7 @@ def test_features_of_a_target_that_do_not_fit_into_a_gpu_lie_in_the_hosts_memory
     assert values_of(Bench({"a": network(0)}, data()).measure(alone)) == expected
 
 
-def test_a_target_is_stated_by_its_name_and_its_own_settings_values_of():
+def test_a_target_is_stated_by_its_name_and_its_own_settings_alone():
     images, labels = torch.zeros(6, 1, 6, 6, dtype=torch.uint8), torch.arange(6) % 2
     arrays = ImageArrays.of((images, labels), (images, labels), name="mine", image_size=6)
     stated = Transfer(targets=[Digits(limit=200), arrays]).stated_settings()["targets"]
