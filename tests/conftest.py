@@ -20,6 +20,9 @@ from jaxtyping import install_import_hook
 
 # A process that was started in the background may ignore this signal, and so would all that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# Under nohup this one is ignored. The tests go on after a hangup then, too, but what they start is told of it as ever.
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 # Until all is loaded, collecting garbage would only go through it again and again: a third of the time.
 gc.disable()
