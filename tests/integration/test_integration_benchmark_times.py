@@ -85,10 +85,10 @@ def test_slow_programs_have_two_rounds_and_it_is_said_how_long_they_take(setting
 
 
 def test_a_first_step_that_sets_up_a_gpu_is_no_estimate(timing, clock):
-    comparison, _ = run(timing, clock, (0.01, 0.02), first=(4.0, 3.0), budget=timing.Budget(10.0, 5, 3), device=CUDA)
+    comparison, _ = run(timing, clock, (0.01, 0.02), first=(4.0, 3.0), budget=timing.Budget(12.0, 5, 3), device=CUDA)
     assert len(comparison.ratios) == 5
     assert comparison.our_seconds == pytest.approx([0.01] * 5)
-    assert clock.now <= 10
+    assert clock.now <= 12
 
 
 def test_compiling_comes_on_top_and_is_said(timing, clock, capsys):

@@ -342,7 +342,7 @@ def recorded() -> list[str]:
     joined = {page: TEXTS[page].replace("\\\n", " ") for page in RECORDS}
     found = [line for text in joined.values() for line in re.findall(r"`?(gan-lightning fit (?!--help)[^`\n]+)", text)]
     plain = [re.sub(r" \[([^\],]*)[^\]]*\](?= |$)", r" \1", line) for line in found]
-    for placeholder, value in {r"(?<==)[RS]\b": "0", r" [RS]\b": " 0", "METHOD": "autoencoder_l1"}.items():
+    for placeholder, value in {r"(?<==)[RSE]\b": "0", r" [RS]\b": " 0", "METHOD": "autoencoder_l1"}.items():
         plain = [re.sub(placeholder, value, line) for line in plain]
     return list(dict.fromkeys(re.sub(r" +", " ", line).strip() for line in plain))
 
