@@ -12,6 +12,9 @@ from gan_lightning.sweeps import forked_worker
 from gan_lightning.sweeps.sweep_command import main
 
 ROOT = Path(__file__).parents[2]
+KINDS = ("forked", "fresh")
+"""Of trials; the folders that they are in."""
+
 COMMAND = [
     "${env}", "${program}", "fit", f"--config={ROOT}/configs/quickstart.yaml", "--model.base_width=4",
     "--model.feature_dim=8", "--data.limit=120", "--trainer.max_epochs=2", "--trainer.accelerator=cpu",
@@ -43,9 +46,9 @@ def test_forked_and_fresh_trials_are_equal_bit_for_bit(tmp_path, monkeypatch, ca
     trials = sorted(path.name for path in Path("fresh").iterdir() if path.is_dir())
     assert trials == sorted(path.name for path in Path("forked").iterdir() if path.is_dir())
     for trial in trials:
-        (forked,), (fresh,) = (list(Path(kind, trial).glob("*/run.json")) for kind in ("forked", "fresh"))
+        (forked,), (fresh,) = (list(Path(kind, trial).glob("*/run.json")) for kind in KINDS)
         assert differing(forked.parent, fresh.parent) == []
         commands = [json.loads(file.read_text())["command"] for file in (forked, fresh)]
-        assert [word for word in commands[0] if "forked" not in word and "point.json" not in word] == [
-            word for word in commands[1] if "fresh" not in word and "point.json" not in word
-        ]
+        places = {f"--run.root={kind}" for kind in KINDS}
+        words = [[w for w in each if w not in places and not w.endswith("point.json")] for each in commands]
+        assert words[0] == words[1]
