@@ -174,6 +174,11 @@ def metrics(figures: Iterable[Figure]) -> dict[str, float]:
     return {figure.name: figure.value for figure in figures if not figure.is_point}
 
 
+def of_content(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a data set that have an influence on its content."""
+    return {name: value for name, value in settings.items() if name not in PLUMBING}
+
+
 def constructor_arguments(data: object) -> dict[str, Any]:
     """Return the constructor arguments of a data set, if it is a dataclass like the project's."""
     if not is_dataclass(data):

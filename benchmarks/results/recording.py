@@ -13,7 +13,7 @@ from gan_lightning.dashboard.rows import is_common
 from gan_lightning.dashboard.run_folders import Run, read_folder
 from gan_lightning.dashboard.statistics import estimate
 from gan_lightning.errors import SettingError
-from gan_lightning.figures import BATCH, HEAD_EPOCH, PLUMBING, Figure
+from gan_lightning.figures import BATCH, HEAD_EPOCH, Figure, of_content
 
 
 def record_of(
@@ -61,16 +61,12 @@ def record_of(
 
 def _common(settings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     first, *others = settings
-    return {
-        name: value
-        for name, value in first.items()
-        if name.rpartition(".")[2] not in PLUMBING and all(name in o and o[name] == value for o in others)
-    }
+    return {name: value for name, value in first.items() if all(name in o and o[name] == value for o in others)}
 
 
 def _data_settings(run: Run) -> Mapping[str, Any]:
     own = {**run.measured.about.get("data_settings", {}), **(run.about.get("data") or {})}
-    return {name: value for name, value in own.items() if name not in PLUMBING}
+    return of_content(own)
 
 
 def _joined(values: Iterable[Any]) -> str:

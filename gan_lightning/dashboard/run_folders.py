@@ -13,7 +13,7 @@ from typing import Any
 
 from gan_lightning.dashboard.run_files import logged_of
 from gan_lightning.errors import DataError
-from gan_lightning.figures import FILE, PLUMBING, Figure, RunFigures, final_figures, read_figures
+from gan_lightning.figures import FILE, PLUMBING, Figure, RunFigures, final_figures, of_content, read_figures
 from gan_lightning.system.files import SCHEMA_VERSION, read_json
 from gan_lightning.system.trial_states import is_going_on, state_of
 
@@ -325,24 +325,18 @@ def _settings(measured: Mapping[str, Any], about: Mapping[str, Any]) -> Iterator
         # A width has one name, for a model's and for its networks'.
         own = "base_width" if name == "networks.base_width" else name
         yield f"model.{own}" if own in _OTHER_NAMES else own, value
-    yield from _flat(_content(measured.get("data_settings", {})), "data.")
+    yield from _flat(of_content(measured.get("data_settings", {})), "data.")
     of_run = {"precision": about.get("precision"), "processes": about.get("processes")}
     yield from _flat({"epochs": measured.get("epochs"), "batches": measured.get("batches"), **of_run})
 
 
-def _content(settings: Any) -> dict[str, Any]:
-    """Return the settings of a data set that have an influence on its content."""
-    settings = settings if isinstance(settings, dict) else {}
-    return {name: value for name, value in settings.items() if name not in PLUMBING}
-
-
 def _measuring(measured: RunFigures) -> Iterator[tuple[str, Any]]:
-    """Yield the settings of the measurements, of further data sets without their source and place."""
+    """Yield the settings of the measurements, without the source and place of data that they have of their own."""
     for name, section in measured.sections.items():
         stated = {own: value for own, value in section.settings.items() if own not in _WHEN}
-        if isinstance(targets := stated.get("targets"), dict):
-            stated["targets"] = {target: _content(settings) for target, settings in targets.items()}
-        yield from _flat(stated, f"{name}.")
+        for setting, value in _flat(stated, f"{name}."):
+            if setting.rpartition(".")[2] not in PLUMBING:
+                yield setting, value
 
 
 def _swept(parameters: Mapping[str, Any], measured: RunFigures) -> Iterator[tuple[str, Any]]:

@@ -17,7 +17,7 @@ from gan_lightning.evaluation.features import FunctionExtractor, as_extractor, d
 from gan_lightning.export.extractor import CARD_FILE, CONFIG, OURS, PROGRAM_FILE, WEIGHTS_FILE
 from gan_lightning.export.model_card import model_card
 from gan_lightning.export.trained_run import TrainedRun
-from gan_lightning.figures import PLUMBING
+from gan_lightning.figures import of_content
 from gan_lightning.interfaces import HasExtractors
 from gan_lightning.nets.layer_tap import closest
 from gan_lightning.runs.checkpoint_files import read_checkpoint
@@ -284,6 +284,6 @@ def _config(
             "enlarge": getattr(data, "enlarge", "resize"),
             "batch_norm": "running statistics, gathered in training; nothing depends on the batch",
             "data": run.measured.about.get("data"),
-            "data_settings": {name: value for name, value in settings_of_data.items() if name not in PLUMBING},
+            "data_settings": of_content(settings_of_data),
         },
     }

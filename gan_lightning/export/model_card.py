@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from gan_lightning.export.trained_run import TrainedRun
-from gan_lightning.figures import CHANCE, PIXELS, PLUMBING
+from gan_lightning.figures import CHANCE, PIXELS, of_content
 
 _USE = """```python
 import torch
@@ -104,7 +104,7 @@ def _accuracies(run: TrainedRun, name: str, epochs: int | None) -> Iterator[str]
 def _facts(run: TrainedRun) -> Iterator[str]:
     """Yield a table of the training's settings."""
     about = run.measured.about
-    data = {key: value for key, value in about.get("data_settings", {}).items() if key not in PLUMBING}
+    data = of_content(about.get("data_settings", {}))
     trained = {key: about.get(key) for key in ("seed", "epochs", "batches")}
     package = run.about.get("versions", {}).get("gan-lightning")
     of_run = {"precision": run.about.get("precision"), "gan_lightning": package, "commit": run.about.get("git_commit")}
