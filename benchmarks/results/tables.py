@@ -47,7 +47,7 @@ class Layout:
     count with the exact interval of its share, and `margin:` the figure less that of random weights. `less:` is the
     figure less that of the runs that the layout compares with, paired by seed, and `p_less:` its corrected p. `*`
     in a figure's name stands for any text, and `{part}` for the row's value of a part of figures; `{weights}` is
-    empty, or `random_weights/`.
+    empty, or `random_weights/`, and `{under}` is empty, or the row's condition with its slash.
 
     Attributes:
         columns: Cells by their headings.
@@ -121,8 +121,7 @@ def table_of(record: Record, layout: Layout) -> Table:
     """Return a record's table.
 
     Its first columns are the settings in which the record's runs differ. A layout with `over` has a row for each value
-    of these parts of the figures. Columns without any figure are left out. In a figure's name `{under}` is a row's
-    condition with its slash.
+    of these parts of the figures. Columns without any figure are left out.
     """
     settings = list(dict.fromkeys(name for runs in record.runs for name in runs.settings))
     than = record.of(layout.than) if layout.than else None
