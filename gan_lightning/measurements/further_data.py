@@ -19,6 +19,7 @@ def check_names(targets: Sequence[object], reserved: Sequence[str]) -> None:
     Raises:
         SettingError: One has no name or a reserved one, or two have the same.
     """
+    names: list[str] = []
     for target in targets:
         name = getattr(target, "name", None)
         if not isinstance(name, str) or not name or "/" in name:
@@ -26,7 +27,7 @@ def check_names(targets: Sequence[object], reserved: Sequence[str]) -> None:
                 f"targets must have a `name` without a slash, which their figures are called by, got {name!r} of "
                 f"{type(target).__name__}. Wrap a module of your own in FromLoaders."
             )
-    names = [str(getattr(target, "name", "")) for target in targets]
+        names.append(name)
     if taken := sorted({RANDOM_WEIGHTS, *reserved} & set(names)):
         raise SettingError(
             f"targets must not be called {taken[0]!r}, which other figures have in their names. Rename the data set."

@@ -166,18 +166,23 @@ class Transfer(Measurement):
         targets = {each.name: {"class": type(each).__name__} | constructor_arguments(each) for each in self.targets}
         return super().stated_settings() | {"targets": targets}
 
+    def _judges_own_data(self, bench: Bench) -> bool:
+        """Return whether the run's own data set is measured on: without labels it is left to the targets."""
+        return not self.targets or bool(bench.without_images()) or bench.data.label_kind != "none"
+
     def _benches(self, bench: Bench) -> Iterator[tuple[str, Bench]]:
         """Yield the bench of each data set after the condition of its figures: none for the run's own."""
-        if not self.targets or bench.without_images() or bench.data.label_kind != "none":
+        if self._judges_own_data(bench):
             yield "", bench
         for each in self.targets:
             yield each.name, bench_of(bench, each, self.seed, self.random_weights)
 
     def metrics(self, bench: Bench) -> Mapping[str, Best | None]:
         """Return the accuracies of the trained extractors."""
+        conditions = [*([""] if self._judges_own_data(bench) else []), *(each.name for each in self.targets)]
         names = [
             self.figure("accuracy", 0.0, subject=each, protocol=probe.name, condition=condition).name
-            for condition, _ in self._benches(bench)
+            for condition in conditions
             for probe in self.all_probes
             for each in bench.networks
         ]
